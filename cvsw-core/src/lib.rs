@@ -1,0 +1,22 @@
+#![no_std]
+#![forbid(unsafe_code)]
+//! CVSW engine (skeleton).
+
+pub mod apply;
+pub mod control;
+pub mod cvsw;
+pub mod flow;
+pub mod frame;
+pub mod mtu;
+pub mod openflow;
+pub mod parse;
+pub mod stats;
+pub mod time;
+pub mod trace;
+pub mod tunnel;
+pub mod wire;
+
+pub use cvsw::{BURST, Config, Cvsw, FlowEntry, Verdict};
+pub use frame::{Buffer, Checksum, Frame, Gso, GsoKind, NoRoom, Offload};
+pub use stats::{ControlError, DropReason, Stats};
+pub use time::Instant;

@@ -1,0 +1,187 @@
+//! Counters, and the one list of reasons for which a frame can be dropped.
+
+use crate::flow::Direction;
+use zerocopy::{FromZeros, Immutable, KnownLayout};
+
+macro_rules! reasons {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[repr(u8)]
+        $vis enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// All values, in counter order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Number of values.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The stable snake_case name: metric label, `--json` key, `ethtool -S` suffix.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// Index into counter arrays.
+            pub const fn index(self) -> usize { self as usize }
+        }
+
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result { f.write_str(self.name()) }
+        }
+    };
+}
+
+reasons! {
+    /// Why a frame was dropped. Every drop has exactly one reason, and every reason a counter.
+    pub enum DropReason {
+        /// The matched entry says drop (no action, or OUTPUT to `OFPP_NONE`).
+        Policy = "policy",
+        /// Shorter than an Ethernet header.
+        FrameTooShort = "frame_too_short",
+        /// The frame does not fit the link after its actions ran (layer-2 MTU of the lower device).
+        FrameTooBig = "frame_too_big",
+        /// Too little room in front of the frame for an encapsulation or a VLAN tag.
+        NoHeadroom = "no_headroom",
+        /// Too little room behind the frame for a trailer.
+        NoTailroom = "no_tailroom",
+        /// A control frame (CVSW EtherType) from the VM's own stack.
+        ControlFromHost = "control_from_host",
+        /// More look-ups for one frame than allowed ([`crate::cvsw::MAX_LOOKUPS`]).
+        ResubmitLimit = "resubmit_limit",
+        /// The offload metadata does not fit the frame (checksum start or GSO header outside it).
+        BadOffload = "bad_offload",
+        /// A super-segment met an action that cannot work on one.
+        GsoUnsupported = "gso_unsupported",
+        /// Decapsulation of a frame that is not IPv4/UDP.
+        TunnelNotUdp = "tunnel_not_udp",
+        /// Decapsulation: the outer IPv4 header is malformed (version, length, truncated).
+        TunnelIpHeader = "tunnel_ip_header",
+        /// Decapsulation: wrong outer IPv4 header checksum.
+        TunnelIpChecksum = "tunnel_ip_checksum",
+        /// Decapsulation: the outer IPv4 packet is a fragment.
+        TunnelFragment = "tunnel_fragment",
+        /// Decapsulation: the outer UDP length does not fit the packet.
+        TunnelUdpLength = "tunnel_udp_length",
+        /// Decapsulation: a non-zero outer UDP checksum is wrong.
+        TunnelUdpChecksum = "tunnel_udp_checksum",
+        /// Decapsulation: the UDP destination port is not the tunnel's.
+        TunnelPort = "tunnel_port",
+        /// Decapsulation: the VXLAN I flag is missing (RFC 7348 section 5).
+        VxlanFlags = "vxlan_flags",
+        /// Decapsulation: another VNI than the entry demands.
+        VxlanVni = "vxlan_vni",
+        /// Decapsulation: no complete inner Ethernet header.
+        TunnelInnerTooShort = "tunnel_inner_too_short",
+    }
+}
+
+reasons! {
+    /// Why a control message was refused. It changed nothing.
+    pub enum ControlError {
+        /// Shorter than the 14-byte header.
+        Short = "short",
+        /// Addressed to another vNIC.
+        NotForUs = "not_for_us",
+        /// Unknown protocol version.
+        Version = "version",
+        /// Unknown type, or one that only a controller receives.
+        Type = "type",
+        /// The pad octet is not zero, or `len` exceeds the frame, or a body where none belongs.
+        Length = "length",
+        /// `data` out of range (MTU below 68 or above 65535, unknown offload bits).
+        Data = "data",
+        /// A second HELLO.
+        DuplicateHello = "duplicate_hello",
+        /// A command before HELLO.
+        NotConnected = "not_connected",
+        /// The body is not an acceptable OFPT_FLOW_MOD (format or action).
+        FlowMod = "flow_mod",
+        /// The flow table refused the change (full, overlap).
+        Table = "table",
+        /// SET_ENTRY with a DELETE command or DELETE_ENTRY with another one.
+        Command = "command",
+    }
+}
+
+/// Counters of one direction.
+#[derive(Clone, Debug, FromZeros, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DirectionStats {
+    /// Frames given to the engine.
+    pub frames: u64,
+    /// Bytes of those frames, as they came.
+    pub bytes: u64,
+    /// Frames with verdict forward.
+    pub forwarded: u64,
+    /// Bytes of those frames, as they left.
+    pub forwarded_bytes: u64,
+    /// Frames that matched no entry, or came before the table was active, and passed unchanged.
+    pub missed: u64,
+    /// Control messages taken out of the traffic (accepted or refused).
+    pub consumed: u64,
+    /// Drops, indexed by [`DropReason::index`].
+    pub drops: [u64; DropReason::COUNT],
+}
+
+/// All counters of an engine. The frames add up:
+/// `frames == forwarded + consumed + sum(drops)` in each direction.
+#[derive(Clone, Debug, FromZeros, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stats {
+    /// Per direction, indexed by [`Direction::index`].
+    pub directions: [DirectionStats; 2],
+    /// Refused control messages, indexed by [`ControlError::index`].
+    pub control_errors: [u64; ControlError::COUNT],
+    /// Accepted control messages.
+    pub control_accepted: u64,
+    /// Look-ups answered by the exact-match cache.
+    pub cache_hits: u64,
+    /// Look-ups that went to the classifier.
+    pub cache_misses: u64,
+    /// Flow-table entries removed by a timeout.
+    pub expired: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+impl Stats {
+    /// Counters of one direction.
+    pub const fn direction(&self, direction: Direction) -> &DirectionStats {
+        let [tx, rx] = &self.directions;
+        match direction {
+            Direction::Tx => tx,
+            Direction::Rx => rx,
+        }
+    }
+
+    /// Counters of one direction, to be changed.
+    pub(crate) fn direction_mut(&mut self, direction: Direction) -> &mut DirectionStats {
+        let [tx, rx] = &mut self.directions;
+        match direction {
+            Direction::Tx => tx,
+            Direction::Rx => rx,
+        }
+    }
+}
+
+impl DirectionStats {
+    /// Frames dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason.index()).copied().unwrap_or(0)
+    }
+
+    /// Frames dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().fold(0, |sum, n| sum.wrapping_add(*n))
+    }
+
+    /// Every reason with its count, zeros included.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().copied().zip(self.drops.iter().copied())
+    }
+}

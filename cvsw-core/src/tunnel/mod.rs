@@ -1,0 +1,1 @@
+//! Encapsulation templates and decapsulation.

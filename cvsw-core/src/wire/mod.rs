@@ -1,0 +1,1 @@
+//! L0: bytes to fields and back, one file per format. Imports nothing of ours.
