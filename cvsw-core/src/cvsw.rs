@@ -5,9 +5,10 @@ use crate::{
     flow::{Direction, FlowMod, MacAddr, OfpError},
     frame::{Buffer, Frame},
     mtu::L2Mtu,
-    stats::{DropReason, Stats},
+    stats::Stats,
     time::Instant,
     trace::Observer,
+    verdict::Verdict,
 };
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
@@ -16,19 +17,6 @@ pub const BURST: usize = 32;
 
 /// Look-ups that one frame may cause (the first and those by resubmit).
 pub const MAX_LOOKUPS: usize = 4;
-
-/// What becomes of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[must_use = "a verdict says what must be done with the frame"]
-pub enum Verdict {
-    /// Send it on in its direction; it was edited in place.
-    Forward,
-    /// It was a control message; it ends here.
-    Consumed,
-    /// Drop it.
-    Drop(DropReason),
-}
 
 /// What an engine must be told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Frame bytes to flow key and header offsets, once per header stack.
 
-use crate::flow::FlowKey;
+use crate::key::FlowKey;
 
 /// Network layer found in a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

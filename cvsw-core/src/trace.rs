@@ -1,9 +1,9 @@
 //! What happens to one frame, step by step. Costs nothing when not used: [`NoTrace`] compiles away.
 
 use crate::{
-    cvsw::Verdict,
     flow::{Action, Direction, Field, FlowKey, Match},
     parse::Headers,
+    verdict::Verdict,
 };
 
 /// Whether one entry matched, and if not, the first field that differs.

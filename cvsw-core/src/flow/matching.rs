@@ -1,6 +1,6 @@
 //! A match: field values and the mask that says which bits count.
 
-use super::key::{Field, FlowKey};
+use crate::key::{Field, FlowKey};
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 /// Which frames an entry applies to. Kept canonical: `value` never has a bit outside `mask`.

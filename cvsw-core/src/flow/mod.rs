@@ -3,15 +3,14 @@
 pub mod action;
 pub mod error;
 pub mod flow_mod;
-pub mod key;
 pub mod matching;
 pub mod text;
 
+pub use crate::key::{Direction, Field, FlowKey, KEY_WORDS, PORT_HOST, PORT_NET, VLAN_PRESENT};
 pub use action::{
     Action, ActionList, Ipv4Addr, MAX_ACTIONS, MacAddr, OFPP_CONTROLLER, OFPP_NONE, OFPP_NORMAL, RESUBMIT_IN_PORT,
     Tunnel,
 };
 pub use error::OfpError;
 pub use flow_mod::{Command, DEFAULT_PRIORITY, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod};
-pub use key::{Direction, Field, FlowKey, KEY_WORDS, PORT_HOST, PORT_NET, VLAN_PRESENT};
 pub use matching::Match;
