@@ -1,2 +1,84 @@
-//! See the crate description.
-fn main() {}
+//! The `cvsw` program: one subcommand per module, or per front-end crate.
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::{io::Write, process::ExitCode};
+
+mod lab;
+mod logging;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  the command failed, or found what it checks for to be wrong
+  2  wrong usage: unknown option, missing or malformed argument
+
+Environment:
+  CVSW_LOG  log filter, wins over -v and -q: \"debug\", \"warn,cvsw_controller=trace\"; logs go to standard error";
+
+/// CVSW, the Co-Virtual Switch: OpenFlow match/action and VXLAN inside a virtual NIC.
+#[derive(Debug, Parser)]
+#[command(name = "cvsw", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    verbosity: logging::Verbosity,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build two servers with VMs on this machine, run traffic through them and judge the result
+    Lab(lab::LabArgs),
+    /// Print a shell's completion script
+    #[command(after_help = "Example:\n  cvsw completions bash > /etc/bash_completion.d/cvsw")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = logging::init(cli.verbosity).and_then(|()| dispatch(cli.command));
+    match result {
+        Ok(code) => code,
+        // The reader of our output went away (`cvsw ... | head`): nobody is left to complain to.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A full or closed stderr leaves no way to report; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "cvsw: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Lab(args) => lab::run(args),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cvsw", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}
