@@ -1,1 +1,4 @@
 //! See the crate description.
+
+pub mod capture;
+pub mod flows_file;
