@@ -1,6 +1,14 @@
 //! Frame bytes to flow key and header offsets, once per header stack.
 
-use crate::key::FlowKey;
+use crate::{
+    key::{FlowKey, VLAN_PRESENT},
+    wire::{
+        arp,
+        ethernet::{self, Snap},
+        icmp, ipv4, ipv6, tcp, udp, vlan,
+    },
+};
+use zerocopy::FromBytes;
 
 /// Network layer found in a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +66,199 @@ pub struct Parsed {
     pub headers: Headers,
 }
 
-/// Parses a frame. `None` if it is shorter than an Ethernet header; anything else that is malformed only
-/// leaves the fields above it zero, as Open vSwitch does.
-pub fn parse(_bytes: &[u8], _in_port: u16, _tun_id: u32) -> Option<Parsed> {
-    unimplemented!()
+/// Parses a frame that entered at `in_port` out of tunnel `tun_id` (0: none). `None` if it is shorter than an
+/// Ethernet header; anything else that is malformed only leaves the fields above it zero.
+///
+/// The rules are those of Open vSwitch's `flow_extract`, so that a flow means the same here and there: one
+/// 802.1Q or 802.1ad tag is taken (an inner tag is the EtherType of the payload), bytes behind the IP packet are
+/// padding, an IP packet longer than its frame has no fields at all, and IP version nibbles are not looked at.
+#[inline]
+pub fn parse(bytes: &[u8], in_port: u16, tun_id: u32) -> Option<Parsed> {
+    let (header, mut rest) = bytes.split_first_chunk::<{ ethernet::LEN }>()?;
+    // Two overlapping loads make the first two words of the key: dst and in_port, src and EtherType.
+    let [dst @ .., _, _, _, _, _, _] = header;
+    let [_, _, _, _, _, _, src @ ..] = header;
+    let dst = u64::from_be_bytes(*dst) & !LOW_16 | u64::from(in_port);
+    let mut src = u64::from_be_bytes(*src);
+    let mut ethertype = src as u16;
+    let mut offset = ethernet::LEN;
+    let mut tci = 0;
+    if vlan::is_tag(ethertype)
+        && let Some((&[tci_hi, tci_lo, type_hi, type_lo], behind)) = rest.split_first_chunk()
+    {
+        tci = u16::from_be_bytes([tci_hi, tci_lo]) | VLAN_PRESENT;
+        ethertype = u16::from_be_bytes([type_hi, type_lo]);
+        offset = ethernet::LEN.wrapping_add(vlan::LEN);
+        rest = behind;
+    }
+    if ethertype < ethernet::ETHERTYPE_MIN {
+        (ethertype, offset, rest) = length_frame(offset, rest);
+    }
+    src = src & !LOW_16 | u64::from(ethertype);
+    let tci = u64::from(tci);
+    let mut parsed = Parsed {
+        key: FlowKey([dst, src, 0, tci << 48, u64::from(tun_id) << 32, 0, 0, 0, 0]),
+        headers: Headers { tagged: tci != 0, network_offset: offset as u16, ..Headers::default() },
+    };
+    match ethertype {
+        ethernet::ETHERTYPE_IPV4 => parse_ipv4(&mut parsed, offset, rest),
+        ethernet::ETHERTYPE_IPV6 => parse_ipv6(&mut parsed, offset, rest),
+        ethernet::ETHERTYPE_ARP | ethernet::ETHERTYPE_RARP => parse_arp(&mut parsed, rest),
+        _ => {}
+    }
+    Some(parsed)
+}
+
+/// The bits of EtherType and in_port in their key words.
+const LOW_16: u64 = 0xffff;
+
+/// Most extension headers of an IPv6 packet that are walked over. A packet with more has no fields above its
+/// addresses; real ones have at most one of each kind.
+const MAX_EXTENSIONS: usize = 16;
+
+/// EtherType, payload offset and payload of an IEEE 802.3 frame.
+#[cold]
+fn length_frame(offset: usize, rest: &[u8]) -> (u16, usize, &[u8]) {
+    if let Ok((snap, behind)) = Snap::ref_from_prefix(rest)
+        && let Some(ethertype) = snap.carried_ethertype()
+    {
+        return (ethertype, offset.wrapping_add(size_of::<Snap>()), behind);
+    }
+    (ethernet::ETHERTYPE_NONE, offset, rest)
+}
+
+#[inline]
+fn parse_arp(parsed: &mut Parsed, rest: &[u8]) {
+    let Ok((arp, _)) = arp::Header::ref_from_prefix(rest) else { return };
+    if arp.kind != arp::Header::ETHERNET_IPV4 {
+        return;
+    }
+    parsed.headers.network = Network::Arp;
+    parsed.key.set_nw_addresses(arp.sender_ip, arp.target_ip);
+    // Only an opcode of 8 bits can be matched; a larger one reads as 0.
+    let opcode = u8::try_from(arp.operation.get()).unwrap_or(0);
+    parsed.key.set_nw_proto_tos_frag(opcode, 0, 0);
+}
+
+#[inline]
+fn parse_ipv4(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
+    let Ok((ip, _)) = ipv4::Header::ref_from_prefix(rest) else { return };
+    let header_len = ip.header_len();
+    if header_len < ipv4::LEN {
+        return;
+    }
+    let Some(payload) = rest.get(header_len..usize::from(ip.total_length.get())) else { return };
+    parsed.headers.network = Network::Ipv4;
+    parsed.key.set_nw_addresses(ip.src, ip.dst);
+    let fragment = fragment_state(ip.is_fragment(), ip.is_later_fragment());
+    parsed.key.set_nw_proto_tos_frag(ip.protocol, ip.tos & !ipv4::ECN_MASK, fragment);
+    if fragment != FRAGMENT_LATER {
+        let kind = match ip.protocol {
+            ipv4::PROTOCOL_TCP => Upper::Tcp,
+            ipv4::PROTOCOL_UDP => Upper::Udp,
+            ipv4::PROTOCOL_ICMP => Upper::Icmp,
+            ipv4::PROTOCOL_IGMP => Upper::Igmp,
+            ipv4::PROTOCOL_SCTP => Upper::Sctp,
+            _ => return,
+        };
+        parse_transport(parsed, kind, offset.wrapping_add(header_len), payload);
+    }
+}
+
+#[inline(never)]
+fn parse_ipv6(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
+    let Ok((ip, behind)) = ipv6::Header::ref_from_prefix(rest) else { return };
+    let Some(payload) = behind.get(..usize::from(ip.payload_length.get())) else { return };
+    parsed.headers.network = Network::Ipv6;
+    parsed.key.set_ipv6_addresses(ip.src, ip.dst);
+    let Some((protocol, fragment, skipped)) = skip_extensions(ip.next_header, payload) else { return };
+    parsed.key.set_nw_proto_tos_frag(protocol, ip.traffic_class() & !ipv4::ECN_MASK, fragment);
+    let kind = match protocol {
+        ipv4::PROTOCOL_TCP => Upper::Tcp,
+        ipv4::PROTOCOL_UDP => Upper::Udp,
+        ipv6::ICMPV6 => Upper::Icmp,
+        ipv4::PROTOCOL_SCTP => Upper::Sctp,
+        _ => return,
+    };
+    let payload = payload.get(skipped..).unwrap_or_default();
+    parse_transport(parsed, kind, offset.wrapping_add(ipv6::LEN).wrapping_add(skipped), payload);
+}
+
+/// Walks over extension headers: protocol above them, fragment state, bytes walked over. A later fragment ends
+/// the walk with protocol [`ipv6::FRAGMENT`]. `None` if a header is cut off.
+fn skip_extensions(mut protocol: u8, payload: &[u8]) -> Option<(u8, u8, usize)> {
+    let mut rest = payload;
+    let mut fragment = 0;
+    for _ in 0..MAX_EXTENSIONS {
+        let header = ipv6::Extension::ref_from_prefix(rest);
+        let kind = protocol;
+        if !ipv6::Extension::is_kind(kind) {
+            return Some((protocol, fragment, payload.len().wrapping_sub(rest.len())));
+        }
+        let (header, _) = header.ok()?;
+        protocol = header.next_header;
+        rest = rest.get(header.len(kind)..)?;
+        if kind == ipv6::FRAGMENT && header.fragment.get() != 0 {
+            let later = header.fragment.get() & ipv6::Extension::OFFSET_MASK != 0;
+            fragment = fragment_state(true, later);
+            if later {
+                return Some((ipv6::FRAGMENT, fragment, payload.len().wrapping_sub(rest.len())));
+            }
+        }
+    }
+    None
+}
+
+/// `FLOW_NW_FRAG_ANY | FLOW_NW_FRAG_LATER` of Open vSwitch.
+const FRAGMENT_LATER: u8 = 3;
+
+#[inline]
+fn fragment_state(any: bool, later: bool) -> u8 {
+    u8::from(any) | u8::from(later) << 1
+}
+
+/// Kinds of transport header, by what the key takes from them.
+#[derive(Clone, Copy)]
+enum Upper {
+    Tcp,
+    Udp,
+    Icmp,
+    Igmp,
+    Sctp,
+}
+
+/// Smallest SCTP packet that has ports: common header (RFC 9260).
+const SCTP_LEN: usize = 12;
+
+#[inline]
+fn parse_transport(parsed: &mut Parsed, kind: Upper, offset: usize, payload: &[u8]) {
+    // An offset beyond 65535 needs a super-segment full of IPv6 extension headers; it has no ports then.
+    let Ok(offset) = u16::try_from(offset) else { return };
+    parsed.headers.transport_offset = offset;
+    match kind {
+        Upper::Tcp => {
+            let Ok((tcp, _)) = tcp::Header::ref_from_prefix(payload) else { return };
+            parsed.headers.transport = Transport::Tcp;
+            parsed.key.set_tp(tcp.src.get(), tcp.dst.get());
+            parsed.key.set_tcp_flags(tcp.offset_flags.get() & tcp::FLAGS_MASK);
+        }
+        Upper::Udp => {
+            let Ok((udp, _)) = udp::Header::ref_from_prefix(payload) else { return };
+            parsed.headers.transport = Transport::Udp;
+            parsed.key.set_tp(udp.src.get(), udp.dst.get());
+        }
+        Upper::Icmp | Upper::Igmp => {
+            let Ok((icmp, _)) = icmp::Header::ref_from_prefix(payload) else { return };
+            if matches!(kind, Upper::Icmp) {
+                parsed.headers.transport = Transport::Icmp;
+            }
+            parsed.key.set_tp(u16::from(icmp.kind), u16::from(icmp.code));
+        }
+        // Ports to match on, but no header that an action could change (its CRC32c has no incremental form here).
+        Upper::Sctp => {
+            if let Some(&[src_hi, src_lo, dst_hi, dst_lo, ..]) = payload.first_chunk::<SCTP_LEN>() {
+                parsed.key.set_tp(u16::from_be_bytes([src_hi, src_lo]), u16::from_be_bytes([dst_hi, dst_lo]));
+            }
+        }
+    }
 }
