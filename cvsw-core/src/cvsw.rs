@@ -1,16 +1,25 @@
 //! The engine.
+//!
+//! # Grammar
+//!
+//! In go frames ([`Cvsw::process_burst`], [`Cvsw::process`]) and time ([`Cvsw::tick`]). Out come a verdict per
+//! frame, and through [`Cvsw::poll_event`] and [`Cvsw::poll_transmit`] what the engine wants done outside. After
+//! each burst and each tick, call both until they return `None`. The engine never sends, sleeps, allocates or
+//! reads a clock.
+
+mod burst;
+mod explain;
 
 use crate::{
-    control::{ControlEvent, ETHERTYPE},
-    flow::{Direction, FlowMod, MacAddr, OfpError},
-    frame::{Buffer, Frame},
+    apply::{Context, Program},
+    control::{ControlEvent, ETHERTYPE, Request, Session, SessionState},
+    flow::{Command, FlowMod, FlowTable, MacAddr, Match, OfpError, cache::FlowCache, table::Entry},
     mtu::L2Mtu,
-    stats::Stats,
+    parse::Parsed,
+    stats::{ControlError, Stats},
     time::Instant,
-    trace::Observer,
-    verdict::Verdict,
 };
-use zerocopy::{FromZeros, Immutable, KnownLayout};
+use zerocopy::FromZeros;
 
 /// Frames that front-ends should hand over in one call.
 pub const BURST: usize = 32;
@@ -44,75 +53,124 @@ impl Default for Config {
 /// All-zero memory is an engine that was not initialised: take one from [`FromZeros::new_zeroed`] (or
 /// `new_box_zeroed` with std, a zeroed allocation in the kernel, a static on bare metal) and call
 /// [`Cvsw::init`].
-#[derive(FromZeros, Immutable, KnownLayout)]
+#[derive(FromZeros)]
 #[repr(C)]
 pub struct Cvsw<const FLOWS: usize = 1024, const CACHE: usize = 1024, const MASKS: usize = 128> {
+    table: FlowTable<Program, FLOWS, MASKS>,
+    cache: FlowCache<CACHE>,
     stats: Stats,
+    context: Context,
+    /// Scratch of [`Cvsw::process_burst`]; here because 3 KiB are too much for a kernel stack.
+    parsed: [Parsed; BURST],
+    seed: u64,
+    /// Largest frame for the network in bytes.
+    link_mtu: u32,
+    session: Session,
+    ethertype: u16,
+    /// Whether the table is used at all: set by the first SET_* or the first local flow.
+    active: bool,
 }
 
 impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CACHE, MASKS> {
     /// Configures a zeroed engine, or resets a used one.
-    pub fn init(&mut self, _config: &Config) {
-        unimplemented!()
-    }
-
-    /// Processes one frame.
-    pub fn process<B: Buffer>(&mut self, _now: Instant, _direction: Direction, _frame: &mut Frame<B>) -> Verdict {
-        unimplemented!()
-    }
-
-    /// Processes frames; `verdicts` gets one verdict per frame and must be at least as long as `frames`
-    /// (frames without a verdict slot are not touched). Returns the number of frames processed.
-    pub fn process_burst<B: Buffer>(
-        &mut self,
-        _now: Instant,
-        _direction: Direction,
-        _frames: &mut [Frame<B>],
-        _verdicts: &mut [Verdict],
-    ) -> usize {
-        unimplemented!()
-    }
-
-    /// Processes one frame, tells `observer` every step, and counts nothing. Control frames change nothing.
-    pub fn trace<B: Buffer, O: Observer>(
-        &mut self,
-        _now: Instant,
-        _direction: Direction,
-        _frame: &mut Frame<B>,
-        _observer: &mut O,
-    ) -> Verdict {
-        unimplemented!()
+    pub fn init(&mut self, config: &Config) {
+        let () = FlowCache::<CACHE>::VALID;
+        self.table.reset(config.hash_seed);
+        self.cache.zero();
+        self.stats.zero();
+        self.context.zero();
+        self.session.reset(config.mac);
+        self.seed = config.hash_seed;
+        self.link_mtu = config.link_mtu.map_or(u32::MAX, L2Mtu::get);
+        self.ethertype = config.ethertype;
+        self.active = false;
     }
 
     /// Writes the next control frame that is to be sent to the network into `out` and returns its length.
-    /// Call until `None` after each burst and tick. `out` must hold [`crate::control::MAX_FRAME_LEN`] bytes.
-    pub fn poll_transmit(&mut self, _out: &mut [u8]) -> Option<usize> {
-        unimplemented!()
+    /// Call until `None` after each burst and tick. `out` must hold [`crate::control::MAX_FRAME_LEN`] bytes; in
+    /// a shorter one a frame that does not fit stays queued and the answer is `None`.
+    pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<usize> {
+        let table = &self.table;
+        self.session
+            .poll_transmit(self.ethertype, out, |from| {
+                table.next_from(from).map(|(id, entry)| (id.0, as_add(&table.matching(entry), entry)))
+            })
+            .unwrap_or(None)
     }
 
     /// The next thing to be done outside. Call until `None` after each burst and tick.
     pub fn poll_event(&mut self) -> Option<ControlEvent> {
-        unimplemented!()
+        self.session.poll_event()
+    }
+
+    /// Queues a HELLO to the controller: call when the vNIC comes up, so that the controller finds it at once.
+    pub fn announce(&mut self) {
+        self.session.announce();
+    }
+
+    /// State of the control session.
+    pub const fn session_state(&self) -> SessionState {
+        self.session.state()
     }
 
     /// Lets time pass: expires entries. Call about once a second, or more often.
-    pub fn tick(&mut self, _now: Instant) {
-        unimplemented!()
+    pub fn tick(&mut self, now: Instant) {
+        let expired = &mut self.stats.expired;
+        self.table.expire(now, |_, _, _| *expired = expired.wrapping_add(1));
     }
 
     /// Changes the flow table locally (not by a controller) and makes it active.
-    pub fn flow_mod(&mut self, _now: Instant, _flow_mod: &FlowMod) -> Result<(), OfpError> {
-        unimplemented!()
+    pub fn flow_mod(&mut self, now: Instant, flow_mod: &FlowMod) -> Result<(), OfpError> {
+        self.change(now, flow_mod)?;
+        self.active = true;
+        Ok(())
     }
 
-    /// Every entry of the table as an ADD, with its counters.
+    /// Every entry of the table as an ADD, with its counters, in no particular order.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry> + '_ {
-        core::iter::empty()
+        self.table.iter().map(|(_, entry)| FlowEntry {
+            flow: as_add(&self.table.matching(entry), entry),
+            packets: entry.packets,
+            bytes: entry.bytes,
+            created: entry.created,
+            last_used: entry.last_used,
+        })
+    }
+
+    /// Number of entries in the table.
+    pub const fn flow_count(&self) -> usize {
+        self.table.len()
     }
 
     /// The counters.
-    pub fn stats(&self) -> &Stats {
+    pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    fn change(&mut self, now: Instant, flow: &FlowMod) -> Result<(), OfpError> {
+        match flow.command {
+            Command::Delete => self.table.delete(flow, |_, _| {}),
+            Command::DeleteStrict => self.table.delete_strict(flow, |_, _| {}),
+            Command::Add => self.table.add(now, flow, Program::compile(&flow.actions)?)?,
+            Command::Modify => self.table.modify(now, flow, Program::compile(&flow.actions)?)?,
+            Command::ModifyStrict => self.table.modify_strict(now, flow, Program::compile(&flow.actions)?)?,
+        }
+        Ok(())
+    }
+
+    /// Takes one control frame from the network.
+    fn control(&mut self, now: Instant, frame: &[u8]) -> Result<(), ControlError> {
+        if let Request::FlowMod(flow) = self.session.receive(frame)? {
+            self.change(now, &flow).map_err(|error| match error {
+                OfpError::TableFull | OfpError::Overlap => ControlError::Table,
+                _ => ControlError::FlowMod,
+            })?;
+            if !matches!(flow.command, Command::Delete | Command::DeleteStrict) {
+                self.session.accept_entry();
+            }
+        }
+        self.active |= self.session.state() == SessionState::Connected;
+        Ok(())
     }
 }
 
@@ -129,4 +187,18 @@ pub struct FlowEntry {
     pub created: Instant,
     /// When it was last applied (or added).
     pub last_used: Instant,
+}
+
+fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {
+    FlowMod {
+        matching: *matching,
+        cookie: entry.cookie,
+        command: Command::Add,
+        idle_timeout: entry.idle_timeout,
+        hard_timeout: entry.hard_timeout,
+        priority: entry.priority,
+        out_port: crate::flow::OFPP_NONE,
+        flags: entry.flags,
+        actions: entry.payload.actions(),
+    }
 }

@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 //! CVSW engine (skeleton).
 
+#[cfg(test)]
+extern crate std;
+
 pub mod apply;
 pub mod control;
 pub mod cvsw;

@@ -47,6 +47,8 @@ reasons! {
         NoTailroom = "no_tailroom",
         /// A control frame (CVSW EtherType) from the VM's own stack.
         ControlFromHost = "control_from_host",
+        /// A control frame that came out of a tunnel: another VM forged it.
+        ControlFromTunnel = "control_from_tunnel",
         /// More look-ups for one frame than allowed ([`crate::cvsw::MAX_LOOKUPS`]).
         ResubmitLimit = "resubmit_limit",
         /// The offload metadata does not fit the frame (checksum start or GSO header outside it).
@@ -81,6 +83,8 @@ reasons! {
     pub enum ControlError {
         /// Shorter than the 14-byte header.
         Short = "short",
+        /// Behind a VLAN tag.
+        Tagged = "tagged",
         /// Addressed to another vNIC.
         NotForUs = "not_for_us",
         /// Unknown protocol version.

@@ -1,10 +1,25 @@
-//! The vNIC's side of a control session.
+//! The vNIC's side of a control session, protocol version 2.
+//!
+//! ```text
+//! DISCONNECTED --HELLO / send REGISTER--> CONNECTING --first SET_*--> CONNECTED
+//! ```
+//!
+//! A second HELLO, or any command before HELLO, is refused. A refused message changes nothing and is counted
+//! by its [`ControlError`]. The session holds no queue that could overflow: a later MTU replaces an earlier one
+//! that nobody has fetched yet, and a listing is a cursor into the table.
 
-use super::message::OffloadFlags;
-use crate::mtu::IpMtu;
+use super::message::{ControlMessage, MessageType, OffloadFlags, VERSION_2};
+use crate::{
+    flow::{Command, FlowMod, MacAddr},
+    frame::NoRoom,
+    mtu::IpMtu,
+    openflow,
+    stats::ControlError,
+};
+use zerocopy::FromZeros;
 
 /// State of the session with the controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum SessionState {
@@ -38,4 +53,190 @@ pub enum ControlEvent {
     SetMtu(IpMtu),
     /// Set its offload features.
     SetOffload(OffloadFlags),
+}
+
+/// What a control message wants done to the flow table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "transient, and there is no allocator to box it with")]
+pub enum Request {
+    /// Nothing: the session has dealt with it.
+    None,
+    /// Apply this change, then call [`Session::accept_entry`] (SET_ENTRY only).
+    FlowMod(FlowMod),
+}
+
+/// The session. All-zero is its initial state, but for the MAC address.
+#[derive(Debug, FromZeros)]
+#[repr(C)]
+pub struct Session {
+    mac: MacAddr,
+    state: SessionState,
+    state_changed: bool,
+    hello_due: bool,
+    register_due: bool,
+    /// A listing is under way: `listing_from` is the next entry index to look at.
+    listing: bool,
+    offload_due: bool,
+    listing_from: u32,
+    /// 0: none to be set.
+    mtu_due: u16,
+    offload: u16,
+}
+
+impl Session {
+    /// Starts again as the vNIC with address `mac`.
+    pub fn reset(&mut self, mac: MacAddr) {
+        self.zero();
+        self.mac = mac;
+    }
+
+    /// The session's state.
+    pub const fn state(&self) -> SessionState {
+        self.state
+    }
+
+    /// Queues a HELLO to the controller: "a vNIC is here", so that a controller need not poll for new ones.
+    pub const fn announce(&mut self) {
+        self.hello_due = true;
+    }
+
+    /// Takes one control frame from the network.
+    pub fn receive(&mut self, frame: &[u8]) -> Result<Request, ControlError> {
+        let message = ControlMessage::parse(frame)?;
+        if message.version != VERSION_2 {
+            return Err(ControlError::Version);
+        }
+        if message.dst != self.mac && message.dst != [0xff; 6] {
+            return Err(ControlError::NotForUs);
+        }
+        match message.kind {
+            MessageType::Hello => self.hello(&message),
+            MessageType::Register => Err(ControlError::Type),
+            _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),
+            MessageType::SetEntry => flow_mod(&message, false),
+            MessageType::DeleteEntry => flow_mod(&message, true),
+            MessageType::SetMtu => self.set_mtu(&message),
+            MessageType::SetOffload => self.set_offload(&message),
+            MessageType::ListEntries => self.list(&message),
+        }
+    }
+
+    /// A SET_ENTRY was carried out.
+    pub fn accept_entry(&mut self) {
+        self.advance(SessionState::Connected);
+    }
+
+    /// The next thing to be done outside.
+    pub fn poll_event(&mut self) -> Option<ControlEvent> {
+        if core::mem::take(&mut self.state_changed) {
+            return Some(ControlEvent::Session(self.state));
+        }
+        if let Some(mtu) = IpMtu::new(core::mem::take(&mut self.mtu_due)) {
+            return Some(ControlEvent::SetMtu(mtu));
+        }
+        core::mem::take(&mut self.offload_due).then_some(ControlEvent::SetOffload(OffloadFlags(self.offload)))
+    }
+
+    /// Writes the next control frame to be sent into `out`. `next_entry` gives the first table entry at or
+    /// behind an index, with its own index.
+    ///
+    /// `Ok(None)`: nothing to send. `Err(NoRoom)`: `out` is too short; the frame stays queued.
+    pub fn poll_transmit(
+        &mut self,
+        ethertype: u16,
+        out: &mut [u8],
+        next_entry: impl FnOnce(u32) -> Option<(u32, FlowMod)>,
+    ) -> Result<Option<usize>, NoRoom> {
+        if self.hello_due {
+            let message = ControlMessage { dst: [0xff; 6], ..self.message(MessageType::Hello, &[]) };
+            let len = message.emit(ethertype, out)?;
+            self.hello_due = false;
+            return Ok(Some(len));
+        }
+        if self.register_due {
+            let len = self.message(MessageType::Register, &[]).emit(ethertype, out)?;
+            self.register_due = false;
+            return Ok(Some(len));
+        }
+        if !self.listing {
+            return Ok(None);
+        }
+        let next = next_entry(self.listing_from);
+        let len = self.emit_entry(ethertype, out, next.as_ref().map(|(_, flow)| flow))?;
+        match next {
+            Some((index, _)) => self.listing_from = index.saturating_add(1),
+            None => self.listing = false,
+        }
+        Ok(Some(len))
+    }
+
+    const fn message<'a>(&self, kind: MessageType, body: &'a [u8]) -> ControlMessage<'a> {
+        ControlMessage { dst: self.mac, version: VERSION_2, kind, data: 0, body }
+    }
+
+    /// One LIST_ENTRIES answer; without a flow, the closing one.
+    fn emit_entry(&self, ethertype: u16, out: &mut [u8], flow: Option<&FlowMod>) -> Result<usize, NoRoom> {
+        let Some(flow) = flow else {
+            return self.message(MessageType::ListEntries, &[]).emit(ethertype, out);
+        };
+        let (header, body) = out.split_at_mut_checked(super::HEADER_LEN).ok_or(NoRoom)?;
+        let len = openflow::encode_flow_mod(flow, 0, body)?;
+        self.message(MessageType::ListEntries, body.get(..len).unwrap_or_default())
+            .emit_header(ethertype, header)?;
+        Ok(len.saturating_add(super::HEADER_LEN))
+    }
+
+    fn advance(&mut self, state: SessionState) {
+        if self.state != state {
+            self.state = state;
+            self.state_changed = true;
+        }
+    }
+
+    fn hello(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+        no_body(message)?;
+        if self.state != SessionState::Disconnected {
+            return Err(ControlError::DuplicateHello);
+        }
+        self.register_due = true;
+        self.advance(SessionState::Connecting);
+        Ok(Request::None)
+    }
+
+    fn set_mtu(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+        no_body(message)?;
+        self.mtu_due = IpMtu::new(message.data).ok_or(ControlError::Data)?.get();
+        self.advance(SessionState::Connected);
+        Ok(Request::None)
+    }
+
+    fn set_offload(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+        no_body(message)?;
+        if message.data & !OffloadFlags::ALL != 0 {
+            return Err(ControlError::Data);
+        }
+        self.offload = message.data;
+        self.offload_due = true;
+        self.advance(SessionState::Connected);
+        Ok(Request::None)
+    }
+
+    /// Starts a listing; a second request starts it again.
+    fn list(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+        no_body(message)?;
+        self.listing = true;
+        self.listing_from = 0;
+        Ok(Request::None)
+    }
+}
+
+fn no_body(message: &ControlMessage<'_>) -> Result<(), ControlError> {
+    if message.body.is_empty() { Ok(()) } else { Err(ControlError::Length) }
+}
+
+/// SET_ENTRY carries ADD or MODIFY commands, DELETE_ENTRY carries DELETE commands.
+fn flow_mod(message: &ControlMessage<'_>, delete: bool) -> Result<Request, ControlError> {
+    let flow = openflow::decode_flow_mod(message.body).map_err(|_| ControlError::FlowMod)?;
+    let deletes = matches!(flow.command, Command::Delete | Command::DeleteStrict);
+    if deletes == delete { Ok(Request::FlowMod(flow)) } else { Err(ControlError::Command) }
 }

@@ -1,9 +1,12 @@
 //! Flows as pure data: keys, matches, actions, the table and its cache. Nothing here sees a frame's bytes.
 
 pub mod action;
+pub mod cache;
 pub mod error;
 pub mod flow_mod;
+pub mod hash;
 pub mod matching;
+pub mod table;
 pub mod text;
 
 pub use crate::key::{Direction, Field, FlowKey, KEY_WORDS, PORT_HOST, PORT_NET, VLAN_PRESENT};
@@ -14,3 +17,4 @@ pub use action::{
 pub use error::OfpError;
 pub use flow_mod::{Command, DEFAULT_PRIORITY, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod};
 pub use matching::Match;
+pub use table::{FlowId, FlowTable, RemovalReason};

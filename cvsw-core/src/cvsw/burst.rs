@@ -1,0 +1,287 @@
+//! The packet path: `control? -> parse -> cache, else table -> actions -> verdict`, for bursts.
+//!
+//! A burst goes through in stages (parse all, look up all, run all), so that the memory accesses of different
+//! frames overlap. A control frame splits the burst, since it may change the table: what arrived before it is
+//! processed with the old table, what arrived behind it with the new one.
+
+use super::{BURST, Cvsw, MAX_LOOKUPS};
+use crate::{
+    apply::{self, Next},
+    control::{ControlKind, control_kind},
+    flow::{Direction, FlowId, hash::hash_key},
+    frame::{Buffer, Frame, GsoKind},
+    key::FlowKey,
+    parse::{Parsed, parse},
+    stats::{ControlError, DropReason},
+    time::Instant,
+    trace::{NoTrace, Observer},
+    verdict::Verdict,
+};
+
+/// What the look-up stage found for one frame.
+#[derive(Clone, Copy)]
+enum Found {
+    /// The table is not active: the frame passes.
+    Bypass,
+    /// Too short to be a frame.
+    Short,
+    /// No entry.
+    Miss,
+    /// This entry.
+    Entry(FlowId),
+}
+
+impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CACHE, MASKS> {
+    /// Processes one frame.
+    pub fn process<B: Buffer>(&mut self, now: Instant, direction: Direction, frame: &mut Frame<B>) -> Verdict {
+        let mut verdict = Verdict::Consumed;
+        self.process_burst(now, direction, core::slice::from_mut(frame), core::slice::from_mut(&mut verdict));
+        verdict
+    }
+
+    /// Processes frames; `verdicts` gets one verdict per frame and must be at least as long as `frames`
+    /// (frames without a verdict slot are not touched). Returns the number of frames processed.
+    pub fn process_burst<B: Buffer>(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        frames: &mut [Frame<B>],
+        verdicts: &mut [Verdict],
+    ) -> usize {
+        let count = frames.len().min(verdicts.len());
+        let mut start = 0usize;
+        while let Some(frames @ [_, ..]) = frames.get_mut(start..count) {
+            let verdicts = verdicts.get_mut(start..count).unwrap_or_default();
+            let control = frames
+                .iter()
+                .take(BURST)
+                .zip(0usize..)
+                .find_map(|(frame, at)| Some((at, control_kind(frame.bytes(), self.ethertype)?)));
+            let plain = control.map_or(frames.len().min(BURST), |(at, _)| at);
+            let (frames, next_frame) = frames.split_at_mut(plain);
+            let (verdicts, next_verdict) = verdicts.split_at_mut(plain);
+            self.run_stages(now, direction, frames, verdicts);
+            start = start.saturating_add(plain);
+            if let (Some((_, kind)), Some(frame), Some(verdict)) =
+                (control, next_frame.first(), next_verdict.first_mut())
+            {
+                *verdict = self.take_control(now, direction, frame, kind);
+                start = start.saturating_add(1);
+            }
+        }
+        count
+    }
+
+    /// Parse all, look up all, run all: at most [`BURST`] frames, none of them a control frame.
+    fn run_stages<B: Buffer>(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        frames: &mut [Frame<B>],
+        verdicts: &mut [Verdict],
+    ) {
+        let mut found = [Found::Bypass; BURST];
+        if self.active {
+            self.find_all(direction, frames, &mut found);
+        }
+        let mut tally = Tally::default();
+        for (index, ((frame, verdict), found)) in frames.iter_mut().zip(verdicts).zip(found).enumerate() {
+            let Some(parsed) = self.parsed.get(index).copied() else { break };
+            tally.arrived(frame.len());
+            *verdict = match found {
+                Found::Short => Verdict::Drop(DropReason::FrameTooShort),
+                Found::Bypass | Found::Miss => {
+                    tally.missed = tally.missed.wrapping_add(1);
+                    self.leave(direction, frame)
+                }
+                Found::Entry(id) => self.execute(now, direction, frame, parsed, id, &mut NoTrace),
+            };
+            match *verdict {
+                Verdict::Forward => tally.left(frame.len()),
+                Verdict::Consumed => {}
+                Verdict::Drop(reason) => self.count_drop(direction, reason),
+            }
+        }
+        self.add_tally(direction, &tally);
+    }
+
+    /// The first two stages.
+    fn find_all<B: Buffer>(&mut self, direction: Direction, frames: &[Frame<B>], found: &mut [Found; BURST]) {
+        let mut hashes = [0u64; BURST];
+        for (((frame, slot), hash), found) in
+            frames.iter().zip(&mut self.parsed).zip(&mut hashes).zip(found.iter_mut())
+        {
+            match parse(frame.bytes(), direction.in_port(), 0) {
+                Some(parsed) => {
+                    *hash = hash_key(self.seed, &parsed.key);
+                    *slot = parsed;
+                    *found = Found::Miss;
+                }
+                None => *found = Found::Short,
+            }
+        }
+        let generation = self.table.generation();
+        let (mut hits, mut misses) = (0u64, 0u64);
+        let Self { cache, table, parsed, .. } = self;
+        for ((parsed, hash), found) in parsed.iter().take(frames.len()).zip(hashes).zip(found) {
+            if matches!(found, Found::Short) {
+                continue;
+            }
+            let answer = match cache.get(hash, &parsed.key, generation) {
+                Some(answer) => {
+                    hits = hits.wrapping_add(1);
+                    answer
+                }
+                None => {
+                    misses = misses.wrapping_add(1);
+                    let answer = table.lookup(&parsed.key);
+                    cache.put(hash, &parsed.key, generation, answer);
+                    answer
+                }
+            };
+            if let Some(id) = answer {
+                *found = Found::Entry(id);
+            }
+        }
+        self.stats.cache_hits = self.stats.cache_hits.wrapping_add(hits);
+        self.stats.cache_misses = self.stats.cache_misses.wrapping_add(misses);
+    }
+
+    /// Runs the entry's actions, and those of the entries that it resubmits to.
+    pub(super) fn execute<B: Buffer, O: Observer>(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        frame: &mut Frame<B>,
+        mut parsed: Parsed,
+        first: FlowId,
+        observer: &mut O,
+    ) -> Verdict {
+        let mut id = first;
+        for _ in 0..MAX_LOOKUPS {
+            let program = if O::ENABLED {
+                self.table.get(id).map(|entry| &entry.payload)
+            } else {
+                self.table.hit(id, now, frame.len())
+            };
+            let Some(program) = program else { return self.leave(direction, frame) };
+            match apply::run(program, &mut self.context, frame, &parsed, observer) {
+                Next::Forward => return self.leave(direction, frame),
+                Next::Drop(reason) => return Verdict::Drop(reason),
+                Next::Resubmit { in_port, tun_id } => match parse(frame.bytes(), in_port, tun_id) {
+                    Some(inner) => parsed = inner,
+                    None => return Verdict::Drop(DropReason::FrameTooShort),
+                },
+            }
+            let next =
+                if O::ENABLED { self.consider(direction, &parsed, observer) } else { self.find(&parsed.key) };
+            match next {
+                Some(next) => id = next,
+                None => return self.leave(direction, frame),
+            }
+        }
+        Verdict::Drop(DropReason::ResubmitLimit)
+    }
+
+    /// One look-up: cache, else table.
+    fn find(&mut self, key: &FlowKey) -> Option<FlowId> {
+        let hash = hash_key(self.seed, key);
+        let generation = self.table.generation();
+        if let Some(answer) = self.cache.get(hash, key, generation) {
+            self.stats.cache_hits = self.stats.cache_hits.wrapping_add(1);
+            return answer;
+        }
+        self.stats.cache_misses = self.stats.cache_misses.wrapping_add(1);
+        let answer = self.table.lookup(key);
+        self.cache.put(hash, key, generation, answer);
+        answer
+    }
+
+    /// The last checks before a frame goes on in its direction.
+    #[inline]
+    pub(super) fn leave<B: Buffer>(&self, direction: Direction, frame: &Frame<B>) -> Verdict {
+        // Actions may have uncovered a control frame (from a tunnel, or from under a VLAN tag).
+        if control_kind(frame.bytes(), self.ethertype).is_some() {
+            return Verdict::Drop(match direction {
+                Direction::Tx => DropReason::ControlFromHost,
+                Direction::Rx => DropReason::ControlFromTunnel,
+            });
+        }
+        let too_big = frame.len() > self.link_mtu as usize && frame.offload.gso.kind == GsoKind::None;
+        if direction == Direction::Tx && too_big {
+            return Verdict::Drop(DropReason::FrameTooBig);
+        }
+        Verdict::Forward
+    }
+
+    /// A control frame: honoured from the network only.
+    fn take_control<B: Buffer>(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        frame: &Frame<B>,
+        kind: ControlKind,
+    ) -> Verdict {
+        let mut tally = Tally::default();
+        tally.arrived(frame.len());
+        self.add_tally(direction, &tally);
+        if direction == Direction::Tx {
+            self.count_drop(direction, DropReason::ControlFromHost);
+            return Verdict::Drop(DropReason::ControlFromHost);
+        }
+        let result = match kind {
+            ControlKind::Plain => self.control(now, frame.bytes()),
+            ControlKind::Tagged => Err(ControlError::Tagged),
+        };
+        let stats = &mut self.stats;
+        stats.direction_mut(direction).consumed = stats.direction(direction).consumed.wrapping_add(1);
+        match result {
+            Ok(()) => stats.control_accepted = stats.control_accepted.wrapping_add(1),
+            Err(error) => {
+                if let Some(count) = stats.control_errors.get_mut(error.index()) {
+                    *count = count.wrapping_add(1);
+                }
+            }
+        }
+        Verdict::Consumed
+    }
+
+    fn count_drop(&mut self, direction: Direction, reason: DropReason) {
+        if let Some(count) = self.stats.direction_mut(direction).drops.get_mut(reason.index()) {
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    fn add_tally(&mut self, direction: Direction, tally: &Tally) {
+        let stats = self.stats.direction_mut(direction);
+        stats.frames = stats.frames.wrapping_add(tally.frames);
+        stats.bytes = stats.bytes.wrapping_add(tally.bytes);
+        stats.forwarded = stats.forwarded.wrapping_add(tally.forwarded);
+        stats.forwarded_bytes = stats.forwarded_bytes.wrapping_add(tally.forwarded_bytes);
+        stats.missed = stats.missed.wrapping_add(tally.missed);
+    }
+}
+
+/// Counters of one run through the stages, kept in registers until its end.
+#[derive(Default)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
+    forwarded: u64,
+    forwarded_bytes: u64,
+    missed: u64,
+}
+
+impl Tally {
+    #[inline]
+    fn arrived(&mut self, len: usize) {
+        self.frames = self.frames.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u64);
+    }
+
+    #[inline]
+    fn left(&mut self, len: usize) {
+        self.forwarded = self.forwarded.wrapping_add(1);
+        self.forwarded_bytes = self.forwarded_bytes.wrapping_add(len as u64);
+    }
+}
