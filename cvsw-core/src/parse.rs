@@ -9,9 +9,11 @@ use crate::{
     },
 };
 use zerocopy::FromBytes;
+use zerocopy::FromZeros;
 
 /// Network layer found in a frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+#[repr(u8)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Network {
     /// None that we parse, or a malformed one.
@@ -26,7 +28,8 @@ pub enum Network {
 }
 
 /// Transport layer found in a frame (never set for later fragments).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+#[repr(u8)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Transport {
     /// None that we parse, a truncated one, or a later fragment.
@@ -41,7 +44,8 @@ pub enum Transport {
 }
 
 /// Where the headers of a frame are. Offsets are from the start of the frame, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+#[repr(C)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Headers {
     /// Whether an 802.1Q tag follows the Ethernet addresses.
@@ -57,7 +61,8 @@ pub struct Headers {
 }
 
 /// A parsed frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+#[repr(C)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Parsed {
     /// What matches see.

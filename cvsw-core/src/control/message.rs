@@ -86,4 +86,9 @@ impl<'a> ControlMessage<'a> {
     pub fn emit(&self, _ethertype: u16, _out: &mut [u8]) -> Result<usize, NoRoom> {
         unimplemented!()
     }
+
+    /// Writes the 14-byte header for a body that already stands (or will stand) behind it.
+    pub fn emit_header(&self, _ethertype: u16, _header: &mut [u8]) -> Result<usize, NoRoom> {
+        unimplemented!()
+    }
 }
