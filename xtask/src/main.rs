@@ -1,2 +1,126 @@
-//! See the crate description.
-fn main() {}
+//! Development tasks of CVSW. `cargo xtask help` lists them.
+
+mod command;
+mod deny;
+mod fuzz;
+mod layers;
+mod links;
+mod metadata;
+mod nostd;
+mod setup;
+mod steps;
+
+use anyhow::{Result, bail};
+use command::Cmd;
+use lexopt::{Arg, Parser, ValueExt};
+use setup::Need;
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+const HELP: &str = "\
+Development tasks of CVSW
+
+usage: cargo xtask TASK
+
+  setup            install everything that building, testing and the lab need (Debian, as root or with sudo)
+  lab [ARGS]       setup for the lab, build the `cvsw` program, run `cvsw lab ARGS`
+  test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
+  fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
+  help             this text
+
+checks of `test`, each of which is also a task of its own (without setup):
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("\nxtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut parser = Parser::from_env();
+    let task = match parser.next()? {
+        Some(Arg::Value(value)) => value.string()?,
+        None | Some(Arg::Short('h') | Arg::Long("help")) => "help".to_owned(),
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match task.as_str() {
+        "setup" => {
+            no_more(&mut parser)?;
+            setup::run(Need::Everything)
+        }
+        "lab" => return lab(parser.raw_args()?.collect()),
+        "test" => {
+            let checks = checks(&mut parser)?;
+            return steps::run(&checks, true);
+        }
+        "fuzz" => {
+            let (seconds, targets) = fuzz_args(&mut parser)?;
+            fuzz::run(seconds, &targets)
+        }
+        "help" => {
+            print!("{HELP}");
+            steps::CHECKS.iter().for_each(|check| println!("  {:<16} {}", check.name, check.about));
+            Ok(())
+        }
+        name => match steps::check(name) {
+            Some(check) => {
+                no_more(&mut parser)?;
+                return steps::run(&[check], false);
+            }
+            None => bail!("no task `{name}`; `cargo xtask help` lists them"),
+        },
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Setup, release build, and the lab itself, whose exit code is ours.
+fn lab(args: Vec<OsString>) -> Result<ExitCode> {
+    setup::run(Need::Lab)?;
+    println!("\n== build: the cvsw program, optimised");
+    Cmd::cargo("build --locked --release --package cvsw-cli").run()?;
+    let program = metadata::target_directory()?.join("release/cvsw");
+    println!();
+    let code = Cmd::new(program).arg("lab").args(args).status()?.code();
+    Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+fn checks(parser: &mut Parser) -> Result<Vec<&'static steps::Check>> {
+    let mut chosen = Vec::new();
+    while let Some(arg) = parser.next()? {
+        let Arg::Value(name) = arg else { return Err(arg.unexpected().into()) };
+        let name = name.string()?;
+        match steps::check(&name) {
+            Some(check) => chosen.push(check),
+            None => bail!("no check `{name}`; `cargo xtask help` lists them"),
+        }
+    }
+    Ok(if chosen.is_empty() { steps::CHECKS.iter().collect() } else { chosen })
+}
+
+fn fuzz_args(parser: &mut Parser) -> Result<(u32, Vec<String>)> {
+    let (mut seconds, mut targets) = (fuzz::SECONDS, Vec::new());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("seconds") => seconds = parser.value()?.parse()?,
+            Arg::Value(target) => targets.push(target.string()?),
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    Ok((seconds, targets))
+}
+
+fn no_more(parser: &mut Parser) -> Result<()> {
+    match parser.next()? {
+        Some(arg) => Err(arg.unexpected().into()),
+        None => Ok(()),
+    }
+}
+
+/// The workspace's root folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

@@ -1,0 +1,90 @@
+//! Runs the fuzz targets for a while.
+
+use crate::{
+    command::{Cmd, installed},
+    metadata, root,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+/// Seconds per target if nothing else is said.
+pub const SECONDS: u32 = 10;
+
+/// Seconds after which compiling the targets is ended.
+const BUILD_LIMIT: u32 = 900;
+/// Targets that run at the same time.
+const JOBS: usize = 2;
+
+/// Fuzzes `targets` (all, if empty) for `seconds` each, starting from the committed seeds.
+pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
+    let known = known_targets()?;
+    if let Some(unknown) = targets.iter().find(|target| !known.contains(target)) {
+        bail!("no fuzz target `{unknown}`; there are: {}", known.join(", "));
+    }
+    let targets = if targets.is_empty() { &known } else { targets };
+    let target_dir = metadata::target_directory()?.join("fuzz");
+    cargo_fuzz(BUILD_LIMIT, "build", &target_dir).run()?;
+
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<()> {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run_one(target, seconds, &target_dir).with_context(|| {
+                format!("fuzz target `{target}` failed; its input is in fuzz/artifacts/{target}")
+            })?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..JOBS).map(|_| scope.spawn(worker)).collect();
+        let results =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")));
+        results.collect()
+    })
+}
+
+fn run_one(target: &str, seconds: u32, target_dir: &Path) -> Result<()> {
+    // libFuzzer writes what it finds into the first folder and only reads the others.
+    let corpus = format!("corpus/{target}");
+    let seeds = format!("seeds/{target}");
+    for folder in [&corpus, &seeds] {
+        fs::create_dir_all(root().join("fuzz").join(folder))?;
+    }
+    let log = cargo_fuzz(seconds + 120, "run", target_dir)
+        .args([target, &format!("fuzz/{corpus}"), &format!("fuzz/{seeds}"), "--"])
+        .args([format!("-max_total_time={seconds}"), "-timeout=10".into(), "-rss_limit_mb=2048".into()])
+        .args(["-verbosity=0", "-print_final_stats=1"])
+        .read_errors()?;
+    let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    println!(
+        "{target}: {} inputs in {seconds} s, nothing found",
+        runs.context("libFuzzer printed no count")?.trim()
+    );
+    Ok(())
+}
+
+/// A call of cargo-fuzz with a nightly compiler if there is one, else with the stable one's nightly features on.
+fn cargo_fuzz(limit: u32, action: &str, target_dir: &Path) -> Cmd {
+    let cargo = Cmd::limited(limit, "cargo");
+    let cargo = if nightly() { cargo.arg("+nightly") } else { cargo.env("RUSTC_BOOTSTRAP", "1") };
+    cargo.words("fuzz").arg(action).arg("--target-dir").arg(target_dir)
+}
+
+fn nightly() -> bool {
+    installed("rustup") && Cmd::new("rustup").words("run nightly rustc --version").succeeds()
+}
+
+fn known_targets() -> Result<Vec<String>> {
+    let folder = root().join("fuzz/fuzz_targets");
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,64 @@
+//! Builds `cvsw-core` for bare metal: the proof that it needs neither std nor an allocator.
+
+use crate::{command::Cmd, metadata};
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// Debian's compiler with the sources of `core`: rustup's toolchain cannot build for a target that was not
+/// downloaded, this one can.
+pub const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
+
+const TARGET: &str = "x86_64-unknown-none";
+const BUILD_LIMIT: u32 = 600;
+
+/// A compiler for the bare-metal target.
+#[derive(Debug)]
+pub enum Toolchain {
+    /// The active one has the target's `core` library.
+    Installed,
+    /// Debian's, building `core` from source.
+    Debian,
+}
+
+/// Finds one, or says how to get one.
+pub fn toolchain() -> Result<Toolchain> {
+    let sysroot = Cmd::new("rustc").words("--print sysroot").read()?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
+        return Ok(Toolchain::Installed);
+    }
+    if [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_SOURCE].iter().all(|file| Path::new(file).exists()) {
+        return Ok(Toolchain::Debian);
+    }
+    bail!(
+        "no compiler for {TARGET}: `rustup target add {TARGET}`, or on Debian `apt-get install {}`",
+        DEBIAN_PACKAGES.join(" ")
+    )
+}
+
+/// Builds the crate plain and with every feature.
+pub fn run() -> Result<()> {
+    let toolchain = toolchain()?;
+    let target_dir = metadata::target_directory()?.join("nostd");
+    for features in ["", "--all-features"] {
+        let command = match toolchain {
+            Toolchain::Installed => Cmd::limited(BUILD_LIMIT, "cargo"),
+            // RUSTC must be named, or cargo takes rustup's from the PATH.
+            Toolchain::Debian => {
+                Cmd::limited(BUILD_LIMIT, DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1")
+            }
+        };
+        let command = command
+            .words("build --locked --quiet --package cvsw-core --target")
+            .args([TARGET, "--target-dir"])
+            .arg(&target_dir)
+            .words(features);
+        match toolchain {
+            Toolchain::Installed => command.run()?,
+            Toolchain::Debian => command.arg("-Zbuild-std=core").run()?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Installs what is missing: Debian packages, and cargo's additional commands. What is there is left alone.
+
+use crate::{
+    command::{Cmd, installed},
+    nostd,
+};
+use anyhow::{Context, Result, bail};
+use std::{path::Path, process::Stdio, time::Instant};
+
+/// What the caller is going to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Run the lab.
+    Lab,
+    /// Run every check.
+    Everything,
+}
+
+/// `(Debian package, a program that it brings)`: what the lab runs.
+const LAB_PACKAGES: &[(&str, &str)] = &[
+    ("openvswitch-switch", "ovs-vswitchd"),
+    ("openvswitch-common", "ovs-ofctl"),
+    ("tshark", "tshark"),
+    ("tcpdump", "tcpdump"),
+    ("iperf3", "iperf3"),
+    ("ethtool", "ethtool"),
+    ("iproute2", "ip"),
+    ("iputils-ping", "ping"),
+    ("procps", "ps"),
+];
+
+/// What only the checks need: a C++ compiler for libFuzzer, valgrind to count instructions.
+const CHECK_PACKAGES: &[(&str, &str)] = &[("g++", "c++"), ("valgrind", "valgrind")];
+
+/// `(crate, version, program)` of cargo's additional commands.
+const CARGO_TOOLS: &[(&str, &str, &str)] =
+    &[("cargo-deny", "0.20.2", "cargo-deny"), ("cargo-fuzz", "0.13.2", "cargo-fuzz")];
+
+/// Question that the package `tshark` would ask: may ordinary users capture? No: only root does here.
+const TSHARK_ANSWER: &str = "wireshark-common wireshark-common/install-setuid boolean false\n";
+
+/// Installs what is missing for `need`; does nothing, quickly, if nothing is.
+pub fn run(need: Need) -> Result<()> {
+    let start = Instant::now();
+    let packages = missing_packages(need);
+    if packages.is_empty() {
+        println!("Debian packages: nothing is missing");
+    } else {
+        println!("Debian packages to install: {}", packages.join(" "));
+        install_packages(&packages)?;
+        let still = missing_packages(need);
+        if !still.is_empty() {
+            bail!("installed, yet their programs are not found in PATH: {}", still.join(" "));
+        }
+    }
+    if need == Need::Everything {
+        rustup_components()?;
+        cargo_tools()?;
+    }
+    println!("setup took {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn missing_packages(need: Need) -> Vec<&'static str> {
+    let checks = if need == Need::Everything { CHECK_PACKAGES } else { &[] };
+    let wanted = LAB_PACKAGES.iter().chain(checks);
+    let mut missing: Vec<_> =
+        wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+    if need == Need::Everything && nostd::toolchain().is_err() {
+        missing.extend(nostd::DEBIAN_PACKAGES);
+    }
+    missing
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if !installed("apt-get") {
+        bail!(
+            "this is not a Debian system: install by hand what these packages contain, then try again: {}",
+            packages.join(" ")
+        );
+    }
+    if packages.contains(&"tshark") && installed("debconf-set-selections") {
+        preseed_tshark()?;
+    }
+    as_root("apt-get")?.words("update --quiet").run().context("is the package mirror reachable?")?;
+    as_root("apt-get")?.words("install --quiet --yes --no-install-recommends").args(packages).run()
+}
+
+fn preseed_tshark() -> Result<()> {
+    use std::io::Write;
+    let mut command = std::process::Command::new("debconf-set-selections");
+    if !is_root() {
+        command = std::process::Command::new("sudo");
+        command.arg("debconf-set-selections");
+    }
+    let mut child = command.stdin(Stdio::piped()).spawn().context("cannot start debconf-set-selections")?;
+    child.stdin.take().context("no pipe")?.write_all(TSHARK_ANSWER.as_bytes())?;
+    if !child.wait()?.success() {
+        bail!("debconf-set-selections failed");
+    }
+    Ok(())
+}
+
+fn as_root(program: &str) -> Result<Cmd> {
+    if is_root() {
+        Ok(Cmd::new(program).env("DEBIAN_FRONTEND", "noninteractive"))
+    } else if installed("sudo") {
+        Ok(Cmd::new("sudo").arg("DEBIAN_FRONTEND=noninteractive").arg(program))
+    } else {
+        bail!("installing packages needs root: run this as root, or install `sudo`");
+    }
+}
+
+fn is_root() -> bool {
+    // The owner of a process's folder in /proc is its effective user.
+    use std::os::unix::fs::MetadataExt;
+    Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn rustup_components() -> Result<()> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !Cmd::cargo(subcommand).arg("--version").succeeds() {
+            Cmd::new("rustup").words("component add").arg(component).run()?;
+        }
+    }
+    Ok(())
+}
+
+fn cargo_tools() -> Result<()> {
+    for (name, version, program) in CARGO_TOOLS {
+        if installed(program) {
+            println!("{name}: installed");
+            continue;
+        }
+        let start = Instant::now();
+        // Compiled for a short build, not for speed: each runs for seconds.
+        Cmd::cargo("install --quiet --locked")
+            .args([name, "--version", version])
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .run()?;
+        println!("{name}: installed in {:.0} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
