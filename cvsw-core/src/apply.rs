@@ -1,20 +1,35 @@
 //! Runs a compiled action list on a frame.
 
+mod edit;
+
 use crate::{
-    flow::{Action, ActionList, OfpError},
+    flow::{
+        Action, ActionList, Field, FlowKey, Ipv4Addr, MAX_ACTIONS, MacAddr, OFPP_NONE, OfpError, PORT_HOST,
+        PORT_NET, RESUBMIT_IN_PORT,
+    },
     frame::{Buffer, Frame},
-    parse::Parsed,
+    parse::{Headers, Parsed, parse},
     stats::DropReason,
-    trace::Observer,
+    trace::{Effect, Event, Observer},
+    tunnel::vxlan,
+    wire::{ipv4::ECN_MASK, vlan, vxlan::VNI_MAX},
 };
+use edit::Side;
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 /// A compiled action list: everything that can be checked has been checked.
-#[derive(Clone, Copy, Debug, FromZeros, Immutable, KnownLayout)]
-#[repr(C)]
+///
+/// All-zero memory is the empty list, which drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
+#[repr(C, align(8))]
 pub struct Program {
-    len: u8,
+    ops: [Op; MAX_ACTIONS],
+    /// Of the [`Op::SetVxlan`], of which there is at most one; else unused.
+    template: vxlan::Template,
 }
+
+// One program per table entry: 10,000 of them should not push the traffic out of the processor's cache.
+const _: () = assert!(size_of::<Program>() == 184);
 
 /// What to do with the frame after its actions ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,23 +57,259 @@ pub struct Context {
 
 impl Program {
     /// Checks and compiles an action list.
-    pub fn compile(_actions: &[Action]) -> Result<Self, OfpError> {
-        unimplemented!()
+    ///
+    /// - `BadOutPort`: OUTPUT to anything but `OFPP_NONE`, any ENQUEUE, resubmit to anything but
+    ///   [`PORT_HOST`], [`PORT_NET`] and [`RESUBMIT_IN_PORT`].
+    /// - `BadArgument`: VLAN id above 12 bits, priority above 3 bits, ToS with ECN bits, VNI above 24 bits, a
+    ///   resubmit that is not the last action.
+    /// - `TooManyActions`: more than [`MAX_ACTIONS`], or more than one `SetVxlan`.
+    pub fn compile(actions: &[Action]) -> Result<Self, OfpError> {
+        let mut program = Self { ops: [Op::End; MAX_ACTIONS], template: FromZeros::new_zeroed() };
+        if actions.len() > program.ops.len() {
+            return Err(OfpError::TooManyActions);
+        }
+        let mut rest = actions;
+        for op in &mut program.ops {
+            let [action, behind @ ..] = rest else { break };
+            rest = behind;
+            *op = Op::compile(action)?;
+            match action {
+                Action::Resubmit { .. } if !rest.is_empty() => return Err(OfpError::BadArgument),
+                Action::SetVxlan(_) if rest.iter().any(|other| matches!(other, Action::SetVxlan(_))) => {
+                    return Err(OfpError::TooManyActions);
+                }
+                Action::SetVxlan(tunnel) => program.template = vxlan::Template::new(tunnel),
+                _ => {}
+            }
+        }
+        Ok(program)
     }
 
     /// The action list that this program was compiled from.
     pub fn actions(&self) -> ActionList {
-        unimplemented!()
+        self.ops.iter().map_while(|op| self.action(*op)).collect()
+    }
+
+    /// The action that `op` was compiled from; `None` for [`Op::End`].
+    fn action(&self, op: Op) -> Option<Action> {
+        Some(match op {
+            Op::End => return None,
+            Op::Drop { max_len } => Action::Output { port: OFPP_NONE, max_len },
+            Op::SetVlanVid(vid) => Action::SetVlanVid(vid),
+            Op::SetVlanPcp(pcp) => Action::SetVlanPcp(pcp),
+            Op::StripVlan => Action::StripVlan,
+            Op::SetEthSrc(mac) => Action::SetEthSrc(mac),
+            Op::SetEthDst(mac) => Action::SetEthDst(mac),
+            Op::SetNwSrc(address) => Action::SetNwSrc(address),
+            Op::SetNwDst(address) => Action::SetNwDst(address),
+            Op::SetNwTos(tos) => Action::SetNwTos(tos),
+            Op::SetTpSrc(port) => Action::SetTpSrc(port),
+            Op::SetTpDst(port) => Action::SetTpDst(port),
+            Op::SetVxlan => Action::SetVxlan(self.template.tunnel()),
+            Op::StripVxlan => Action::StripVxlan(None),
+            Op::StripVxlanVni(vni) => Action::StripVxlan(Some(vni)),
+            Op::Resubmit { in_port } => Action::Resubmit { in_port },
+        })
     }
 }
 
 /// Runs `program` on `frame`, which `parsed` describes.
+///
+/// An action whose field the frame does not have changes nothing. When the result is a drop, the frame may
+/// already carry the changes of earlier actions.
 pub fn run<B: Buffer, O: Observer>(
-    _program: &Program,
-    _context: &mut Context,
-    _frame: &mut Frame<B>,
-    _parsed: &Parsed,
-    _observer: &mut O,
+    program: &Program,
+    context: &mut Context,
+    frame: &mut Frame<B>,
+    parsed: &Parsed,
+    observer: &mut O,
 ) -> Next {
-    unimplemented!()
+    if let [Op::End, ..] = program.ops {
+        return Next::Drop(DropReason::Policy);
+    }
+    let mut run = Run {
+        headers: parsed.headers,
+        key: &parsed.key,
+        inner_key: None,
+        tun_id: parsed.key.get(Field::TunId) as u32,
+    };
+    let mut ops = program.ops.as_slice();
+    while let [op, rest @ ..] = ops {
+        ops = rest;
+        let step = match *op {
+            Op::End => break,
+            // The frame is parsed again only if something follows that wants to know.
+            Op::StripVxlan | Op::StripVxlanVni(_) => {
+                let headers_wanted = !matches!(rest, [] | [Op::End | Op::Drop { .. } | Op::Resubmit { .. }, ..]);
+                run.strip_vxlan(frame, *op, headers_wanted)
+            }
+            Op::SetVxlan => run.set_vxlan(frame, &program.template, context),
+            Op::Drop { .. } => Step::Done(Next::Drop(DropReason::Policy)),
+            Op::Resubmit { in_port } => Step::Done(run.resubmit(in_port)),
+            _ => run.edit(frame, *op),
+        };
+        if O::ENABLED
+            && let Some(action) = program.action(*op)
+        {
+            observer.event(&Event::Action { action: &action, effect: step.effect(), bytes: frame.bytes() });
+        }
+        if let Step::Done(next) = step {
+            return next;
+        }
+    }
+    Next::Forward
+}
+
+/// An action in compact form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
+#[repr(u8)]
+enum Op {
+    End = 0,
+    Drop { max_len: u16 },
+    SetVlanVid(u16),
+    SetVlanPcp(u8),
+    StripVlan,
+    SetEthSrc(MacAddr),
+    SetEthDst(MacAddr),
+    SetNwSrc(Ipv4Addr),
+    SetNwDst(Ipv4Addr),
+    SetNwTos(u8),
+    SetTpSrc(u16),
+    SetTpDst(u16),
+    SetVxlan,
+    StripVxlan,
+    StripVxlanVni(u32),
+    Resubmit { in_port: u16 },
+}
+
+impl Op {
+    /// Checks one action by itself.
+    fn compile(action: &Action) -> Result<Self, OfpError> {
+        let argument = |good: bool, op: Self| if good { Ok(op) } else { Err(OfpError::BadArgument) };
+        match *action {
+            Action::Output { port: OFPP_NONE, max_len } => Ok(Self::Drop { max_len }),
+            Action::Output { .. } | Action::Enqueue { .. } => Err(OfpError::BadOutPort),
+            Action::SetVlanVid(vid) => argument(vid <= vlan::VID_MASK, Self::SetVlanVid(vid)),
+            Action::SetVlanPcp(pcp) => argument(pcp <= 7, Self::SetVlanPcp(pcp)),
+            Action::StripVlan => Ok(Self::StripVlan),
+            Action::SetEthSrc(mac) => Ok(Self::SetEthSrc(mac)),
+            Action::SetEthDst(mac) => Ok(Self::SetEthDst(mac)),
+            Action::SetNwSrc(address) => Ok(Self::SetNwSrc(address)),
+            Action::SetNwDst(address) => Ok(Self::SetNwDst(address)),
+            Action::SetNwTos(tos) => argument(tos & ECN_MASK == 0, Self::SetNwTos(tos)),
+            Action::SetTpSrc(port) => Ok(Self::SetTpSrc(port)),
+            Action::SetTpDst(port) => Ok(Self::SetTpDst(port)),
+            Action::SetVxlan(tunnel) => argument(tunnel.vni <= VNI_MAX, Self::SetVxlan),
+            Action::StripVxlan(None) => Ok(Self::StripVxlan),
+            Action::StripVxlan(Some(vni)) => argument(vni <= VNI_MAX, Self::StripVxlanVni(vni)),
+            Action::Resubmit { in_port: in_port @ (PORT_HOST | PORT_NET | RESUBMIT_IN_PORT) } => {
+                Ok(Self::Resubmit { in_port })
+            }
+            Action::Resubmit { .. } => Err(OfpError::BadOutPort),
+        }
+    }
+}
+
+/// What one action led to.
+enum Step {
+    /// It changed the frame.
+    Applied,
+    /// The frame has no such field.
+    NotApplicable,
+    /// It was the last one to run.
+    Done(Next),
+}
+
+impl Step {
+    fn effect(&self) -> Effect {
+        match self {
+            Self::Done(Next::Drop(reason)) => Effect::Dropped(*reason),
+            Self::Applied | Self::Done(_) => Effect::Applied,
+            Self::NotApplicable => Effect::NotApplicable,
+        }
+    }
+}
+
+impl From<bool> for Step {
+    fn from(applied: bool) -> Self {
+        if applied { Self::Applied } else { Self::NotApplicable }
+    }
+}
+
+impl From<Result<bool, DropReason>> for Step {
+    fn from(result: Result<bool, DropReason>) -> Self {
+        result.map_or_else(|reason| Self::Done(Next::Drop(reason)), Self::from)
+    }
+}
+
+/// What is known about the frame while its actions run.
+struct Run<'a> {
+    headers: Headers,
+    /// Key of the frame as it was looked up.
+    key: &'a FlowKey,
+    /// Key of the inner frame, after a decapsulation that other actions follow.
+    inner_key: Option<FlowKey>,
+    tun_id: u32,
+}
+
+impl Run<'_> {
+    /// Runs an action that changes header fields.
+    fn edit<B: Buffer>(&mut self, frame: &mut Frame<B>, op: Op) -> Step {
+        let headers = &mut self.headers;
+        match op {
+            Op::SetVlanVid(vid) => edit::set_vlan(frame, headers, vid, vlan::VID_MASK).into(),
+            Op::SetVlanPcp(pcp) => {
+                edit::set_vlan(frame, headers, u16::from(pcp) << vlan::PCP_SHIFT, vlan::PCP_MASK).into()
+            }
+            Op::StripVlan => edit::strip_vlan(frame, headers).into(),
+            Op::SetEthSrc(mac) => edit::set_eth(frame, Side::Src, mac).into(),
+            Op::SetEthDst(mac) => edit::set_eth(frame, Side::Dst, mac).into(),
+            Op::SetNwSrc(address) => edit::set_nw(frame, headers, Side::Src, address).into(),
+            Op::SetNwDst(address) => edit::set_nw(frame, headers, Side::Dst, address).into(),
+            Op::SetNwTos(tos) => headers.set_tos(frame.bytes_mut(), tos, !ECN_MASK).into(),
+            Op::SetTpSrc(port) => edit::set_tp(frame, headers, Side::Src, port).into(),
+            Op::SetTpDst(port) => edit::set_tp(frame, headers, Side::Dst, port).into(),
+            Op::End
+            | Op::Drop { .. }
+            | Op::SetVxlan
+            | Op::StripVxlan
+            | Op::StripVxlanVni(_)
+            | Op::Resubmit { .. } => Step::NotApplicable,
+        }
+    }
+
+    fn set_vxlan<B: Buffer>(
+        &mut self,
+        frame: &mut Frame<B>,
+        template: &vxlan::Template,
+        context: &mut Context,
+    ) -> Step {
+        let key = self.inner_key.as_ref().unwrap_or(self.key);
+        if let Err(reason) = template.encapsulate(frame, &self.headers, key, context.ip_id) {
+            return Step::Done(Next::Drop(reason));
+        }
+        context.ip_id = context.ip_id.wrapping_add(1);
+        self.headers = vxlan::OUTER_HEADERS;
+        Step::Applied
+    }
+
+    fn strip_vxlan<B: Buffer>(&mut self, frame: &mut Frame<B>, op: Op, headers_wanted: bool) -> Step {
+        let demanded = if let Op::StripVxlanVni(vni) = op { Some(vni) } else { None };
+        match vxlan::decapsulate(frame, &self.headers, demanded) {
+            Ok(vni) => self.tun_id = vni,
+            Err(reason) => return Step::Done(Next::Drop(reason)),
+        }
+        if headers_wanted
+            && let Some(parsed) = parse(frame.bytes(), self.key.get(Field::InPort) as u16, self.tun_id)
+        {
+            self.headers = parsed.headers;
+            self.inner_key = Some(parsed.key);
+        }
+        Step::Applied
+    }
+
+    fn resubmit(&self, in_port: u16) -> Next {
+        let in_port = if in_port == RESUBMIT_IN_PORT { self.key.get(Field::InPort) as u16 } else { in_port };
+        Next::Resubmit { in_port, tun_id: self.tun_id }
+    }
 }

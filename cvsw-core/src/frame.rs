@@ -1,5 +1,7 @@
 //! The frame: the caller's buffer with headroom and tailroom, and what the NIC said about it.
 
+use crate::wire::{checksum, udp};
+
 /// Memory that can hold a frame: a slice of a pool, a boxed slice, an skb's linear area.
 ///
 /// Implemented for everything that is `AsRef<[u8]> + AsMut<[u8]>`.
@@ -69,6 +71,11 @@ pub struct Offload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NoRoom;
+
+/// The offload metadata does not fit the frame: the checksum to be filled lies outside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BadOffload;
 
 /// A frame inside a buffer: `headroom | bytes | tailroom`.
 ///
@@ -149,6 +156,22 @@ impl<B: Buffer> Frame<B> {
             }
             _ => Err(NoRoom),
         }
+    }
+
+    /// Fills in a transport checksum that was left for later ([`Checksum::Partial`]), in software; does
+    /// nothing for other frames. Front-ends call it when the device below cannot do it.
+    ///
+    /// A UDP checksum that comes out as 0 is written as 0xffff (RFC 768). On error nothing is changed.
+    pub fn complete_checksum(&mut self) -> Result<(), BadOffload> {
+        let Checksum::Partial { start, offset } = self.offload.checksum else { return Ok(()) };
+        let summed = self.bytes_mut().get_mut(usize::from(start)..).ok_or(BadOffload)?;
+        // The field takes part in the sum: it holds the sum of the pseudo-header.
+        let computed = !checksum::sum(summed);
+        let field = summed.get_mut(usize::from(offset)..).and_then(<[u8]>::first_chunk_mut).ok_or(BadOffload)?;
+        let computed = if offset == udp::CHECKSUM_OFFSET && computed == 0 { 0xffff } else { computed };
+        *field = computed.to_be_bytes();
+        self.offload.checksum = Checksum::Complete;
+        Ok(())
     }
 
     /// Gives the buffer back.

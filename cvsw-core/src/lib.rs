@@ -22,7 +22,7 @@ pub mod verdict;
 pub mod wire;
 
 pub use cvsw::{BURST, Config, Cvsw, FlowEntry};
-pub use frame::{Buffer, Checksum, Frame, Gso, GsoKind, NoRoom, Offload};
+pub use frame::{BadOffload, Buffer, Checksum, Frame, Gso, GsoKind, NoRoom, Offload};
 pub use stats::{ControlError, DropReason, Stats};
 pub use time::Instant;
 pub use verdict::Verdict;

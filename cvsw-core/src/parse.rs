@@ -60,6 +60,66 @@ pub struct Headers {
     pub transport_offset: u16,
 }
 
+impl Headers {
+    /// The IPv4 header of the frame `bytes`, to be changed; `None` if it has none.
+    pub(crate) fn ipv4_mut<'a>(&self, bytes: &'a mut [u8]) -> Option<&'a mut ipv4::Header> {
+        if self.network != Network::Ipv4 {
+            return None;
+        }
+        let (header, _) = ipv4::Header::mut_from_prefix(bytes.get_mut(usize::from(self.network_offset)..)?).ok()?;
+        Some(header)
+    }
+
+    /// The IPv6 header of the frame `bytes`, to be changed; `None` if it has none.
+    pub(crate) fn ipv6_mut<'a>(&self, bytes: &'a mut [u8]) -> Option<&'a mut ipv6::Header> {
+        if self.network != Network::Ipv6 {
+            return None;
+        }
+        let (header, _) = ipv6::Header::mut_from_prefix(bytes.get_mut(usize::from(self.network_offset)..)?).ok()?;
+        Some(header)
+    }
+
+    /// ToS octet or traffic class of the frame `bytes`; `None` unless it is IP.
+    pub(crate) fn tos(&self, bytes: &[u8]) -> Option<u8> {
+        let rest = bytes.get(usize::from(self.network_offset)..)?;
+        match self.network {
+            Network::Ipv4 => ipv4::Header::ref_from_prefix(rest).ok().map(|(header, _)| header.tos),
+            Network::Ipv6 => ipv6::Header::ref_from_prefix(rest).ok().map(|(header, _)| header.traffic_class()),
+            Network::Arp | Network::Other => None,
+        }
+    }
+
+    /// Sets the bits `mask` of the ToS octet or traffic class, and the IPv4 header checksum with them.
+    /// `false`, and nothing is changed, unless the frame is IP.
+    pub(crate) fn set_tos(&self, bytes: &mut [u8], value: u8, mask: u8) -> bool {
+        if let Some(header) = self.ipv4_mut(bytes) {
+            header.set_tos(header.tos & !mask | value & mask);
+            true
+        } else if let Some(header) = self.ipv6_mut(bytes) {
+            header.set_traffic_class(header.traffic_class() & !mask | value & mask);
+            true
+        } else {
+            false
+        }
+    }
+
+    /// The headers after a VLAN tag was put in front of them (`tagged`) or removed.
+    #[must_use]
+    pub(crate) fn with_tag(mut self, tagged: bool) -> Self {
+        let moved = |offset: u16| {
+            let len = vlan::LEN as u16;
+            if tagged { offset.checked_add(len) } else { offset.checked_sub(len) }
+        };
+        self.tagged = tagged;
+        self.network_offset = moved(self.network_offset).unwrap_or(self.network_offset);
+        match moved(self.transport_offset) {
+            Some(offset) => self.transport_offset = offset,
+            None => self.transport = Transport::Other,
+        }
+        self
+    }
+}
+
 /// A parsed frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]

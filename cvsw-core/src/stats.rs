@@ -75,6 +75,9 @@ reasons! {
         VxlanVni = "vxlan_vni",
         /// Decapsulation: no complete inner Ethernet header.
         TunnelInnerTooShort = "tunnel_inner_too_short",
+        /// Decapsulation: the underlay marked congestion (CE) on a packet whose inner sender does not
+        /// understand such marks (RFC 6040 section 4.2).
+        TunnelEcn = "tunnel_ecn",
     }
 }
 

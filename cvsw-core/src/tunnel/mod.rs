@@ -1,1 +1,4 @@
 //! Encapsulation templates and decapsulation.
+
+pub mod ecn;
+pub mod vxlan;

@@ -1,5 +1,6 @@
 //! IPv4 (RFC 791).
 
+use super::checksum;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
 
 /// Bytes of a [`Header`], options excluded.
@@ -55,6 +56,13 @@ impl Header {
     /// Bytes of the header with its options, as it says itself; below [`LEN`] it is malformed.
     pub fn header_len(&self) -> usize {
         usize::from(self.version_ihl & 0x0f).wrapping_mul(4)
+    }
+
+    /// Sets the ToS octet and updates the checksum.
+    pub fn set_tos(&mut self, tos: u8) {
+        let difference = checksum::difference16(u16::from(self.tos), u16::from(tos));
+        self.tos = tos;
+        self.checksum.set(checksum::update(self.checksum.get(), difference));
     }
 
     /// Whether the packet is a fragment (first or later).

@@ -1,0 +1,275 @@
+//! VXLAN over IPv4 (RFC 7348).
+
+use super::ecn;
+use crate::{
+    flow::{Field, FlowKey, Tunnel},
+    frame::{Buffer, Checksum, Frame, GsoKind, Offload},
+    parse::{Headers, Network, Transport, parse},
+    stats::DropReason,
+    wire::{checksum, ethernet, ipv4, udp, vxlan},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
+
+/// Bytes that an encapsulation adds in front of a frame.
+pub const OVERHEAD: usize = size_of::<Outer>();
+
+/// Where the headers of a frame are after [`Template::encapsulate`].
+pub const OUTER_HEADERS: Headers = Headers {
+    tagged: false,
+    network: Network::Ipv4,
+    transport: Transport::Udp,
+    network_offset: ethernet::LEN as u16,
+    transport_offset: (ethernet::LEN + ipv4::LEN) as u16,
+};
+
+/// Time to live of encapsulated packets.
+const TTL: u8 = 64;
+/// The first of the 2^14 UDP source ports that carry the flow's hash (RFC 7348 section 5, RFC 6335).
+const FIRST_SOURCE_PORT: u16 = 0xc000;
+
+/// The headers in front of the inner frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Outer {
+    ethernet: ethernet::Header,
+    ip: ipv4::Header,
+    udp: udp::Header,
+    vxlan: vxlan::Header,
+}
+
+/// An encapsulation, compiled: the outer headers with everything filled in that all packets share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Template {
+    outer: Outer,
+    /// Sum of the IPv4 header without the fields that [`Template::encapsulate`] patches.
+    ip_sum: U16,
+}
+
+impl Template {
+    /// The template for `tunnel`, of whose VNI the low 24 bits count.
+    pub fn new(tunnel: &Tunnel) -> Self {
+        let ip = ipv4::Header {
+            version_ihl: ipv4::VERSION_IHL,
+            tos: 0,
+            total_length: U16::ZERO,
+            identification: U16::ZERO,
+            fragment: U16::new(ipv4::DONT_FRAGMENT),
+            ttl: TTL,
+            protocol: ipv4::PROTOCOL_UDP,
+            checksum: U16::ZERO,
+            src: tunnel.src,
+            dst: tunnel.dst,
+        };
+        let outer = Outer {
+            ethernet: ethernet::Header {
+                dst: tunnel.eth_dst,
+                src: tunnel.eth_src,
+                ethertype: U16::new(ethernet::ETHERTYPE_IPV4),
+            },
+            ip,
+            udp: udp::Header { src: U16::ZERO, dst: U16::new(vxlan::PORT), length: U16::ZERO, checksum: U16::ZERO },
+            vxlan: vxlan::Header::new(tunnel.vni),
+        };
+        Self { outer, ip_sum: U16::new(checksum::sum(ip.as_bytes())) }
+    }
+
+    /// The tunnel that the template was made for.
+    pub fn tunnel(&self) -> Tunnel {
+        let Outer { ethernet, ip, vxlan, .. } = &self.outer;
+        Tunnel { eth_dst: ethernet.dst, eth_src: ethernet.src, dst: ip.dst, src: ip.src, vni: vxlan.vni() }
+    }
+
+    /// Puts the outer headers in front of `frame`, which `headers` and `key` describe. `ip_id` becomes the
+    /// IPv4 identification.
+    ///
+    /// A checksum that was left for later is filled in first: what looks at the outer packet cannot find it.
+    pub fn encapsulate<B: Buffer>(
+        &self,
+        frame: &mut Frame<B>,
+        headers: &Headers,
+        key: &FlowKey,
+        ip_id: u16,
+    ) -> Result<(), DropReason> {
+        if frame.offload.gso.kind != GsoKind::None {
+            return Err(DropReason::GsoUnsupported);
+        }
+        frame.complete_checksum().map_err(|_| DropReason::BadOffload)?;
+        let tos = headers.tos(frame.bytes()).unwrap_or(0);
+        frame.push_front(OVERHEAD).map_err(|_| DropReason::NoHeadroom)?;
+        let ip_length = frame.len().wrapping_sub(ethernet::LEN);
+        let ip_length = u16::try_from(ip_length).map_err(|_| DropReason::FrameTooBig)?;
+        let Ok((outer, _)) = Outer::mut_from_prefix(frame.bytes_mut()) else {
+            return Err(DropReason::NoHeadroom);
+        };
+        *outer = self.outer;
+        outer.ip.tos = tos;
+        outer.ip.total_length.set(ip_length);
+        outer.ip.identification.set(ip_id);
+        let sum = [u16::from(tos), ip_length, ip_id].map(u64::from);
+        let sum = sum.iter().fold(u64::from(self.ip_sum.get()), |sum, word| sum.wrapping_add(*word));
+        outer.ip.checksum.set(!checksum::fold(sum));
+        outer.udp.src.set(source_port(key));
+        outer.udp.length.set(ip_length.wrapping_sub(ipv4::LEN as u16));
+        frame.offload = Offload::default();
+        Ok(())
+    }
+}
+
+/// Removes the outer headers, and what lies behind the outer UDP datagram, from `frame`, which `headers`
+/// describe, and returns the VNI. With `demanded`, another VNI is refused. On error the frame is unchanged.
+pub fn decapsulate<B: Buffer>(
+    frame: &mut Frame<B>,
+    headers: &Headers,
+    demanded: Option<u32>,
+) -> Result<u32, DropReason> {
+    if frame.offload.gso.kind != GsoKind::None {
+        return Err(DropReason::GsoUnsupported);
+    }
+    // A checksum that is still to be filled in was never on a wire that could have damaged the packet.
+    let verify = frame.offload.checksum == Checksum::Complete;
+    let Inner { start, end, vni, tos } = inspect(frame.bytes(), headers, verify, demanded)?;
+    let checksum = inner_checksum(frame.offload.checksum, headers, start)?;
+    merge_congestion(frame.bytes_mut().get_mut(start..end).unwrap_or_default(), tos)?;
+    let too_short = |_| DropReason::TunnelInnerTooShort;
+    frame.set_len(end).map_err(too_short)?;
+    frame.pull_front(start).map_err(too_short)?;
+    frame.offload = Offload { checksum, ..Offload::default() };
+    Ok(vni)
+}
+
+/// UDP source port of a flow: the same for all its packets, fragments included, and spread evenly over flows,
+/// so that the underlay can balance by it.
+fn source_port(key: &FlowKey) -> u16 {
+    // Multipliers as in wyhash; each word has its own, so that the products do not wait for each other.
+    const MULTIPLIERS: [u64; 8] = [
+        0xa076_1d64_78bd_642f,
+        0xe703_7ed1_a0b4_28db,
+        0x8ebc_6af0_9c88_c6e3,
+        0x5899_65cc_7537_4cc3,
+        0x1d8e_4e27_c47d_124f,
+        0xeb44_acca_b455_d165,
+        0x9e37_79b9_7f4a_7c15,
+        0xc2b2_ae3d_27d4_eb4f,
+    ];
+    let &[dst, src, addresses, transport, flags, ipv6 @ ..] = key.words();
+    // Only the first fragment has ports; without them all fragments of a packet stay on one path.
+    let whole = flags & key_bits(Field::NwFrag) == 0;
+    let transport = if whole { transport } else { transport & !PORTS };
+    let [src_hi, src_lo, dst_hi, dst_lo] = ipv6;
+    let words = [dst & !key_bits(Field::InPort), src, addresses, transport, src_hi, src_lo, dst_hi, dst_lo];
+    let mixed = words.iter().zip(MULTIPLIERS).fold(0u64, |hash, (word, multiplier)| {
+        let product = (*word ^ (*word >> 32)).wrapping_mul(multiplier);
+        hash.wrapping_add(product ^ (product >> 29))
+    });
+    let spread = (mixed ^ (mixed >> 32)).wrapping_mul(0x9fb2_1c65_1e98_df25);
+    FIRST_SOURCE_PORT | (spread >> 50) as u16
+}
+
+/// The ports in their key word.
+const PORTS: u64 = key_bits(Field::TpSrc) | key_bits(Field::TpDst);
+
+/// The bits of `field` in its key word.
+const fn key_bits(field: Field) -> u64 {
+    let (_, shift, _) = field.place();
+    field.max() << shift
+}
+
+/// Where the inner frame is, and what the outer headers say about it.
+struct Inner {
+    /// Offset of the inner frame's first byte.
+    start: usize,
+    /// Offset behind its last byte.
+    end: usize,
+    vni: u32,
+    /// ToS octet of the outer packet.
+    tos: u8,
+}
+
+/// Checks the outer headers, from the outside inwards. `verify`: the UDP checksum too.
+fn inspect(bytes: &[u8], headers: &Headers, verify: bool, demanded: Option<u32>) -> Result<Inner, DropReason> {
+    let ip_start = usize::from(headers.network_offset);
+    let (ip, datagram) = ip_payload(bytes, headers)?;
+    let (udp, _) = udp::Header::ref_from_prefix(datagram).map_err(|_| DropReason::TunnelUdpLength)?;
+    let length = usize::from(udp.length.get());
+    let payload = datagram.get(udp::LEN..length).ok_or(DropReason::TunnelUdpLength)?;
+    if verify && udp.checksum.get() != 0 {
+        let pseudo = checksum::pseudo_header_v4(ip.src, ip.dst, ip.protocol, udp.length.get());
+        let sum = checksum::sum(datagram.get(..length).unwrap_or_default());
+        if checksum::add(pseudo, sum) != 0xffff {
+            return Err(DropReason::TunnelUdpChecksum);
+        }
+    }
+    if udp.dst.get() != vxlan::PORT {
+        return Err(DropReason::TunnelPort);
+    }
+    let (vxlan, inner) = vxlan::Header::ref_from_prefix(payload).map_err(|_| DropReason::TunnelInnerTooShort)?;
+    if vxlan.flags & vxlan::FLAG_VNI == 0 {
+        return Err(DropReason::VxlanFlags);
+    }
+    let vni = vxlan.vni();
+    if demanded.is_some_and(|demanded| demanded != vni) {
+        return Err(DropReason::VxlanVni);
+    }
+    if inner.len() < ethernet::LEN {
+        return Err(DropReason::TunnelInnerTooShort);
+    }
+    let end = ip_start.wrapping_add(ip.header_len()).wrapping_add(length);
+    Ok(Inner { start: end.wrapping_sub(inner.len()), end, vni, tos: ip.tos })
+}
+
+/// The outer IPv4 header and its payload, if that is a whole UDP datagram.
+fn ip_payload<'a>(bytes: &'a [u8], headers: &Headers) -> Result<(&'a ipv4::Header, &'a [u8]), DropReason> {
+    let start = usize::from(headers.network_offset);
+    if headers.network != Network::Ipv4 {
+        // The parser leaves out malformed headers; the EtherType in front says what it was meant to be.
+        let ethertype = bytes.get(..start).and_then(<[u8]>::last_chunk).copied().map(u16::from_be_bytes);
+        let meant_ipv4 = ethertype == Some(ethernet::ETHERTYPE_IPV4);
+        return Err(if meant_ipv4 { DropReason::TunnelIpHeader } else { DropReason::TunnelNotUdp });
+    }
+    let packet = bytes.get(start..).unwrap_or_default();
+    let (ip, _) = ipv4::Header::ref_from_prefix(packet).map_err(|_| DropReason::TunnelIpHeader)?;
+    let header_len = ip.header_len();
+    let header = packet.get(..header_len).ok_or(DropReason::TunnelIpHeader)?;
+    let payload = packet.get(header_len..usize::from(ip.total_length.get())).ok_or(DropReason::TunnelIpHeader)?;
+    if ip.version_ihl >> 4 != 4 {
+        return Err(DropReason::TunnelIpHeader);
+    }
+    if ip.protocol != ipv4::PROTOCOL_UDP {
+        return Err(DropReason::TunnelNotUdp);
+    }
+    if checksum::sum(header) != 0xffff {
+        return Err(DropReason::TunnelIpChecksum);
+    }
+    if ip.is_fragment() {
+        return Err(DropReason::TunnelFragment);
+    }
+    Ok((ip, payload))
+}
+
+/// State of the inner frame's checksum, of which the inner frame starts at `start`.
+fn inner_checksum(outer: Checksum, headers: &Headers, start: usize) -> Result<Checksum, DropReason> {
+    match outer {
+        // What the NIC vouches for is the outermost checksum.
+        Checksum::Complete | Checksum::Verified => Ok(Checksum::Complete),
+        Checksum::Partial { start: at, .. } if at == headers.transport_offset => Ok(Checksum::Complete),
+        // The sender on this machine left the inner checksum to be filled in (Linux does).
+        Checksum::Partial { start: at, offset } => match usize::from(at).checked_sub(start) {
+            Some(at) => Ok(Checksum::Partial { start: at as u16, offset }),
+            None => Err(DropReason::BadOffload),
+        },
+    }
+}
+
+/// Merges the congestion mark of the outer `tos` into the inner frame.
+fn merge_congestion(inner: &mut [u8], tos: u8) -> Result<(), DropReason> {
+    // Most outer packets carry no mark that can change the inner one.
+    if matches!(tos & ipv4::ECN_MASK, ecn::NOT_ECT | ecn::ECT_0) {
+        return Ok(());
+    }
+    let Some(parsed) = parse(inner, 0, 0) else { return Ok(()) };
+    let Some(inner_tos) = parsed.headers.tos(inner) else { return Ok(()) };
+    let mark = ecn::decapsulate(inner_tos, tos).ok_or(DropReason::TunnelEcn)?;
+    parsed.headers.set_tos(inner, mark, ipv4::ECN_MASK);
+    Ok(())
+}
