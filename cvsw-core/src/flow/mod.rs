@@ -6,6 +6,7 @@ pub mod error;
 pub mod flow_mod;
 pub mod hash;
 pub mod matching;
+pub mod normalize;
 pub mod table;
 pub mod text;
 

@@ -6,10 +6,12 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod control;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod openflow;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
