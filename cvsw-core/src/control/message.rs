@@ -1,11 +1,17 @@
 //! The control frame, protocol version 2 (bytes in `docs/` and in the table of [`ControlMessage`]).
 
-use crate::{flow::MacAddr, frame::NoRoom, stats::ControlError};
+use crate::{
+    flow::MacAddr,
+    frame::NoRoom,
+    stats::ControlError,
+    wire::control::{CONTROL_HEADER_LEN, ControlHeader},
+};
+use zerocopy::{FromBytes, IntoBytes, network_endian::U16};
 
 /// Default EtherType of control frames.
 pub const ETHERTYPE: u16 = 0xabba;
 /// Length of the control header in bytes.
-pub const HEADER_LEN: usize = 14;
+pub const HEADER_LEN: usize = CONTROL_HEADER_LEN;
 /// Longest control frame that a version-2 vNIC sends or accepts: header, 72-byte flow mod, and the actions.
 pub const MAX_FRAME_LEN: usize = 14 + 72 + crate::flow::MAX_ACTIONS * 64;
 /// Protocol version 2.
@@ -30,6 +36,21 @@ pub enum MessageType {
     SetOffload = 6,
     /// Request (empty body) from the controller; answered by one message per entry and a closing empty one.
     ListEntries = 7,
+}
+
+impl MessageType {
+    const fn from_wire(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Hello,
+            2 => Self::Register,
+            3 => Self::SetEntry,
+            4 => Self::DeleteEntry,
+            5 => Self::SetMtu,
+            6 => Self::SetOffload,
+            7 => Self::ListEntries,
+            _ => return None,
+        })
+    }
 }
 
 /// Offload features of SET_OFFLOAD.
@@ -78,17 +99,50 @@ pub struct ControlMessage<'a> {
 impl<'a> ControlMessage<'a> {
     /// Parses a frame whose EtherType position already holds the control EtherType.
     /// Padding behind the body is ignored.
-    pub fn parse(_frame: &'a [u8]) -> Result<Self, ControlError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// `Short` below 14 bytes, `Version` for any version but 2, `Type` for an unknown type, `Length` if the pad
+    /// octet is not zero or the body exceeds the frame. Whether a body or `data` belongs to the type is for the
+    /// session to say.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, ControlError> {
+        let (header, rest) = ControlHeader::ref_from_prefix(frame).map_err(|_| ControlError::Short)?;
+        let version = header.version_type >> 4;
+        if version != VERSION_2 {
+            return Err(ControlError::Version);
+        }
+        let kind = MessageType::from_wire(header.version_type & 0x0f).ok_or(ControlError::Type)?;
+        if header.pad != 0 {
+            return Err(ControlError::Length);
+        }
+        let body = rest.get(..usize::from(header.len.get())).ok_or(ControlError::Length)?;
+        Ok(Self { dst: header.dst, version, kind, data: header.data.get(), body })
     }
 
     /// Writes the frame (no padding); returns its length.
-    pub fn emit(&self, _ethertype: u16, _out: &mut [u8]) -> Result<usize, NoRoom> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// `NoRoom` if `out` is too small, or the body longer than 65,535 bytes.
+    pub fn emit(&self, ethertype: u16, out: &mut [u8]) -> Result<usize, NoRoom> {
+        let (header, rest) = out.split_at_mut_checked(HEADER_LEN).ok_or(NoRoom)?;
+        rest.get_mut(..self.body.len()).ok_or(NoRoom)?.copy_from_slice(self.body);
+        let header_len = self.emit_header(ethertype, header)?;
+        Ok(header_len.saturating_add(self.body.len()))
     }
 
     /// Writes the 14-byte header for a body that already stands (or will stand) behind it.
-    pub fn emit_header(&self, _ethertype: u16, _header: &mut [u8]) -> Result<usize, NoRoom> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// As [`ControlMessage::emit`].
+    pub fn emit_header(&self, ethertype: u16, header: &mut [u8]) -> Result<usize, NoRoom> {
+        let fields = ControlHeader {
+            dst: self.dst,
+            version_type: (self.version << 4) | self.kind as u8,
+            pad: 0,
+            len: U16::new(u16::try_from(self.body.len()).map_err(|_| NoRoom)?),
+            data: U16::new(self.data),
+            ethertype: U16::new(ethertype),
+        };
+        fields.write_to_prefix(header).map_err(|_| NoRoom)?;
+        Ok(HEADER_LEN)
     }
 }

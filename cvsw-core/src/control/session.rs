@@ -180,7 +180,7 @@ impl Session {
             return self.message(MessageType::ListEntries, &[]).emit(ethertype, out);
         };
         let (header, body) = out.split_at_mut_checked(super::HEADER_LEN).ok_or(NoRoom)?;
-        let len = openflow::encode_flow_mod(flow, 0, body)?;
+        let len = openflow::encode_flow_mod(flow, 0, body).map_err(|_| NoRoom)?;
         self.message(MessageType::ListEntries, body.get(..len).unwrap_or_default())
             .emit_header(ethertype, header)?;
         Ok(len.saturating_add(super::HEADER_LEN))
