@@ -3,8 +3,13 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{io::Write, process::ExitCode};
 
+mod engine;
+mod flows;
 mod lab;
 mod logging;
+mod output;
+mod replay;
+mod text;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -27,6 +32,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the engine over a capture and write what it forwards
+    Replay(replay::ReplayArgs),
+    /// Check flow text
+    Flows(flows::FlowsArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
     /// Print a shell's completion script
@@ -54,6 +63,8 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Replay(args) => replay::run(args),
+        Command::Flows(args) => flows::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Completions { shell } => completions(shell),
     }

@@ -1,0 +1,229 @@
+//! The engine as the offline commands (`replay`, `trace`, `flows`) set it up.
+
+use crate::text::plural;
+use anyhow::Context;
+use cvsw_core::{
+    Config, ControlError, Cvsw, Frame, Instant, Verdict,
+    control::{self, ControlEvent, OffloadFlags},
+    flow::{Direction, MacAddr},
+    mtu::L2Mtu,
+};
+use cvsw_userspace::{capture::CaptureReader, flows_file};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use zerocopy::FromZeros;
+
+/// Room in front of every frame, for encapsulations and tags.
+pub const HEADROOM: usize = 128;
+/// Room behind every frame, for trailers.
+pub const TAILROOM: usize = 64;
+
+/// An engine with room for the flows of a large network.
+pub type Engine = Cvsw<16384, 4096, 256>;
+
+/// Which way the frames go.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum DirectionArg {
+    /// From the VM to the network (`in_port` HOST)
+    Tx,
+    /// From the network to the VM (`in_port` NET)
+    Rx,
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(direction: DirectionArg) -> Self {
+        match direction {
+            DirectionArg::Tx => Self::Tx,
+            DirectionArg::Rx => Self::Rx,
+        }
+    }
+}
+
+/// What the engine knows before the first frame.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    /// Direction of the frames
+    #[arg(short, long, value_enum)]
+    pub direction: DirectionArg,
+    /// Flows in ovs-ofctl syntax, one a line; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    flows: Option<PathBuf>,
+    /// Capture of control frames that the engine receives from the network before the first frame (after --flows)
+    #[arg(short, long, value_name = "PCAP")]
+    control: Option<PathBuf>,
+    /// MAC address of the vNIC; control frames to another one are refused
+    #[arg(long, value_parser = parse_mac, default_value = "00:00:00:00:00:00")]
+    mac: MacAddr,
+    /// EtherType of control frames
+    #[arg(long, value_parser = parse_ethertype, default_value = "0xabba")]
+    ethertype: u16,
+    /// Longest frame in bytes that the lower device takes (Ethernet header included); default: no limit
+    #[arg(long, value_name = "BYTES")]
+    link_mtu: Option<u32>,
+}
+
+/// What became of the `--control` frames. `frames == accepted + refused + the frames that are no control frames`.
+#[derive(Debug, Default, Serialize)]
+pub struct ControlReport {
+    /// Frames in the file.
+    pub frames: u64,
+    /// Accepted messages.
+    pub accepted: u64,
+    /// Refused messages by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Frames that were no control frames; the engine did not take them.
+    pub ignored: u64,
+}
+
+/// Things the engine wants done outside, collected.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Control frames to the network, with the time at which they would leave.
+    pub replies: Vec<(Duration, Vec<u8>)>,
+    /// Events in words.
+    pub events: Vec<String>,
+}
+
+impl EngineArgs {
+    /// Direction of the frames.
+    pub fn direction(&self) -> Direction {
+        self.direction.into()
+    }
+
+    /// A configured engine, with the flows of `--flows` and then the messages of `--control` in it, as of `time`.
+    pub fn prepare(&self, time: Duration, outbox: &mut Outbox) -> anyhow::Result<(Box<Engine>, ControlReport)> {
+        let mut engine = new_engine(&Config {
+            mac: self.mac,
+            ethertype: self.ethertype,
+            link_mtu: self.link_mtu.map(L2Mtu::new),
+            hash_seed: 0,
+        })?;
+        if let Some(path) = &self.flows {
+            flows_file::load(path)?.install(&mut engine, instant(time))?;
+        }
+        let mut report = ControlReport::default();
+        if let Some(path) = &self.control {
+            receive_control(&mut engine, path, time, outbox, &mut report)
+                .with_context(|| "cannot play the control frames")?;
+        }
+        Ok((engine, report))
+    }
+}
+
+/// A fresh engine on the heap; it is too large for a stack.
+pub fn new_engine(config: &Config) -> anyhow::Result<Box<Engine>> {
+    let mut engine = Engine::new_box_zeroed()
+        .map_err(|_| anyhow::anyhow!("out of memory: the engine needs {} bytes", size_of::<Engine>()))?;
+    engine.init(config);
+    Ok(engine)
+}
+
+/// A capture's time stamp on the engine's clock.
+pub fn instant(timestamp: Duration) -> Instant {
+    Instant::from_nanos(u64::try_from(timestamp.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Puts `bytes` into `frame`, with room on both sides. Keeps the frame's memory.
+pub fn load(frame: &mut Frame<Vec<u8>>, bytes: &[u8]) -> anyhow::Result<()> {
+    let buffer = frame.buffer_mut();
+    buffer.clear();
+    buffer.resize(HEADROOM, 0);
+    buffer.extend_from_slice(bytes);
+    buffer.resize(HEADROOM + bytes.len() + TAILROOM, 0);
+    frame
+        .reset(HEADROOM, bytes.len())
+        .map_err(|_| anyhow::anyhow!("a frame of {} bytes fits no buffer", bytes.len()))
+}
+
+/// A frame without bytes, for [`load`].
+pub fn empty_frame() -> anyhow::Result<Frame<Vec<u8>>> {
+    Frame::new(Vec::new(), 0, 0).map_err(|_| anyhow::anyhow!("an empty frame fits no buffer"))
+}
+
+impl Outbox {
+    /// Takes everything that the engine has to give.
+    pub fn collect(&mut self, engine: &mut Engine, time: Duration) {
+        let mut reply = [0; control::MAX_FRAME_LEN];
+        while let Some(len) = engine.poll_transmit(&mut reply) {
+            self.replies.push((time, reply[..len].to_vec()));
+        }
+        while let Some(event) = engine.poll_event() {
+            self.events.push(describe_event(event));
+        }
+    }
+}
+
+fn receive_control(
+    engine: &mut Engine,
+    path: &std::path::Path,
+    time: Duration,
+    outbox: &mut Outbox,
+    report: &mut ControlReport,
+) -> anyhow::Result<()> {
+    let mut reader = CaptureReader::open(path)?;
+    let mut frame = empty_frame()?;
+    while let Some(record) = reader.next_record()? {
+        report.frames += 1;
+        load(&mut frame, record.data)?;
+        match engine.process(instant(time), Direction::Rx, &mut frame) {
+            Verdict::Consumed => {}
+            Verdict::Forward | Verdict::Drop(_) => report.ignored += 1,
+        }
+        outbox.collect(engine, time);
+    }
+    report.accepted = engine.stats().control_accepted;
+    report.refused = ControlError::ALL
+        .iter()
+        .zip(engine.stats().control_errors)
+        .filter(|(_, count)| *count > 0)
+        .map(|(error, count)| (error.name(), count))
+        .collect();
+    warn_about(path, report);
+    Ok(())
+}
+
+fn warn_about(path: &std::path::Path, report: &ControlReport) {
+    let path = path.display();
+    if report.ignored > 0 {
+        tracing::warn!("{path}: {} without the control EtherType ignored", plural(report.ignored, "frame"));
+    }
+    for (reason, count) in &report.refused {
+        let hint = if *reason == ControlError::NotForUs.name() { " (--mac sets the vNIC's address)" } else { "" };
+        tracing::warn!("{path}: {} refused: {reason}{hint}", plural(*count, "control message"));
+    }
+}
+
+fn describe_event(event: ControlEvent) -> String {
+    match event {
+        ControlEvent::Session(state) => format!("session {}", state.name()),
+        ControlEvent::SetMtu(mtu) => format!("set_mtu {}", mtu.get()),
+        ControlEvent::SetOffload(flags) => {
+            let on = OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| *name);
+            let on: Vec<_> = on.collect();
+            format!("set_offload {}", if on.is_empty() { "none".to_owned() } else { on.join(",") })
+        }
+    }
+}
+
+fn parse_mac(text: &str) -> Result<MacAddr, String> {
+    let expected = || format!("{text:?} is not a MAC address; write it as 02:00:00:00:00:01");
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for octet in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+        *octet = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(expected)?;
+    }
+    if parts.next().is_some() { Err(expected()) } else { Ok(mac) }
+}
+
+fn parse_ethertype(text: &str) -> Result<u16, String> {
+    let value = match text.strip_prefix("0x") {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match value {
+        Ok(value) if value >= 0x600 => Ok(value),
+        Ok(value) => Err(format!("{value:#06x} is a length, not an EtherType; EtherTypes start at 0x0600")),
+        Err(_) => Err(format!("{text:?} is not an EtherType; write it as 0xabba")),
+    }
+}
