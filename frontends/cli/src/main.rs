@@ -10,6 +10,7 @@ mod logging;
 mod output;
 mod replay;
 mod text;
+mod trace;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     /// Run the engine over a capture and write what it forwards
     Replay(replay::ReplayArgs),
+    /// Show what the engine does with one frame, step by step
+    Trace(trace::TraceArgs),
     /// Check flow text
     Flows(flows::FlowsArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Replay(args) => replay::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Flows(args) => flows::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Completions { shell } => completions(shell),

@@ -35,7 +35,8 @@ pub struct Burst {
     start: Duration,
     /// As captured; those that are complete stand in the order of `frames`.
     complete: Vec<OwnedRecord>,
-    truncated: Vec<OwnedRecord>,
+    /// Ends the burst, so that everything stays in order.
+    truncated: Option<OwnedRecord>,
     frames: Vec<Frame<Vec<u8>>>,
     verdicts: [Verdict; BURST],
 }
@@ -48,7 +49,7 @@ impl Burst {
             window,
             start: Duration::ZERO,
             complete: Vec::with_capacity(BURST),
-            truncated: Vec::new(),
+            truncated: None,
             frames,
             verdicts: [Verdict::Forward; BURST],
         })
@@ -57,7 +58,7 @@ impl Burst {
     /// Starts anew with `first` and goes on from `reader`; returns the first frame that belongs to the next burst.
     pub fn fill(&mut self, first: OwnedRecord, reader: &mut CaptureReader) -> anyhow::Result<Option<OwnedRecord>> {
         self.complete.clear();
-        self.truncated.clear();
+        self.truncated = None;
         self.start = first.timestamp;
         let mut next = first;
         loop {
@@ -71,12 +72,12 @@ impl Burst {
 
     fn accepts(&self, record: &OwnedRecord) -> bool {
         let window = self.start..=self.start.saturating_add(self.window);
-        self.complete.len() < BURST && window.contains(&record.timestamp)
+        self.complete.len() < BURST && self.truncated.is_none() && window.contains(&record.timestamp)
     }
 
     fn push(&mut self, record: OwnedRecord) -> anyhow::Result<()> {
         if record.as_record().is_truncated() {
-            self.truncated.push(record);
+            self.truncated = Some(record);
             return Ok(());
         }
         if let Some(frame) = self.frames.get_mut(self.complete.len()) {
@@ -91,9 +92,10 @@ impl Burst {
         self.start
     }
 
-    /// Frames of which the capture holds only the beginning; the engine does not see them.
-    pub fn truncated(&self) -> &[OwnedRecord] {
-        &self.truncated
+    /// A frame of which the capture holds only the beginning; it comes after the others and the engine does not
+    /// see it.
+    pub const fn truncated(&self) -> Option<&OwnedRecord> {
+        self.truncated.as_ref()
     }
 
     /// What the engine works on.

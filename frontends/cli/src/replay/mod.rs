@@ -125,13 +125,6 @@ struct Replay {
 
 impl Replay {
     fn process(&mut self, burst: &mut Burst) -> anyhow::Result<()> {
-        for record in burst.truncated() {
-            self.report.truncated(record);
-            if let Some(writer) = &mut self.dropped {
-                let comment = format!("truncated capture: {} of {} bytes", record.data.len(), record.original_len);
-                writer.write(&record.as_record(), &comment)?;
-            }
-        }
         let now = self.advance(burst.time());
         let (frames, verdicts) = burst.frames();
         let processed = self.engine.process_burst(now, self.direction, frames, verdicts);
@@ -152,6 +145,15 @@ impl Replay {
             }
         }
         self.outbox.collect(&mut self.engine, self.clock);
+        burst.truncated().map_or(Ok(()), |record| self.skip(record))
+    }
+
+    fn skip(&mut self, record: &OwnedRecord) -> anyhow::Result<()> {
+        self.report.truncated(record);
+        if let Some(writer) = &mut self.dropped {
+            let comment = format!("truncated capture: {} of {} bytes", record.data.len(), record.original_len);
+            writer.write(&record.as_record(), &comment)?;
+        }
         Ok(())
     }
 

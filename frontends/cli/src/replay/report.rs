@@ -32,7 +32,8 @@ impl fmt::Display for Traffic {
 /// What became of a capture's frames: `input == truncated + output + consumed + dropped` in frames.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    direction: &'static str,
+    #[serde(serialize_with = "name")]
+    direction: Direction,
     /// As captured.
     input: Traffic,
     /// Not given to the engine: the capture holds only a part of them.
@@ -74,7 +75,7 @@ impl From<FlowEntry> for Flow {
 impl Report {
     pub fn new(direction: Direction, control: ControlReport) -> Self {
         Self {
-            direction: direction.name(),
+            direction,
             input: Traffic::default(),
             truncated: Traffic::default(),
             output: Traffic::default(),
@@ -113,8 +114,7 @@ impl Report {
     /// Adds what the engine knows at the end.
     pub fn close(&mut self, engine: &Engine, missed_before: u64, outbox: Outbox) {
         let stats = engine.stats();
-        let direction = if self.direction == Direction::Tx.name() { Direction::Tx } else { Direction::Rx };
-        self.missed = stats.direction(direction).missed - missed_before;
+        self.missed = stats.direction(self.direction).missed - missed_before;
         self.expired = stats.expired;
         self.events = outbox.events;
         self.replies = outbox.replies.len() as u64;
@@ -128,9 +128,13 @@ impl Report {
     }
 }
 
+fn name<S: serde::Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(direction.name())
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "in         {} ({})", self.input, self.direction)?;
+        writeln!(f, "in         {} ({})", self.input, self.direction.name())?;
         writeln!(f, "out        {}, {} of them matched no entry", self.output, self.missed)?;
         writeln!(f, "dropped    {}", self.dropped)?;
         for (reason, count) in &self.drop_reasons {

@@ -1,0 +1,232 @@
+//! The steps of a trace, recorded for printing.
+
+use super::{change::Change, fields, parser::Parser};
+use crate::text;
+use cvsw_core::{
+    Verdict,
+    flow::{Field, FlowKey, Match},
+    trace::{Considered, Effect, Event, Observer},
+};
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt};
+
+/// One step.
+#[derive(Debug, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// A look-up begins.
+    Lookup {
+        /// 1 for the first.
+        number: usize,
+        /// What matches see.
+        fields: BTreeMap<&'static str, String>,
+        /// Where the headers are.
+        headers: String,
+    },
+    /// The table is not active.
+    Bypass,
+    /// An entry was compared.
+    Entry {
+        priority: u16,
+        cookie: u64,
+        /// Priority and match in `ovs-ofctl` syntax.
+        flow: String,
+        result: EntryResult,
+        /// Why it does not match.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mismatch: Option<Mismatch>,
+    },
+    /// No entry matched.
+    Miss,
+    /// An action ran.
+    Action {
+        /// In `ovs-ofctl` syntax.
+        action: String,
+        effect: EffectName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drop_reason: Option<&'static str>,
+        change: Change,
+    },
+    /// The end.
+    Verdict {
+        verdict: VerdictName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drop_reason: Option<&'static str>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryResult {
+    Matched,
+    Mismatch,
+    Shadowed,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Mismatch {
+    field: &'static str,
+    frame: String,
+    entry: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectName {
+    Applied,
+    NotApplicable,
+    Dropped,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictName {
+    Forward,
+    Consumed,
+    Drop,
+}
+
+/// Records the engine's events.
+pub struct Recorder {
+    pub steps: Vec<Step>,
+    parser: Parser,
+    /// The frame as the previous step left it, and what the engine saw in it.
+    bytes: Vec<u8>,
+    key: Option<FlowKey>,
+    lookups: usize,
+}
+
+impl Recorder {
+    /// A recorder for a frame that begins as `bytes`.
+    pub fn new(mut parser: Parser, bytes: &[u8]) -> Self {
+        let key = parser.key(bytes);
+        Self { steps: Vec::new(), parser, bytes: bytes.to_vec(), key, lookups: 0 }
+    }
+
+    fn step(&mut self, event: &Event<'_>) -> Step {
+        match event {
+            Event::Parsed { key, headers, .. } => {
+                self.key = Some(**key);
+                self.lookups += 1;
+                let headers = format!(
+                    "{}network {:?} at {}, transport {:?} at {}",
+                    if headers.tagged { "tagged, " } else { "" },
+                    headers.network,
+                    headers.network_offset,
+                    headers.transport,
+                    headers.transport_offset
+                );
+                Step::Lookup {
+                    number: self.lookups,
+                    fields: fields::of_key(key).into_iter().collect(),
+                    headers: headers.to_lowercase(),
+                }
+            }
+            Event::Bypass => Step::Bypass,
+            Event::Entry { priority, cookie, matching, result } => Step::Entry {
+                priority: *priority,
+                cookie: *cookie,
+                flow: text::entry(*priority, *cookie, matching),
+                result: match result {
+                    Considered::Matched => EntryResult::Matched,
+                    Considered::Mismatch(_) => EntryResult::Mismatch,
+                    Considered::Shadowed => EntryResult::Shadowed,
+                },
+                mismatch: self.mismatch(*result, matching),
+            },
+            Event::Miss => Step::Miss,
+            Event::Action { action, effect, bytes } => {
+                let change = Change::new(&mut self.parser, self.key.as_ref(), &self.bytes, bytes);
+                self.bytes = bytes.to_vec();
+                self.key = self.parser.key(bytes);
+                let (effect, drop_reason) = match effect {
+                    Effect::Applied => (EffectName::Applied, None),
+                    Effect::NotApplicable => (EffectName::NotApplicable, None),
+                    Effect::Dropped(reason) => (EffectName::Dropped, Some(reason.name())),
+                };
+                Step::Action { action: text::action(action), effect, drop_reason, change }
+            }
+            Event::Verdict(verdict) => {
+                let (verdict, drop_reason) = match verdict {
+                    Verdict::Forward => (VerdictName::Forward, None),
+                    Verdict::Consumed => (VerdictName::Consumed, None),
+                    Verdict::Drop(reason) => (VerdictName::Drop, Some(reason.name())),
+                };
+                Step::Verdict { verdict, drop_reason }
+            }
+        }
+    }
+
+    fn mismatch(&self, result: Considered, matching: &Match) -> Option<Mismatch> {
+        let Considered::Mismatch(field) = result else { return None };
+        let key = self.key?;
+        Some(Mismatch {
+            field: field_name(field),
+            frame: fields::value(field, &key),
+            entry: fields::demanded(matching, field),
+        })
+    }
+}
+
+impl Observer for Recorder {
+    const ENABLED: bool = true;
+
+    fn event(&mut self, event: &Event<'_>) {
+        let step = self.step(event);
+        self.steps.push(step);
+    }
+}
+
+/// The name in words that fit a VLAN tag's value in words.
+const fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::VlanTci => "vlan",
+        other => other.name(),
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup { number, fields, headers } => {
+                writeln!(f, "look-up {number}")?;
+                for (name, value) in fields {
+                    writeln!(f, "  {name:<12} {value}")?;
+                }
+                writeln!(f, "  headers      {headers}")
+            }
+            Self::Bypass => {
+                writeln!(f, "the flow table is not active (no flows, no SET message yet): the frame passes")
+            }
+            Self::Entry { flow, result, mismatch, .. } => match (result, mismatch) {
+                (EntryResult::Matched, _) => writeln!(f, "  entry {flow}\n    matches"),
+                (_, Some(Mismatch { field, frame, entry })) => {
+                    writeln!(f, "  entry {flow}\n    no: {field} is {frame}, not {entry}")
+                }
+                _ => writeln!(f, "  entry {flow}\n    would match too, but the entry above was chosen"),
+            },
+            Self::Miss => writeln!(f, "  no entry matches: the frame passes unchanged"),
+            Self::Action { action, effect, drop_reason, change } => {
+                let effect = match effect {
+                    EffectName::Applied => "applied",
+                    EffectName::NotApplicable => "not applicable: the frame has no such field",
+                    EffectName::Dropped => "dropped",
+                };
+                writeln!(f, "  action {action}\n    {effect}{}", reason(*drop_reason))?;
+                write!(f, "{change}")
+            }
+            Self::Verdict { verdict, drop_reason } => {
+                let verdict = match verdict {
+                    VerdictName::Forward => "forward",
+                    VerdictName::Consumed => "consumed (a control frame)",
+                    VerdictName::Drop => "drop",
+                };
+                writeln!(f, "verdict: {verdict}{}", reason(*drop_reason))
+            }
+        }
+    }
+}
+
+fn reason(drop_reason: Option<&str>) -> String {
+    drop_reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+}
