@@ -1,3 +1,4 @@
 //! See the crate description.
 
+pub mod fuzz;
 pub mod model;

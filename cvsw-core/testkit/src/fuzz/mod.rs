@@ -1,0 +1,43 @@
+//! The bodies of the fuzz targets. They live here, not in `fuzz/`, so that an ordinary `cargo test` replays every
+//! seed and every former crash with the stable compiler.
+//!
+//! A body takes any bytes, never panics unless the engine is wrong, and holds the engine against something
+//! independent of it: a naive model, another decoder, or its own inverse.
+
+mod control;
+mod flow_text;
+mod frame;
+mod openflow;
+mod table;
+
+pub use control::control;
+pub use flow_text::flow_text;
+pub use frame::frame;
+pub use openflow::openflow;
+pub use table::table;
+
+use cvsw_core::{Config, Cvsw, Instant, flow::text::parse_flow};
+use zerocopy::FromZeros;
+
+/// A fuzz target's body.
+pub type Body = fn(&[u8]);
+
+/// Every target by name. The names are those of the files in `fuzz/fuzz_targets` and of the folders of seeds.
+pub const TARGETS: &[(&str, Body)] =
+    &[("control", control), ("flow_text", flow_text), ("frame", frame), ("openflow", openflow), ("table", table)];
+
+/// A small engine: small enough to be full soon.
+type Engine = Cvsw<16, 16, 8>;
+
+const MAC: [u8; 6] = [0x02, 0, 0, 0, 0x01, 0x01];
+
+/// A new engine with these flows.
+fn engine(flows: &[&str]) -> Box<Engine> {
+    let mut engine = Engine::new_box_zeroed().expect("memory for an engine");
+    engine.init(&Config { mac: MAC, ..Config::default() });
+    for text in flows {
+        let flow = parse_flow(text).unwrap_or_else(|error| panic!("`{text}`: {error:?}"));
+        engine.flow_mod(Instant::ZERO, &flow).unwrap_or_else(|error| panic!("`{text}`: {error:?}"));
+    }
+    engine
+}
