@@ -1,0 +1,24 @@
+//! Nanoseconds per burst of 32 packets (criterion; `--bench engine`). Divide by 32, or read the elements per
+//! second that criterion prints.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use cvsw_benches::{Kind, Workload};
+use cvsw_core::BURST;
+
+fn engine(criterion: &mut Criterion) {
+    for kind in Kind::ALL {
+        let mut group = criterion.benchmark_group(kind.name());
+        group.throughput(Throughput::Elements(BURST as u64));
+        for size in [64, 1400] {
+            for flows in [1, 1000] {
+                let mut workload = Workload::<1024, 4096>::new(kind, size, flows);
+                group.bench_function(format!("{size}B/{flows}flows"), |bencher| bencher.iter(|| workload.step()));
+                workload.check();
+            }
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, engine);
+criterion_main!(benches);
