@@ -39,6 +39,10 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Check flow text
     Flows(flows::FlowsArgs),
+    /// Run one vNIC in userspace
+    Port(cvsw_userspace::cli::PortArgs),
+    /// Show counters and flows of a running `cvsw port`
+    Stats(cvsw_userspace::cli::StatsArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
     /// Print a shell's completion script
@@ -69,6 +73,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Flows(args) => flows::run(args),
+        Command::Port(args) => cvsw_userspace::cli::run(args),
+        Command::Stats(args) => cvsw_userspace::cli::run_stats(args),
         Command::Lab(args) => lab::run(args),
         Command::Completions { shell } => completions(shell),
     }

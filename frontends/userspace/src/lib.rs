@@ -1,4 +1,20 @@
-//! See the crate description.
+//! A vNIC in userspace, in the manner of DPDK: a fixed pool of buffers, ports that receive and send bursts, and
+//! one loop that runs every frame to completion through the engine.
 
+pub mod af_packet;
 pub mod capture;
+pub mod cli;
 pub mod flows_file;
+pub mod mem;
+pub mod netns;
+pub mod pcap;
+pub mod pool;
+pub mod port;
+mod report;
+pub mod run;
+pub mod spec;
+pub mod stats;
+mod sys;
+pub mod tap;
+mod vnet;
+pub mod vnic;

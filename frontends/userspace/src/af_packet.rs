@@ -1,0 +1,213 @@
+//! The `af_packet` backend: an existing interface, through memory-mapped packet rings.
+//!
+//! - 802.1Q tags that the kernel keeps beside the frame are put back in.
+//! - A sender on the same machine (veth) may leave checksums unfinished or send super-frames. The virtio header
+//!   tells; the metadata goes into [`cvsw_core::Frame::offload`]. Super-frames beyond the slot are dropped and
+//!   counted as `rx_too_big`: turn off `tso` and `gso` at such a sender.
+//! - Transmitted frames should be complete: the peer may be a switch in userspace that ignores metadata.
+
+use crate::{
+    netns,
+    pool::{HEADROOM, Mempool, PoolFrame},
+    port::{Capabilities, FrameVec, Port, PortCounters, PortDrop},
+    sys::{Interface, PacketRing, RxSlot, VNET_HEADER_LEN},
+    vnet::VnetHeader,
+};
+use cvsw_core::{
+    BURST, Checksum, GsoKind,
+    flow::MacAddr,
+    mtu::{IpMtu, L2Mtu},
+};
+use rustix::{fd::AsFd, io::Errno};
+use std::{io, os::fd::BorrowedFd};
+use zerocopy::IntoBytes;
+
+const ETHERNET_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+const ADDRESSES: usize = 12;
+/// Memory for each ring, unless its fewest slots need more.
+const RING_BYTES: usize = 4 << 20;
+const SLOTS: std::ops::RangeInclusive<usize> = 64..=2048;
+
+/// A packet socket with rings on one interface.
+#[derive(Debug)]
+pub struct AfPacket {
+    label: String,
+    ring: PacketRing,
+    interface: Interface,
+    /// Longest frame, one 802.1Q tag included.
+    max_frame: usize,
+    counters: PortCounters,
+}
+
+impl AfPacket {
+    /// Attaches to interface `name` of network namespace `netns` (`None`: this one). The interface should have
+    /// no address of its own: its kernel stack sees the same frames.
+    pub fn open(name: &str, netns: Option<&str>) -> io::Result<Self> {
+        netns::within(netns, || {
+            let interface = Interface::open(name)?;
+            interface.mac()?;
+            let mtu = usize::try_from(interface.mtu()?).unwrap_or(0);
+            let max_frame = mtu + ETHERNET_HEADER + VLAN_TAG;
+            let slots = (RING_BYTES / max_frame.next_power_of_two()).clamp(*SLOTS.start(), *SLOTS.end());
+            let ring = PacketRing::open(interface.index()?, slots, max_frame)?;
+            let label =
+                netns.map_or_else(|| format!("af_packet:{name}"), |ns| format!("af_packet:{name},netns={ns}"));
+            Ok(Self { label, ring, interface, max_frame, counters: PortCounters::default() })
+        })
+    }
+
+    /// Copies one frame into the transmit ring.
+    fn queue(&mut self, frame: &PoolFrame) -> Result<(), PortDrop> {
+        check_transmit(frame, self.max_frame)?;
+        if self.ring.tx_slot().is_none() {
+            // The kernel may have finished some in the meantime; one look, no waiting.
+            let _ = self.ring.tx_kick();
+        }
+        let slot = self.ring.tx_slot().ok_or(PortDrop::TxFull)?;
+        let len = VNET_HEADER_LEN + frame.len();
+        let (header, body) = slot.get_mut(..len).ok_or(PortDrop::TxTooBig)?.split_at_mut(VNET_HEADER_LEN);
+        header.copy_from_slice(VnetHeader::from(&frame.offload).as_bytes());
+        body.copy_from_slice(frame.bytes());
+        self.ring.tx_commit(len);
+        Ok(())
+    }
+
+    /// `Err` if the interface is gone; an interface that is only down comes back.
+    fn survive(&self, error: io::Error) -> io::Result<()> {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NXIO | Errno::NODEV | Errno::NETDOWN) => match self.interface.index() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(error),
+            },
+            // EAGAIN, ENOBUFS: the frames stay in the ring for the next push.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Port for AfPacket {
+    fn name(&self) -> &str {
+        &self.label
+    }
+
+    fn rx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<usize> {
+        let mut received = 0;
+        while received < BURST {
+            let Some(slot) = self.ring.rx_peek() else { break };
+            let Some(mut frame) = pool.take() else {
+                self.counters.rx_no_buffer += 1;
+                break;
+            };
+            match fill(&mut frame, &slot) {
+                Ok(()) => {
+                    self.counters.received(frame.len());
+                    frames.push(frame);
+                    received += 1;
+                }
+                Err(reason) => {
+                    self.counters.dropped(reason, 1);
+                    pool.put(frame);
+                }
+            }
+            self.ring.rx_release();
+        }
+        Ok(received)
+    }
+
+    fn tx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<()> {
+        for frame in frames.drain(..) {
+            match self.queue(&frame) {
+                Ok(()) => self.counters.sent(frame.len()),
+                Err(reason) => self.counters.dropped(reason, 1),
+            }
+            pool.put(frame);
+        }
+        self.flush()
+    }
+
+    fn tx_pending(&self) -> bool {
+        self.ring.tx_pending()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ring.tx_kick().or_else(|error| self.survive(error))
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ring.as_fd())
+    }
+
+    fn poll_error(&mut self) -> io::Result<()> {
+        self.ring.take_error().or_else(|error| self.survive(error))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { checksum: false, gso: false }
+    }
+
+    fn mac(&self) -> Option<MacAddr> {
+        self.interface.mac().ok()
+    }
+
+    fn link_mtu(&self) -> Option<L2Mtu> {
+        u32::try_from(self.max_frame).ok().map(L2Mtu::new)
+    }
+
+    fn mtu(&self) -> Option<IpMtu> {
+        self.interface.mtu().ok().and_then(|mtu| IpMtu::new(u16::try_from(mtu).unwrap_or(u16::MAX)))
+    }
+
+    fn counters(&mut self) -> PortCounters {
+        if let Ok(drops) = self.ring.take_rx_drops() {
+            self.counters.dropped(PortDrop::RxRingFull, drops);
+        }
+        self.counters
+    }
+}
+
+/// Copies a received frame out of the ring.
+fn fill(frame: &mut PoolFrame, slot: &RxSlot<'_>) -> Result<(), PortDrop> {
+    let mut offload = VnetHeader::from_array(slot.vnet).offload().map_err(|_| PortDrop::RxBadOffload)?;
+    if slot.len > slot.bytes.len() {
+        return Err(PortDrop::RxTooBig);
+    }
+    let tag = slot.vlan.as_ref().map_or(&[][..], |tag| &tag[..]);
+    frame.reset(HEADROOM, slot.len + tag.len()).map_err(|_| PortDrop::RxTooBig)?;
+    let (addresses, rest) = slot.bytes.split_at_checked(ADDRESSES).unwrap_or((slot.bytes, &[]));
+    let mut room = frame.bytes_mut();
+    for part in [addresses, tag, rest] {
+        let (here, behind) = room.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        room = behind;
+    }
+    // The kernel's offsets do not count the tag that it took out.
+    let shift = tag.len() as u16;
+    if let Checksum::Partial { start, .. } = &mut offload.checksum {
+        *start = start.saturating_add(shift);
+    }
+    if offload.gso.kind != GsoKind::None {
+        offload.gso.header_len = offload.gso.header_len.saturating_add(shift);
+    }
+    frame.offload = offload;
+    Ok(())
+}
+
+/// What the kernel would refuse without saying which frame it was.
+fn check_transmit(frame: &PoolFrame, max_frame: usize) -> Result<(), PortDrop> {
+    if frame.len() < ETHERNET_HEADER {
+        return Err(PortDrop::TxTooShort);
+    }
+    if frame.offload.gso.kind != GsoKind::None {
+        return Err(PortDrop::TxGsoUnsupported);
+    }
+    if frame.len() > max_frame {
+        return Err(PortDrop::TxTooBig);
+    }
+    match frame.offload.checksum {
+        Checksum::Partial { start, offset } if usize::from(start) + usize::from(offset) + 2 > frame.len() => {
+            Err(PortDrop::TxBadChecksum)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,19 @@
+//! `cvsw port` as a program of its own.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Run one CVSW vNIC in userspace.
+#[derive(Debug, Parser)]
+#[command(name = "cvsw-port", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    port: cvsw_userspace::cli::PortArgs,
+}
+
+fn main() -> ExitCode {
+    cvsw_userspace::cli::run(Cli::parse().port).unwrap_or_else(|error| {
+        eprintln!("cvsw-port: {error:#}");
+        ExitCode::FAILURE
+    })
+}

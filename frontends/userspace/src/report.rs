@@ -1,0 +1,78 @@
+//! The statistics document as a table for people.
+
+use serde_json::Value;
+use std::fmt::{Display, Write};
+
+/// The table. Drop reasons and error kinds that never occurred are left out.
+pub fn table(document: &Value) -> String {
+    let mut out = String::new();
+    let top = |key: &str| text(&document[key]);
+    line(&mut out, "vNIC", format_args!("{}  session {}", top("mac"), top("session")));
+    line(&mut out, "MTU", format_args!("{}  (longest frame below: {})", top("mtu"), top("link_frame_max")));
+    let requested = match &document["offload_requested"] {
+        Value::Null => "nothing yet".to_owned(),
+        flags => text(flags),
+    };
+    line(&mut out, "offloads", format_args!("{}  (requested: {requested})", top("offload_effective")));
+    let pool = &document["pool"];
+    line(&mut out, "buffers", format_args!("{} free of {}", text(&pool["free"]), text(&pool["buffers"])));
+    let _ =
+        writeln!(out, "\n{:<34}{:>14}{:>18}{:>14}{:>18}", "port", "rx frames", "rx bytes", "tx frames", "tx bytes");
+    for side in ["host", "net"] {
+        let port = &document["ports"][side];
+        let columns = ["rx_frames", "rx_bytes", "tx_frames", "tx_bytes"].map(|key| text(&port[key]));
+        let [rx, rx_bytes, tx, tx_bytes] = columns;
+        let name = format!("{side} {}", text(&port["name"]));
+        let _ = writeln!(out, "{name:<34}{rx:>14}{rx_bytes:>18}{tx:>14}{tx_bytes:>18}");
+        counts(&mut out, "dropped: ", &port["drops"]);
+        if port["rx_no_buffer"] != 0 {
+            line(&mut out, "  no buffer", format_args!("{} times", text(&port["rx_no_buffer"])));
+        }
+    }
+    let engine = &document["engine"];
+    let _ =
+        writeln!(out, "\n{:<34}{:>14}{:>18}{:>14}{:>18}", "engine", "frames", "forwarded", "no match", "control");
+    for (direction, label) in [("tx", "tx (host to network)"), ("rx", "rx (network to host)")] {
+        let stats = &engine[direction];
+        let [frames, forwarded, missed, consumed] =
+            ["frames", "forwarded", "missed", "consumed"].map(|key| text(&stats[key]));
+        let _ = writeln!(out, "{label:<34}{frames:>14}{forwarded:>18}{missed:>14}{consumed:>18}");
+        counts(&mut out, "dropped: ", &stats["drops"]);
+    }
+    line(&mut out, "control", format_args!("{} messages accepted", text(&engine["control_accepted"])));
+    counts(&mut out, "refused: ", &engine["control_errors"]);
+    let (hits, misses) = (text(&engine["cache_hits"]), text(&engine["cache_misses"]));
+    line(&mut out, "cache", format_args!("{hits} hits, {misses} misses"));
+    flows(&mut out, &document["flows"]);
+    out
+}
+
+fn flows(out: &mut String, flows: &Value) {
+    let flows = flows.as_array().map_or(&[][..], Vec::as_slice);
+    let _ = writeln!(out, "\n{} flows", flows.len());
+    for flow in flows {
+        let duration = flow["duration_s"].as_f64().unwrap_or_default();
+        let (packets, bytes, rule) = (text(&flow["packets"]), text(&flow["bytes"]), text(&flow["flow"]));
+        let _ = writeln!(out, " duration={duration:.1}s, n_packets={packets}, n_bytes={bytes}, {rule}");
+    }
+}
+
+fn counts(out: &mut String, label: &str, counters: &Value) {
+    for (name, count) in counters.as_object().into_iter().flatten().filter(|(_, count)| **count != 0) {
+        let _ = writeln!(out, "  {:<32}{:>14}", format!("{label}{name}"), text(count));
+    }
+}
+
+fn line(out: &mut String, label: &str, value: impl Display) {
+    let _ = writeln!(out, "{label:<12}{value}");
+}
+
+/// A JSON scalar without quotes; `-` for none.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,266 @@
+//! The vNIC: engine, two ports and a pool of buffers, one burst at a time.
+
+use crate::{
+    flows_file::{FlowsError, FlowsFile},
+    pool::Mempool,
+    port::{FrameVec, Port, PortCounters},
+};
+use cvsw_core::{
+    BURST, Config, Cvsw, FlowEntry, Instant, Stats, Verdict,
+    control::{ControlEvent, MAX_FRAME_LEN, OffloadFlags, SessionState},
+    flow::{Direction, MacAddr},
+    mtu::IpMtu,
+};
+use std::io;
+use tracing::{info, warn};
+use zerocopy::FromZeros;
+
+/// The engine with this front-end's capacities: entries, cache slots, masks.
+pub type Engine = Cvsw<4096, 4096, 128>;
+
+/// A vNIC between a host port (the VM's side) and a network port.
+pub struct Vnic {
+    engine: Box<Engine>,
+    config: Config,
+    host: Box<dyn Port>,
+    net: Box<dyn Port>,
+    pool: Mempool,
+    frames: FrameVec,
+    forward: FrameVec,
+    verdicts: [Verdict; BURST],
+    session: SessionState,
+    offload: Offloads,
+}
+
+/// Offload features of the host port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// What the controller asked for last; `None`: nothing yet.
+    pub requested: Option<OffloadFlags>,
+    /// What is in force.
+    pub effective: OffloadFlags,
+}
+
+/// The state of a [`Vnic`] at one moment, copied out of the packet loop.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// MAC address, EtherType of control frames, longest frame.
+    pub config: Config,
+    /// Control session.
+    pub session: SessionState,
+    /// IP MTU that the VM sees.
+    pub mtu: Option<IpMtu>,
+    /// Offload features.
+    pub offload: Offloads,
+    /// Name and counters of the host port.
+    pub host: (String, PortCounters),
+    /// Name and counters of the network port.
+    pub net: (String, PortCounters),
+    /// The engine's counters.
+    pub stats: Stats,
+    /// The flow table.
+    pub flows: Vec<FlowEntry>,
+    /// When this was.
+    pub now: Instant,
+    /// Buffers: `(free, all, bytes of each)`.
+    pub pool: (usize, usize, usize),
+}
+
+impl Vnic {
+    /// A vNIC with `mac` as its address between `host` and `net`, with `buffers` buffers and its hash functions
+    /// keyed by `hash_seed`.
+    pub fn new(
+        host: Box<dyn Port>,
+        net: Box<dyn Port>,
+        mac: MacAddr,
+        ethertype: u16,
+        buffers: usize,
+        hash_seed: u64,
+    ) -> io::Result<Self> {
+        let config = Config { mac, ethertype, link_mtu: net.link_mtu(), hash_seed };
+        let mut engine = Engine::new_box_zeroed().map_err(|_| io::ErrorKind::OutOfMemory)?;
+        engine.init(&config);
+        let offload = Offloads { requested: None, effective: host.offload() };
+        let largest = [host.mtu(), net.mtu()].into_iter().flatten().max().unwrap_or(IpMtu::ETHERNET);
+        Ok(Self {
+            engine,
+            config,
+            host,
+            net,
+            pool: Mempool::new(buffers, Mempool::buffer_size_for(usize::from(largest.get()))),
+            frames: FrameVec::with_capacity(BURST),
+            forward: FrameVec::with_capacity(BURST),
+            verdicts: [Verdict::Forward; BURST],
+            session: SessionState::default(),
+            offload,
+        })
+    }
+
+    /// The host port.
+    pub fn host(&mut self) -> &mut dyn Port {
+        &mut *self.host
+    }
+
+    /// The network port.
+    pub fn net(&mut self) -> &mut dyn Port {
+        &mut *self.net
+    }
+
+    /// Both ports, host first.
+    pub fn ports(&self) -> [&dyn Port; 2] {
+        [&*self.host, &*self.net]
+    }
+
+    /// Puts the flows of a file into the table.
+    pub fn load_flows(&mut self, now: Instant, flows: &FlowsFile) -> Result<(), FlowsError> {
+        flows.install(&mut *self.engine, now)
+    }
+
+    /// Runs at most one burst in each direction to completion, then does what the engine wants done. Returns the
+    /// number of frames that moved; 0 means that there was nothing to do.
+    ///
+    /// An error means that a port is gone for good.
+    pub fn step(&mut self, now: Instant) -> io::Result<usize> {
+        let mut moved = 0;
+        for direction in Direction::ALL {
+            moved += self.run_direction(now, direction)?;
+        }
+        for port in [&mut self.host, &mut self.net] {
+            if port.tx_pending() {
+                port.flush()?;
+            }
+        }
+        Ok(moved + self.serve_engine()?)
+    }
+
+    /// Lets time pass in the engine; about once a second.
+    pub fn tick(&mut self, now: Instant) -> io::Result<usize> {
+        self.engine.tick(now);
+        self.serve_engine()
+    }
+
+    /// A copy of everything that people ask about.
+    pub fn snapshot(&mut self, now: Instant) -> Snapshot {
+        Snapshot {
+            config: self.config,
+            session: self.session,
+            mtu: self.host.mtu(),
+            offload: self.offload,
+            host: (self.host.name().to_owned(), self.host.counters()),
+            net: (self.net.name().to_owned(), self.net.counters()),
+            stats: self.engine.stats().clone(),
+            flows: self.engine.flows().collect(),
+            now,
+            pool: (self.pool.available(), self.pool.capacity(), self.pool.buffer_size()),
+        }
+    }
+
+    /// Brings everything that was sent to its destination; the last call.
+    pub fn close(&mut self) -> io::Result<()> {
+        self.host.close()?;
+        self.net.close()
+    }
+
+    fn run_direction(&mut self, now: Instant, direction: Direction) -> io::Result<usize> {
+        let (from, to) = match direction {
+            Direction::Tx => (&mut self.host, &mut self.net),
+            Direction::Rx => (&mut self.net, &mut self.host),
+        };
+        let received = from.rx_burst(&mut self.pool, &mut self.frames)?;
+        if received == 0 {
+            return Ok(0);
+        }
+        let processed = self.engine.process_burst(now, direction, &mut self.frames, &mut self.verdicts);
+        debug_assert_eq!(processed, received, "a burst never exceeds the verdicts");
+        for (frame, verdict) in self.frames.drain(..).zip(&self.verdicts) {
+            match verdict {
+                Verdict::Forward => self.forward.push(frame),
+                Verdict::Consumed | Verdict::Drop(_) => self.pool.put(frame),
+            }
+        }
+        if !to.capabilities().checksum {
+            complete_checksums(&mut self.forward);
+        }
+        to.tx_burst(&mut self.pool, &mut self.forward)?;
+        Ok(received)
+    }
+
+    /// Sends the engine's control frames (a burst at most, so that a long listing does not stop the traffic) and
+    /// applies its events.
+    fn serve_engine(&mut self) -> io::Result<usize> {
+        while let Some(event) = self.engine.poll_event() {
+            self.apply(event);
+        }
+        let mut sent = 0;
+        while sent < BURST {
+            let Some(mut frame) = self.pool.take() else { break };
+            let room = frame.tailroom().min(MAX_FRAME_LEN);
+            let len = frame.set_len(room).ok().and_then(|()| self.engine.poll_transmit(frame.bytes_mut()));
+            match len {
+                Some(len) if frame.set_len(len).is_ok() => self.forward.push(frame),
+                _ => {
+                    self.pool.put(frame);
+                    break;
+                }
+            }
+            sent += 1;
+        }
+        if sent > 0 {
+            self.net.tx_burst(&mut self.pool, &mut self.forward)?;
+        }
+        Ok(sent)
+    }
+
+    fn apply(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Session(state) => {
+                info!(state = state.name(), "control session");
+                self.session = state;
+            }
+            ControlEvent::SetMtu(mtu) => {
+                self.pool.grow(Mempool::buffer_size_for(usize::from(mtu.get())));
+                match self.host.set_mtu(mtu) {
+                    Ok(()) => info!(mtu = mtu.get(), port = self.host.name(), "MTU set"),
+                    Err(error) => {
+                        warn!(mtu = mtu.get(), port = self.host.name(), %error, "MTU refused; the old one stays");
+                    }
+                }
+            }
+            ControlEvent::SetOffload(requested) => self.set_offload(requested),
+        }
+    }
+
+    fn set_offload(&mut self, requested: OffloadFlags) {
+        let effective = self.host.set_offload(requested);
+        self.offload.requested = Some(requested);
+        match effective {
+            Ok(effective) => {
+                self.offload.effective = effective;
+                if effective == requested {
+                    info!(offload = %names(effective), port = self.host.name(), "offloads set");
+                } else {
+                    warn!(requested = %names(requested), effective = %names(effective), port = self.host.name(),
+                        "not every offload can be honoured");
+                }
+            }
+            Err(error) => {
+                warn!(requested = %names(requested), %error, port = self.host.name(), "offloads refused");
+            }
+        }
+    }
+}
+
+/// Names of the features in `flags`, comma-separated.
+pub fn names(flags: OffloadFlags) -> String {
+    let names: Vec<_> =
+        OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| *name).collect();
+    names.join(",")
+}
+
+/// Fills in the checksums that a sender left to its NIC. A frame whose metadata is malformed stays as it is and
+/// is refused, and counted, by the port.
+fn complete_checksums(frames: &mut FrameVec) {
+    for frame in frames {
+        let _ = frame.complete_checksum();
+    }
+}
