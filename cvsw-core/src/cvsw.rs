@@ -91,11 +91,14 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     /// a shorter one a frame that does not fit stays queued and the answer is `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<usize> {
         let table = &self.table;
-        self.session
-            .poll_transmit(self.ethertype, out, |from| {
-                table.next_from(from).map(|(id, entry)| (id.0, as_add(&table.matching(entry), entry)))
-            })
-            .unwrap_or(None)
+        let answer = self.session.poll_transmit(self.ethertype, out, |from| {
+            table.next_from(from).map(|(id, entry)| (id.0, as_add(&table.matching(entry), entry)))
+        });
+        let unlisted = u64::from(self.session.take_unlisted());
+        if let Some(count) = self.stats.control_errors.get_mut(ControlError::Unlistable.index()) {
+            *count = count.wrapping_add(unlisted);
+        }
+        answer.unwrap_or(None)
     }
 
     /// The next thing to be done outside. Call until `None` after each burst and tick.

@@ -82,7 +82,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a control message was refused. It changed nothing.
+    /// Why a control message was refused (it changed nothing), or could not be answered in full.
     pub enum ControlError {
         /// Shorter than the 14-byte header.
         Short = "short",
@@ -108,6 +108,8 @@ reasons! {
         Table = "table",
         /// SET_ENTRY with a DELETE command or DELETE_ENTRY with another one.
         Command = "command",
+        /// An entry that LIST_ENTRIES had to leave out: loaded locally, with a match beyond OpenFlow 1.0.
+        Unlistable = "unlistable",
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     flow::{Command, FlowMod, MacAddr},
     frame::NoRoom,
     mtu::IpMtu,
-    openflow,
+    openflow::{self, EncodeError},
     stats::ControlError,
 };
 use zerocopy::FromZeros;
@@ -78,6 +78,7 @@ pub struct Session {
     listing: bool,
     offload_due: bool,
     listing_from: u32,
+    unlisted: u32,
     /// 0: none to be set.
     mtu_due: u16,
     offload: u16,
@@ -145,7 +146,7 @@ impl Session {
         &mut self,
         ethertype: u16,
         out: &mut [u8],
-        next_entry: impl FnOnce(u32) -> Option<(u32, FlowMod)>,
+        mut next_entry: impl FnMut(u32) -> Option<(u32, FlowMod)>,
     ) -> Result<Option<usize>, NoRoom> {
         if self.hello_due {
             let message = ControlMessage { dst: [0xff; 6], ..self.message(MessageType::Hello, &[]) };
@@ -161,26 +162,36 @@ impl Session {
         if !self.listing {
             return Ok(None);
         }
-        let next = next_entry(self.listing_from);
-        let len = self.emit_entry(ethertype, out, next.as_ref().map(|(_, flow)| flow))?;
-        match next {
-            Some((index, _)) => self.listing_from = index.saturating_add(1),
-            None => self.listing = false,
+        while let Some((index, flow)) = next_entry(self.listing_from) {
+            let answer = self.emit_entry(ethertype, out, &flow);
+            if answer != Err(EncodeError::NoRoom) {
+                self.listing_from = index.saturating_add(1);
+            }
+            match answer {
+                Ok(len) => return Ok(Some(len)),
+                Err(EncodeError::NoRoom) => return Err(NoRoom),
+                Err(EncodeError::Inexpressible(_)) => self.unlisted = self.unlisted.saturating_add(1),
+            }
         }
+        let len = self.message(MessageType::ListEntries, &[]).emit(ethertype, out)?;
+        self.listing = false;
         Ok(Some(len))
+    }
+
+    /// Entries that listings had to leave out since the last call: loaded locally, with a match that an
+    /// OpenFlow 1.0 message cannot carry.
+    pub fn take_unlisted(&mut self) -> u32 {
+        core::mem::take(&mut self.unlisted)
     }
 
     const fn message<'a>(&self, kind: MessageType, body: &'a [u8]) -> ControlMessage<'a> {
         ControlMessage { dst: self.mac, version: VERSION_2, kind, data: 0, body }
     }
 
-    /// One LIST_ENTRIES answer; without a flow, the closing one.
-    fn emit_entry(&self, ethertype: u16, out: &mut [u8], flow: Option<&FlowMod>) -> Result<usize, NoRoom> {
-        let Some(flow) = flow else {
-            return self.message(MessageType::ListEntries, &[]).emit(ethertype, out);
-        };
+    /// One LIST_ENTRIES answer.
+    fn emit_entry(&self, ethertype: u16, out: &mut [u8], flow: &FlowMod) -> Result<usize, EncodeError> {
         let (header, body) = out.split_at_mut_checked(super::HEADER_LEN).ok_or(NoRoom)?;
-        let len = openflow::encode_flow_mod(flow, 0, body).map_err(|_| NoRoom)?;
+        let len = openflow::encode_flow_mod(flow, 0, body)?;
         self.message(MessageType::ListEntries, body.get(..len).unwrap_or_default())
             .emit_header(ethertype, header)?;
         Ok(len.saturating_add(super::HEADER_LEN))
