@@ -254,7 +254,7 @@ fn parse_ipv6(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
 fn skip_extensions(mut protocol: u8, payload: &[u8]) -> Option<(u8, u8, usize)> {
     let mut rest = payload;
     let mut fragment = 0;
-    for _ in 0..MAX_EXTENSIONS {
+    for _ in 0..=MAX_EXTENSIONS {
         let header = ipv6::Extension::ref_from_prefix(rest);
         let kind = protocol;
         if !ipv6::Extension::is_kind(kind) {
