@@ -127,10 +127,8 @@ fn hello_register_set_connected() {
         "only the latest MTU is handed out"
     );
 
-    receive(
-        &mut engine,
-        &entry(MessageType::DeleteEntry, &FlowMod { command: Command::Delete, ..FlowMod::default() }),
-    );
+    let all = FlowMod { command: Command::Delete, ..FlowMod::default() };
+    deliver(&mut engine, &entry(MessageType::DeleteEntry, &all));
     assert_eq!(receive(&mut engine, &arp), Verdict::Forward);
     assert_eq!(engine.stats().control_accepted, 6);
     assert_sums(&engine);
