@@ -11,7 +11,7 @@ use crate::{
     flow::{Direction, FlowId, hash::hash_key},
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
-    parse::{Parsed, parse},
+    parse::parse,
     stats::{ControlError, DropReason},
     time::Instant,
     trace::{NoTrace, Observer},
@@ -86,7 +86,6 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         }
         let mut tally = Tally::default();
         for (index, ((frame, verdict), found)) in frames.iter_mut().zip(verdicts).zip(found).enumerate() {
-            let Some(parsed) = self.parsed.get(index).copied() else { break };
             tally.arrived(frame.len());
             *verdict = match found {
                 Found::Short => Verdict::Drop(DropReason::FrameTooShort),
@@ -94,7 +93,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
                     tally.missed = tally.missed.wrapping_add(1);
                     self.leave(direction, frame)
                 }
-                Found::Entry(id) => self.execute(now, direction, frame, parsed, id, &mut NoTrace),
+                Found::Entry(id) => self.execute(now, direction, frame, index, id, &mut NoTrace),
             };
             match *verdict {
                 Verdict::Forward => tally.left(frame.len()),
@@ -147,34 +146,34 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         self.stats.cache_misses = self.stats.cache_misses.wrapping_add(misses);
     }
 
-    /// Runs the entry's actions, and those of the entries that it resubmits to.
+    /// Runs the entry's actions, and those of the entries that it resubmits to. `slot` is where the frame's
+    /// first parse lies in the scratch.
     pub(super) fn execute<B: Buffer, O: Observer>(
         &mut self,
         now: Instant,
         direction: Direction,
         frame: &mut Frame<B>,
-        mut parsed: Parsed,
+        slot: usize,
         first: FlowId,
         observer: &mut O,
     ) -> Verdict {
         let mut id = first;
+        let mut again = None;
         for _ in 0..MAX_LOOKUPS {
+            let Some(parsed) = again.as_ref().or_else(|| self.parsed.get(slot)) else { break };
             let program = if O::ENABLED {
                 self.table.get(id).map(|entry| &entry.payload)
             } else {
                 self.table.hit(id, now, frame.len())
             };
             let Some(program) = program else { return self.leave(direction, frame) };
-            match apply::run(program, &mut self.context, frame, &parsed, observer) {
+            match apply::run(program, &mut self.context, frame, parsed, observer) {
                 Next::Forward => return self.leave(direction, frame),
                 Next::Drop(reason) => return Verdict::Drop(reason),
-                Next::Resubmit { in_port, tun_id } => match parse(frame.bytes(), in_port, tun_id) {
-                    Some(inner) => parsed = inner,
-                    None => return Verdict::Drop(DropReason::FrameTooShort),
-                },
+                Next::Resubmit { in_port, tun_id } => again = parse(frame.bytes(), in_port, tun_id),
             }
-            let next =
-                if O::ENABLED { self.consider(direction, &parsed, observer) } else { self.find(&parsed.key) };
+            let Some(parsed) = &again else { return Verdict::Drop(DropReason::FrameTooShort) };
+            let next = if O::ENABLED { self.consider(direction, parsed, observer) } else { self.find(&parsed.key) };
             match next {
                 Some(next) => id = next,
                 None => return self.leave(direction, frame),

@@ -51,8 +51,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         let Some(parsed) = parse(frame.bytes(), direction.in_port(), 0) else {
             return Verdict::Drop(DropReason::FrameTooShort);
         };
+        let Some(slot) = self.parsed.first_mut() else { return self.leave(direction, frame) };
+        *slot = parsed;
         match self.consider(direction, &parsed, observer) {
-            Some(id) => self.execute(now, direction, frame, parsed, id, observer),
+            Some(id) => self.execute(now, direction, frame, 0, id, observer),
             None => self.leave(direction, frame),
         }
     }
