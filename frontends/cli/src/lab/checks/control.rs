@@ -1,0 +1,134 @@
+//! Does the controller know every vNIC, and does every vNIC obey it?
+
+use crate::lab::build::Lab;
+use crate::lab::netns;
+use crate::lab::process::wait_for;
+use crate::lab::report::Finding;
+use crate::lab::topology::{UNDERLAY_MTU, VM_NIC, VXLAN_OVERHEAD, Vm};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const REGISTER_LIMIT: Duration = Duration::from_secs(30);
+const MTU_LIMIT: Duration = Duration::from_secs(10);
+/// The state of a vNIC that has confirmed everything the controller wants of it.
+const READY: &str = "ready";
+
+/// What the controller knows of a vNIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What the vNIC is doing.
+    pub state: String,
+    /// Datapath and port where it is.
+    pub place: String,
+    /// How often it has registered.
+    pub registrations: u64,
+}
+
+/// Before the controller comes, a VM sees an ordinary Ethernet NIC.
+pub fn ordinary_mtu(lab: &Lab) -> Result<Finding> {
+    for vm in &lab.topology.vms {
+        let found = netns::interfaces(&vm.namespace)?;
+        ensure!(found == [VM_NIC], "{} has the interfaces {found:?}, not only the tap {VM_NIC}", vm.name);
+        let mtu = netns::mtu(&vm.namespace, VM_NIC)?;
+        ensure!(mtu == UNDERLAY_MTU, "{} starts with MTU {mtu}, not {UNDERLAY_MTU}", vm.name);
+    }
+    Ok(Finding::with(format!("{UNDERLAY_MTU} in {} VMs", lab.topology.vms.len()), json!({ "mtu": UNDERLAY_MTU })))
+}
+
+/// Waits until the controller has registered every vNIC, where it is, and each has confirmed its entries.
+pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
+    let mut last = String::new();
+    let waited = wait_for("all vNICs registered and configured", REGISTER_LIMIT, || {
+        lab.check_processes()?;
+        let status = lab.controller_status()?;
+        let missing = not_ready(lab, &status);
+        last = missing.join(", ");
+        Ok(missing.is_empty().then_some(status))
+    });
+    let status = lab.explain(waited.with_context(|| format!("not ready: {last}")), "controller")?;
+    for vm in &lab.topology.vms {
+        let found = registration(&status, vm)?;
+        let datapath = lab.topology.servers[vm.server].datapath_id;
+        let expected = place(datapath, vm.ofport);
+        ensure!(found.place == expected, "{} registered at {}, not at {expected}", vm.name, found.place);
+    }
+    let count = lab.topology.vms.len();
+    Ok(Finding::with(
+        format!("{count} vNICs, each at its switch and port, entries confirmed"),
+        json!({ "vnics": count }),
+    ))
+}
+
+/// The MTU inside each VM, read there: room for the tunnel's headers, set by the controller.
+pub fn tunnel_mtu(lab: &Lab) -> Result<Finding> {
+    let expected = UNDERLAY_MTU - VXLAN_OVERHEAD;
+    for vm in &lab.topology.vms {
+        let mut found = 0;
+        wait_for(&format!("MTU {expected} in {}", vm.name), MTU_LIMIT, || {
+            found = netns::mtu(&vm.namespace, VM_NIC)?;
+            Ok((found == expected).then_some(()))
+        })
+        .with_context(|| format!("{} has MTU {found}", vm.name))?;
+    }
+    let detail = format!("{expected} in {} VMs, set by the controller", lab.topology.vms.len());
+    Ok(Finding::with(detail, json!({ "mtu": expected })))
+}
+
+/// What the controller's status says of a vNIC.
+pub fn registration(status: &Value, vm: &Vm) -> Result<Registration> {
+    let mac = vm.mac.to_string();
+    let vnics = status["vnics"].as_array().context("the controller's status lists no vNICs")?;
+    let Some(vnic) = vnics.iter().find(|vnic| vnic["mac"] == *mac) else { bail!("{} is unknown", vm.name) };
+    let state = vnic["state"].as_str().context("a vNIC without a state")?.to_owned();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let place = format!("{} port {}", text(&vnic["switch"]), text(&vnic["port"]));
+    Ok(Registration { state, place, registrations: vnic["registrations"].as_u64().unwrap_or_default() })
+}
+
+/// Control frames from the VM's own stack that its vNIC has dropped, from `cvsw stats --json`.
+pub fn drops_from_host(stats: &Value) -> Result<u64> {
+    let drops = &stats["engine"]["tx"]["drops"];
+    ensure!(drops.is_object(), "the vNIC's counters have no engine.tx.drops: {stats}");
+    Ok(drops["control_from_host"].as_u64().unwrap_or_default())
+}
+
+fn place(datapath: u64, port: u16) -> String {
+    format!("{datapath:016x} port {port}")
+}
+
+fn not_ready(lab: &Lab, status: &Value) -> Vec<String> {
+    let state = |vm: &Vm| match registration(status, vm) {
+        Ok(found) if found.state == READY => None,
+        Ok(found) => Some(format!("{} is {}", vm.name, found.state)),
+        Err(error) => Some(error.to_string()),
+    };
+    lab.topology.vms.iter().filter_map(state).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::topology::{Plan, Topology};
+
+    #[test]
+    fn a_vnic_is_found_by_its_mac() {
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1 }).unwrap();
+        let status = json!({ "vnics": [
+            { "mac": "02:00:00:00:01:01", "state": "ready", "switch": "0000000000000001", "port": 2, "registrations": 1 },
+        ]});
+        let found = registration(&status, &lab.vms[0]).unwrap();
+        assert_eq!(found, Registration { state: "ready".into(), place: place(1, 2), registrations: 1 });
+        assert!(registration(&status, &lab.vms[1]).unwrap_err().to_string().contains("blue-1b is unknown"));
+    }
+
+    #[test]
+    fn counters_of_another_shape_are_an_error_not_a_zero() {
+        assert_eq!(
+            drops_from_host(&json!({ "engine": { "tx": { "drops": { "control_from_host": 3 } } } })).unwrap(),
+            3
+        );
+        assert_eq!(drops_from_host(&json!({ "engine": { "tx": { "drops": {} } } })).unwrap(), 0);
+        drops_from_host(&json!({ "counters": 3 })).unwrap_err();
+    }
+}

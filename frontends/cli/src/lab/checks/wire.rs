@@ -1,0 +1,426 @@
+//! What is on the link between the servers? tshark, which knows nothing of CVSW, takes every frame apart.
+
+use super::reach::in_parallel;
+use crate::lab::build::Lab;
+use crate::lab::netns;
+use crate::lab::process::Tool;
+use crate::lab::report::Finding;
+use crate::lab::topology::{Topology, UNDERLAY_MTU, UPLINK, Vm};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// UDP destination port of VXLAN (RFC 7348 section 5).
+const VXLAN_PORT: &str = "4789";
+/// Outer UDP source ports: the dynamic range that RFC 7348 section 5 recommends.
+const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 49152..=65535;
+/// Octets of an Ethernet header.
+const ETHERNET_HEADER: u16 = 14;
+/// A capture ends by itself at this size.
+const CAPTURE_LIMIT: &str = "filesize:200000";
+const CAPTURE: &str = "dumpcap on the link";
+const START_LIMIT: Duration = Duration::from_secs(15);
+const DISSECT_LIMIT: Duration = Duration::from_secs(120);
+/// Wrong frames shown; the rest is only counted.
+const SHOWN: usize = 5;
+
+/// Starts to capture everything on the link, both directions, and waits until it does.
+pub fn start_capture(lab: &mut Lab) -> Result<Finding> {
+    let path = capture_file(lab).display().to_string();
+    let args = ["-i", UPLINK, "-w", &path, "-a", CAPTURE_LIMIT];
+    let command = netns::command(&lab.topology.servers[0].namespace, "dumpcap", args);
+    let process = lab.start(CAPTURE, command, "dumpcap")?;
+    let log = process.log().to_owned();
+    process.wait_for("a capture of the link", START_LIMIT, || {
+        // dumpcap names the file when it has opened the interface.
+        Ok(fs::read_to_string(&log)?.contains("File: ").then_some(()))
+    })?;
+    Ok(Finding::new("every frame on the link is recorded from now on, before the first vNIC starts"))
+}
+
+/// Many short inner flows, so that there is something to look at: 4 TCP and 4 UDP flows per pair.
+pub fn mixed_traffic(lab: &Lab, port: u16) -> Result<Finding> {
+    let pairs: Vec<_> = lab.topology.pairs().collect();
+    let kinds: [&[&str]; 2] = [&["-n", "256K", "-P", "4"], &["-u", "-b", "1M", "-l", "1400", "-t", "1", "-P", "4"]];
+    let results = in_parallel(&pairs, |pair| {
+        let (from, to) = (&lab.topology.vms[pair.a], &lab.topology.vms[pair.b]);
+        let (port, address) = (port.to_string(), to.ip.to_string());
+        for kind in kinds {
+            let args = ["-c", &*address, "-p", &*port].into_iter().chain(kind.iter().copied());
+            netns::tool(&from.namespace, "iperf3", args).timeout(START_LIMIT).run()?;
+        }
+        Ok(())
+    });
+    results.into_iter().collect::<Result<()>>()?;
+    Ok(Finding::new(format!("4 TCP and 4 UDP flows in each of {} pairs", pairs.len())))
+}
+
+/// Stops the capture and lets tshark dissect it.
+pub fn dissect(lab: &mut Lab) -> Result<Dissection> {
+    let said = lab.end(CAPTURE, Signal::INT, START_LIMIT)?;
+    let counts = said.lines().find(|line| line.contains("dropped on interface")).unwrap_or_default().to_owned();
+    let file = capture_file(lab).display().to_string();
+    let mut args = vec!["-n", "-r", &file, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"];
+    args.extend(["-E", "aggregator=,", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
+    args.extend(["-o", "tcp.check_checksum:TRUE"]);
+    args.extend(FIELDS.iter().flat_map(|field| ["-e", *field]));
+    let text = Tool::new("tshark", args).timeout(DISSECT_LIMIT).run()?;
+    let dissection = Dissection::judge(&text, &lab.topology)?;
+    ensure!(dissection.frames > 0, "nothing was captured on the link: {counts}");
+    Ok(dissection)
+}
+
+fn capture_file(lab: &Lab) -> PathBuf {
+    lab.directory.join("link.pcapng")
+}
+
+/// A demand on every frame of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Nothing but VXLAN: no inner frame in clear, no control frame.
+    VxlanOnly,
+    /// The VNI and the addresses of the sender's own network.
+    OwnNetwork,
+    /// Every checksum of every header, outer and inner.
+    Checksums,
+    /// Never fragmented on the way: DF set outside, no fragments, no frame above the link's MTU.
+    DontFragment,
+    /// One outer source port per inner flow, different ones for different flows.
+    SourcePorts,
+}
+
+/// What tshark found, judged.
+#[derive(Debug, Default)]
+pub struct Dissection {
+    frames: u64,
+    vxlan: u64,
+    frames_by_vni: BTreeMap<u32, u64>,
+    ports_by_flow: HashMap<String, BTreeSet<u16>>,
+    wrong: BTreeMap<Rule, Vec<String>>,
+}
+
+impl Dissection {
+    /// How much there was, by VNI. Every network must have been heard.
+    pub fn volume(&self, topology: &Topology) -> Result<Finding> {
+        let mut parts = Vec::new();
+        for network in &topology.networks {
+            let count = self.frames_by_vni.get(&network.vni).copied().unwrap_or_default();
+            ensure!(count > 0, "no frame with VNI {} of network {}", network.vni, network.name);
+            parts.push(format!("VNI {} ({}) {count}", network.vni, network.name));
+        }
+        let data = json!({ "frames": self.frames, "frames_by_vni": self.frames_by_vni });
+        Ok(Finding::with(format!("{} frames: {}", self.frames, parts.join(", ")), data))
+    }
+
+    /// The verdict on one rule.
+    pub fn verdict(&self, rule: Rule) -> Result<Finding> {
+        if let Some(wrong) = self.wrong.get(&rule) {
+            let shown = wrong.iter().take(SHOWN).map(|line| format!("\n  {line}")).collect::<String>();
+            bail!("{} of {} frames are wrong:{shown}", wrong.len(), self.frames);
+        }
+        // No complaint about no frame says nothing.
+        ensure!(self.vxlan > 0, "no VXLAN frame to judge among {} frames", self.frames);
+        let frames = self.frames;
+        Ok(match rule {
+            Rule::VxlanOnly => Finding::new(format!("all {frames} frames are VXLAN to UDP port {VXLAN_PORT}")),
+            Rule::OwnNetwork => {
+                Finding::new(format!("all {frames} frames carry VNI and addresses of their network"))
+            }
+            Rule::Checksums => {
+                Finding::new("IPv4 outside, IPv4, TCP, UDP and ICMP inside: all right; outer UDP: 0")
+            }
+            Rule::DontFragment => {
+                Finding::new(format!("all have DF, none is a fragment, none above {UNDERLAY_MTU}"))
+            }
+            Rule::SourcePorts => return self.spread(),
+        })
+    }
+
+    fn spread(&self) -> Result<Finding> {
+        let flows = self.ports_by_flow.len();
+        let ports: BTreeSet<u16> = self.ports_by_flow.values().flatten().copied().collect();
+        ensure!(flows > 0, "no inner TCP or UDP flow to judge");
+        let torn = self.ports_by_flow.iter().find(|(_, ports)| ports.len() > 1);
+        if let Some((flow, ports)) = torn {
+            bail!(
+                "the inner flow {flow} has {} outer source ports: its packets may overtake each other",
+                ports.len()
+            );
+        }
+        // With a uniform hash into 16384 ports, even a thousand flows leave more than 97 % of the ports distinct.
+        ensure!(ports.len() * 10 >= flows * 9, "{flows} inner flows share {} outer source ports", ports.len());
+        let detail = format!("{flows} inner flows, {} outer source ports, one per flow", ports.len());
+        Ok(Finding::with(detail, json!({ "flows": flows, "ports": ports.len() })))
+    }
+
+    /// Judges tshark's table: a line per frame, a column per field of [`FIELDS`].
+    fn judge(table: &str, topology: &Topology) -> Result<Self> {
+        let mut dissection = Self::default();
+        for line in table.lines() {
+            let columns: Vec<&str> = line.split('\t').collect();
+            ensure!(columns.len() == FIELDS.len(), "tshark gave {} columns: {line}", columns.len());
+            dissection.frame(&Row(columns), topology);
+        }
+        Ok(dissection)
+    }
+
+    fn frame(&mut self, row: &Row<'_>, topology: &Topology) {
+        self.frames += 1;
+        if !row.text("frame.protocols").starts_with("eth:ethertype:ip:udp:vxlan:eth")
+            || row.nth("udp.dstport", 0) != VXLAN_PORT
+            || row.text("vxlan.flags") != "0x0800"
+        {
+            let (protocols, source) = (row.text("frame.protocols"), row.nth("eth.src", 0));
+            self.complain(Rule::VxlanOnly, row, format!("{protocols} from {source}"));
+            return;
+        }
+        self.vxlan += 1;
+        if let Ok(vni) = row.text("vxlan.vni").parse() {
+            *self.frames_by_vni.entry(vni).or_default() += 1;
+        }
+        for (rule, judge) in [
+            (
+                Rule::OwnNetwork,
+                (|row, topology| own_network(row, topology)) as fn(&Row<'_>, &Topology) -> Result<()>,
+            ),
+            (Rule::Checksums, |row, _| checksums(row)),
+            (Rule::DontFragment, |row, _| unfragmented(row)),
+        ] {
+            if let Err(error) = judge(row, topology) {
+                self.complain(rule, row, format!("{error:#}"));
+            }
+        }
+        match row.nth("udp.srcport", 0).parse() {
+            Ok(port) if SOURCE_PORTS.contains(&port) => {
+                if let Some(flow) = row.inner_flow() {
+                    self.ports_by_flow.entry(flow).or_default().insert(port);
+                }
+            }
+            _ => self.complain(Rule::SourcePorts, row, format!("source port {}", row.nth("udp.srcport", 0))),
+        }
+    }
+
+    fn complain(&mut self, rule: Rule, row: &Row<'_>, what: String) {
+        self.wrong.entry(rule).or_default().push(format!("frame {}: {what}", row.text("frame.number")));
+    }
+}
+
+const FIELDS: [&str; 21] = [
+    "frame.number",
+    "frame.len",
+    "frame.protocols",
+    "eth.src",
+    "eth.dst",
+    "ip.src",
+    "ip.dst",
+    "ip.proto",
+    "ip.flags.df",
+    "ip.flags.mf",
+    "ip.frag_offset",
+    "ip.checksum.status",
+    "udp.srcport",
+    "udp.dstport",
+    "udp.checksum.status",
+    "tcp.srcport",
+    "tcp.dstport",
+    "tcp.checksum.status",
+    "icmp.checksum.status",
+    "vxlan.flags",
+    "vxlan.vni",
+];
+
+/// tshark's `*.checksum.status`: the checksum is right.
+const GOOD: &str = "1";
+/// tshark's `*.checksum.status`: the field is zero, no checksum was sent.
+const ABSENT: &str = "3";
+
+/// One frame: a column per field, within a column one value per header, from the outside in.
+struct Row<'a>(Vec<&'a str>);
+
+impl<'a> Row<'a> {
+    fn text(&self, field: &str) -> &'a str {
+        let column = FIELDS.iter().position(|name| *name == field);
+        column.and_then(|column| self.0.get(column)).copied().unwrap_or_default()
+    }
+
+    fn all(&self, field: &str) -> impl Iterator<Item = &'a str> {
+        self.text(field).split(',').filter(|value| !value.is_empty())
+    }
+
+    fn nth(&self, field: &str, index: usize) -> &'a str {
+        self.all(field).nth(index).unwrap_or_default()
+    }
+
+    /// An ICMP error quotes the headers of another packet, which is not judged here.
+    fn quotes_another(&self) -> bool {
+        self.text("frame.protocols").contains(":icmp:ip")
+    }
+
+    /// The inner TCP or UDP flow, one name per direction.
+    fn inner_flow(&self) -> Option<String> {
+        if self.quotes_another() {
+            return None;
+        }
+        let (protocol, source, destination) = match self.nth("ip.proto", 1) {
+            "6" => ("tcp", self.nth("tcp.srcport", 0), self.nth("tcp.dstport", 0)),
+            "17" => ("udp", self.nth("udp.srcport", 1), self.nth("udp.dstport", 1)),
+            _ => return None,
+        };
+        let (from, to, vni) = (self.nth("ip.src", 1), self.nth("ip.dst", 1), self.text("vxlan.vni"));
+        Some(format!("{protocol} {from}:{source} -> {to}:{destination} in VNI {vni}"))
+    }
+}
+
+fn own_network(row: &Row<'_>, topology: &Topology) -> Result<()> {
+    let source = row.nth("ip.src", 0);
+    let by_address =
+        |address: &str| -> Option<&Vm> { topology.vms.iter().find(|vm| vm.underlay_ip.to_string() == address) };
+    let sender = by_address(source).with_context(|| format!("outer source {source} is no vNIC"))?;
+    let network = topology.network_of(sender);
+    let vni = row.text("vxlan.vni");
+    ensure!(vni == network.vni.to_string(), "VNI {vni} from {}, whose network has {}", sender.name, network.vni);
+    for (what, found, expected) in [
+        ("outer source MAC", row.nth("eth.src", 0), sender.underlay_mac),
+        ("inner source MAC", row.nth("eth.src", 1), sender.mac),
+    ] {
+        ensure!(found == expected.to_string(), "{what} {found} from {}, which has {expected}", sender.name);
+    }
+    let (address, mac) = (row.nth("ip.dst", 0), row.nth("eth.dst", 0));
+    let expected = if address == network.group.to_string() {
+        let [_, b, c, d] = network.group.octets();
+        // RFC 1112 section 6.4: the lower 23 bits of the group.
+        format!("01:00:5e:{:02x}:{c:02x}:{d:02x}", b & 0x7f)
+    } else {
+        let receiver = by_address(address).with_context(|| format!("outer destination {address} is no vNIC"))?;
+        ensure!(
+            receiver.network == sender.network,
+            "{} sends to {} of another network",
+            sender.name,
+            receiver.name
+        );
+        receiver.underlay_mac.to_string()
+    };
+    ensure!(mac == expected, "outer destination {address} at {mac}, not {expected}");
+    Ok(())
+}
+
+fn checksums(row: &Row<'_>) -> Result<()> {
+    for (index, status) in row.all("ip.checksum.status").take(2).enumerate() {
+        ensure!(status == GOOD, "IPv4 header {index} has checksum status {status}");
+    }
+    let outer = row.nth("udp.checksum.status", 0);
+    ensure!(outer == ABSENT, "outer UDP checksum has status {outer}, RFC 7348 wants zero");
+    if row.quotes_another() {
+        return Ok(());
+    }
+    let inner_udp = row.all("udp.checksum.status").skip(1).map(|status| ("UDP", status));
+    let tcp = row.all("tcp.checksum.status").map(|status| ("TCP", status));
+    let icmp = row.all("icmp.checksum.status").map(|status| ("ICMP", status));
+    for (protocol, status) in inner_udp.chain(tcp).chain(icmp) {
+        ensure!(status == GOOD, "inner {protocol} checksum has status {status}");
+    }
+    Ok(())
+}
+
+fn unfragmented(row: &Row<'_>) -> Result<()> {
+    ensure!(row.nth("ip.flags.df", 0) == "1", "DF is not set outside");
+    let fragment = row.nth("ip.flags.mf", 0) != "0" || row.nth("ip.frag_offset", 0) != "0";
+    ensure!(!fragment, "an outer fragment");
+    let length: u16 = row.text("frame.len").parse().context("frame length")?;
+    ensure!(length <= UNDERLAY_MTU + ETHERNET_HEADER, "{length} octets do not fit the link");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::topology::Plan;
+
+    const RULES: [Rule; 5] =
+        [Rule::VxlanOnly, Rule::OwnNetwork, Rule::Checksums, Rule::DontFragment, Rule::SourcePorts];
+
+    fn topology() -> Topology {
+        Topology::new("t", Plan { pairs: 1, networks: 2 }).unwrap()
+    }
+
+    /// A right UDP frame from the first VM to the second, with some fields replaced.
+    fn frame(replace: &[(&str, &str)]) -> String {
+        let lab = topology();
+        let (from, to) = (&lab.vms[0], &lab.vms[1]);
+        let both = |outer: String, inner: String| format!("{outer},{inner}");
+        let value = |field: &str| match field {
+            "frame.number" => "1".into(),
+            "frame.len" => "1514".into(),
+            "frame.protocols" => "eth:ethertype:ip:udp:vxlan:eth:ethertype:ip:udp:data".into(),
+            "eth.src" => both(from.underlay_mac.to_string(), from.mac.to_string()),
+            "eth.dst" => both(to.underlay_mac.to_string(), to.mac.to_string()),
+            "ip.src" => both(from.underlay_ip.to_string(), from.ip.to_string()),
+            "ip.dst" => both(to.underlay_ip.to_string(), to.ip.to_string()),
+            "ip.proto" => "17,17".into(),
+            "ip.flags.df" | "ip.checksum.status" => "1,1".into(),
+            "ip.flags.mf" | "ip.frag_offset" => "0,0".into(),
+            "udp.srcport" => "50000,1234".into(),
+            "udp.dstport" => "4789,7777".into(),
+            "udp.checksum.status" => "3,1".into(),
+            "vxlan.flags" => "0x0800".into(),
+            "vxlan.vni" => "42".into(),
+            _ => String::new(),
+        };
+        let pick = |field: &&str| {
+            let other = replace.iter().find(|(name, _)| name == field);
+            other.map_or_else(|| value(field), |(_, text)| (*text).to_owned())
+        };
+        FIELDS.iter().map(pick).collect::<Vec<_>>().join("\t") + "\n"
+    }
+
+    fn broken(table: &str) -> Vec<Rule> {
+        let dissection = Dissection::judge(table, &topology()).unwrap();
+        RULES.into_iter().filter(|rule| dissection.verdict(*rule).is_err()).collect()
+    }
+
+    #[test]
+    fn a_right_frame_passes_every_rule() {
+        assert_eq!(broken(&frame(&[])), []);
+    }
+
+    #[test]
+    fn an_empty_capture_passes_no_rule() {
+        assert_eq!(broken(""), RULES);
+    }
+
+    #[test]
+    fn every_kind_of_wrong_frame_breaks_its_rule() {
+        let cases: [(&[(&str, &str)], Rule); 11] = [
+            (&[("frame.protocols", "eth:ethertype:arp")], Rule::VxlanOnly),
+            (&[("frame.protocols", "eth:ethertype:ip:udp:data")], Rule::VxlanOnly),
+            (&[("vxlan.flags", "0x0000")], Rule::VxlanOnly),
+            (&[("vxlan.vni", "43")], Rule::OwnNetwork),
+            (&[("eth.src", "02:00:00:01:01:01,02:00:00:00:02:01")], Rule::OwnNetwork),
+            (&[("ip.dst", "198.18.2.2,10.0.0.2")], Rule::OwnNetwork),
+            (&[("udp.checksum.status", "3,0")], Rule::Checksums),
+            (&[("ip.checksum.status", "0,1")], Rule::Checksums),
+            (&[("ip.flags.df", "0,1")], Rule::DontFragment),
+            (&[("frame.len", "1564")], Rule::DontFragment),
+            (&[("udp.srcport", "1024,1234")], Rule::SourcePorts),
+        ];
+        // Beside a right one that is no TCP or UDP flow and so shares no port.
+        let right = frame(&[("ip.proto", "17,1")]);
+        for (replace, rule) in cases {
+            assert_eq!(broken(&(right.clone() + &frame(replace))), [rule], "{replace:?}");
+        }
+    }
+
+    #[test]
+    fn a_flow_keeps_its_port_and_flows_differ() {
+        let flow = |inner: u16, outer: u16| frame(&[("udp.srcport", &format!("{outer},{inner}"))]);
+        assert_eq!(broken(&(flow(1, 50_001) + &flow(1, 50_002))), [Rule::SourcePorts]);
+        let same: String = (1..=10).map(|inner| flow(inner, 50_000)).collect();
+        assert_eq!(broken(&same), [Rule::SourcePorts]);
+        let apart: String = (1..=10).map(|inner| flow(inner, 50_000 + inner)).collect();
+        assert_eq!(broken(&apart), []);
+    }
+}
