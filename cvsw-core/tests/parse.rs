@@ -1,4 +1,10 @@
 //! The parser against hand-written frames, random well-formed ones, and etherparse on damaged ones.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
 
 use cvsw_core::{
     flow::{Field, FlowKey, VLAN_PRESENT},
@@ -254,7 +260,7 @@ fn expected_key(packet: &Packet) -> FlowKey {
                 .with(Field::NwProto, ip.transport.protocol(true).into());
             with_transport(key, &ip.transport)
         }
-        packet::Network::Arp { operation, sender, target } => key
+        packet::Network::Arp { operation, sender, target, .. } => key
             .with(Field::NwSrc, number(sender))
             .with(Field::NwDst, number(target))
             .with(Field::NwProto, if *operation < 256 { u64::from(*operation) } else { 0 }),

@@ -28,6 +28,7 @@ pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
     }
     let targets = if targets.is_empty() { &known } else { targets };
     let target_dir = metadata::target_directory()?.join("fuzz");
+    lock()?;
     cargo_fuzz(BUILD_LIMIT, "build", &target_dir).run()?;
 
     let next = AtomicUsize::new(0);
@@ -45,6 +46,12 @@ pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
             workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")));
         results.collect()
     })
+}
+
+/// Gives the fuzz workspace our Cargo.lock, so that what is fuzzed is what is built; cargo adds libFuzzer to it.
+pub fn lock() -> Result<()> {
+    fs::copy(root().join("Cargo.lock"), root().join("fuzz/Cargo.lock")).context("cannot write fuzz/Cargo.lock")?;
+    Ok(())
 }
 
 fn run_one(target: &str, seconds: u32, target_dir: &Path) -> Result<()> {

@@ -6,3 +6,8 @@ pub mod hex;
 pub mod model;
 pub mod packet;
 pub mod strategy;
+
+/// Makes the Rust code in README.md a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

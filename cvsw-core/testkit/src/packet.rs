@@ -35,10 +35,12 @@ pub enum Network {
     Ipv4(Ipv4),
     /// IPv6.
     Ipv6(Ipv6),
-    /// ARP for IPv4 over Ethernet, with the Ethernet addresses of the frame.
+    /// ARP for IPv4 over Ethernet; the target hardware address is zero.
     Arp {
         /// Operation.
         operation: u16,
+        /// Sender hardware address.
+        sender_mac: [u8; 6],
         /// Sender protocol address.
         sender: [u8; 4],
         /// Target protocol address.
@@ -190,7 +192,7 @@ impl Packet {
 
     /// An ARP request, sent to all.
     pub fn arp(sender: [u8; 4], target: [u8; 4]) -> Self {
-        Self { eth_dst: [0xff; 6], ..Self::new(Network::Arp { operation: 1, sender, target }) }
+        Self { eth_dst: [0xff; 6], ..Self::new(Network::Arp { operation: 1, sender_mac: SRC_MAC, sender, target }) }
     }
 
     /// A VXLAN packet from UDP port 50000 around the frame `inner`, without UDP checksum.
@@ -253,7 +255,9 @@ impl Packet {
         let (ethertype, payload) = match &self.network {
             Network::Ipv4(ip) => (0x0800, ip.build()),
             Network::Ipv6(ip) => (0x86dd, ip.build()),
-            Network::Arp { operation, sender, target } => (0x0806, self.build_arp(*operation, *sender, *target)),
+            Network::Arp { operation, sender_mac, sender, target } => {
+                (0x0806, build_arp(*operation, *sender_mac, *sender, *target))
+            }
             Network::Other { ethertype, payload } => (*ethertype, payload.clone()),
         };
         let types = self.tags.iter().map(|(tpid, _)| *tpid).chain([ethertype]);
@@ -267,19 +271,6 @@ impl Packet {
         frame.extend(payload);
         frame.resize(frame.len() + self.padding, 0);
         frame
-    }
-
-    fn build_arp(&self, operation: u16, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
-        let packet = etherparse::ArpPacket::new(
-            etherparse::ArpHardwareId::ETHERNET,
-            EtherType::IPV4,
-            etherparse::ArpOperation(operation),
-            &self.eth_src,
-            &sender,
-            &[0; 6],
-            &target,
-        );
-        packet.expect("addresses of equal length").to_bytes().to_vec()
     }
 }
 
@@ -392,4 +383,17 @@ impl Transport {
 /// An echo header, which has eight bytes.
 fn echo_bytes(header: &[u8]) -> [u8; 8] {
     header.try_into().expect("eight bytes")
+}
+
+fn build_arp(operation: u16, sender_mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let packet = etherparse::ArpPacket::new(
+        etherparse::ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        etherparse::ArpOperation(operation),
+        &sender_mac,
+        &sender,
+        &[0; 6],
+        &target,
+    );
+    packet.expect("addresses of equal length").to_bytes().to_vec()
 }

@@ -71,11 +71,9 @@ fn transport() -> impl Strategy<Value = Transport> {
 
 fn other() -> impl Strategy<Value = Network> {
     prop_oneof![
-        (any::<u16>(), any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(operation, sender, target)| Network::Arp {
-            operation,
-            sender,
-            target
-        }),
+        (any::<u16>(), any::<[u8; 6]>(), any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(
+            |(operation, sender_mac, sender, target)| Network::Arp { operation, sender_mac, sender, target }
+        ),
         (prop_oneof![Just(0x88ccu16), Just(0x8847), Just(0x0600)], vec(any::<u8>(), 0..64))
             .prop_map(|(ethertype, payload)| Network::Other { ethertype, payload }),
     ]

@@ -62,8 +62,8 @@ mod tests {
         let backstop = flow("priority=1000,dl_type=0xabba actions=CONTROLLER:65535");
         let normal = flow("priority=1 actions=NORMAL");
         judge(&[backstop.clone(), normal.clone()]).unwrap();
-        judge(&[backstop.clone()]).unwrap_err();
-        judge(&[normal.clone()]).unwrap_err();
+        judge(std::slice::from_ref(&backstop)).unwrap_err();
+        judge(std::slice::from_ref(&normal)).unwrap_err();
         let rewriting = flow("priority=9,ip actions=mod_nw_dst:10.1.1.1,NORMAL");
         judge(&[backstop.clone(), normal.clone(), rewriting]).unwrap_err();
         let output = flow("priority=9,in_port=1 actions=output:2");

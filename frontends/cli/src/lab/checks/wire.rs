@@ -407,8 +407,8 @@ mod tests {
             (&[("frame.len", "1564")], Rule::DontFragment),
             (&[("udp.srcport", "1024,1234")], Rule::SourcePorts),
         ];
-        // Beside a right one that is no TCP or UDP flow and so shares no port.
-        let right = frame(&[("ip.proto", "17,1")]);
+        // Beside a right one of another flow.
+        let right = frame(&[("udp.srcport", "50001,99")]);
         for (replace, rule) in cases {
             assert_eq!(broken(&(right.clone() + &frame(replace))), [rule], "{replace:?}");
         }
