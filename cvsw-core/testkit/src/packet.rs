@@ -201,24 +201,24 @@ impl Packet {
         Self::ip4(src, dst, Transport::Udp { src: 50000, dst: VXLAN_PORT, checksum: false, payload })
     }
 
-    /// One of each kind.
+    /// One of each kind, with ports that no dissector knows.
     pub fn samples() -> Vec<Self> {
         let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
         let (a6, b6) = ([0xfd; 16], [0xfe; 16]);
-        let udp6 = Transport::Udp { src: 1000, dst: 53, checksum: true, payload: b"query".to_vec() };
-        let tcp6 = Transport::Tcp { src: 1000, dst: 80, flags: 0x002, payload: Vec::new() };
+        let udp6 = Transport::Udp { src: 40000, dst: 40053, checksum: true, payload: b"query".to_vec() };
+        let tcp6 = Transport::Tcp { src: 40000, dst: 40080, flags: 0x002, payload: Vec::new() };
         vec![
-            Self::udp4(a, 1000, b, 53, b"query"),
-            Self::tcp4(a, 1000, b, 80, b"GET"),
+            Self::udp4(a, 40000, b, 40053, b"query"),
+            Self::tcp4(a, 40000, b, 40080, b"GET"),
             Self::ping4(a, b, 1, 2),
             Self::arp(a, b),
             Self::ip6(a6, b6, udp6),
             Self::ip6(a6, b6, tcp6),
             Self::ping6(a6, b6, 1, 2),
-            Self::udp4(a, 1000, b, 53, b"tagged").tagged(0x8100, 0x6064),
-            Self::tcp4(a, 1000, b, 80, b"twice").tagged(0x8100, 200).tagged(0x88a8, 100),
+            Self::udp4(a, 40000, b, 40053, b"tagged").tagged(0x8100, 0x6064),
+            Self::tcp4(a, 40000, b, 40080, b"twice").tagged(0x8100, 200).tagged(0x88a8, 100),
             Self::vxlan([192, 0, 2, 1], [192, 0, 2, 2], 42, &Self::ping4(a, b, 3, 4).build()),
-            Self::new(Network::Other { ethertype: 0x88cc, payload: vec![2, 7, 4, 2, 0, 0, 0, 1, 1] }),
+            Self::new(Network::Other { ethertype: 0x88b5, payload: b"local experiment".to_vec() }),
         ]
     }
 
