@@ -8,7 +8,7 @@ use super::{
     writer::{Writer, header},
 };
 use crate::{
-    flow::{Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod, OfpError},
+    flow::{ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod, OFPP_NONE, OfpError},
     wire::openflow::{NO_BUFFER, OfpFlowMod, msg},
 };
 use zerocopy::{
@@ -19,7 +19,8 @@ use zerocopy::{
 /// Decodes a whole `OFPT_FLOW_MOD` message (header included; `message` is exactly as long as its header says).
 ///
 /// Follows the specification with Open vSwitch's reading: fields without their prerequisites are wildcarded,
-/// and a match without any wildcard gets priority 65535. `buffer_id` is ignored: a vNIC buffers nothing.
+/// and a match without any wildcard gets priority 65535. `buffer_id` is ignored: a vNIC buffers nothing. So are
+/// the `out_port` of a command that is no DELETE, and the actions of a DELETE (but they must be well-formed).
 ///
 /// # Errors
 /// - `BadVersion`, `BadMessageType`, `BadLength`: the header is not that of an OpenFlow 1.0 FLOW_MOD, or the
@@ -50,6 +51,8 @@ pub fn decode_flow_mod(message: &[u8]) -> Result<FlowMod, OfpError> {
     if flags & !(FLAG_SEND_FLOW_REM | FLAG_CHECK_OVERLAP) != 0 {
         return Err(OfpError::Unsupported);
     }
+    let deletes = matches!(command, Command::Delete | Command::DeleteStrict);
+    let actions = decode_actions(actions)?;
     Ok(FlowMod {
         matching: decode_match(&fixed.matching),
         cookie: fixed.cookie.get(),
@@ -57,9 +60,9 @@ pub fn decode_flow_mod(message: &[u8]) -> Result<FlowMod, OfpError> {
         idle_timeout,
         hard_timeout,
         priority: if wire_is_exact(&fixed.matching) { u16::MAX } else { fixed.priority.get() },
-        out_port: fixed.out_port.get(),
+        out_port: if deletes { fixed.out_port.get() } else { OFPP_NONE },
         flags,
-        actions: decode_actions(actions)?,
+        actions: if deletes { ActionList::new() } else { actions },
     })
 }
 

@@ -4,7 +4,7 @@ use super::EncodeError;
 use crate::{
     flow::{
         Field, FlowKey, Match, VLAN_PRESENT,
-        normalize::{NW_TOS_MASK, VLAN_PCP_BITS, VLAN_VID_BITS, normalize},
+        normalize::{NW_TOS_MASK, VLAN_PCP_BITS, VLAN_VID_BITS, normalize, unmet},
     },
     wire::openflow::{OfpMatch, VLAN_NONE, wildcard},
 };
@@ -95,14 +95,16 @@ fn decode_vlan(from: &OfpMatch, wildcards: u32) -> (u64, u64) {
 /// Writes an `ofp_match`, or says which field it cannot express.
 pub(super) fn encode_match(matching: &Match) -> Result<OfpMatch, EncodeError> {
     let (value, mask) = (matching.value(), matching.mask());
-    if let Some(field) = FOREIGN.into_iter().find(|&field| mask.get(field) != 0) {
+    let foreign = FOREIGN.into_iter().find(|&field| mask.get(field) != 0);
+    if let Some(field) = foreign.or_else(|| unmet(matching)) {
         return Err(EncodeError::Inexpressible(field));
     }
     let mut wildcards = 0;
     for (bit, field, bits) in WHOLE {
         match mask.get(field) {
             0 => wildcards |= bit,
-            given if given == bits => {}
+            // In a mask for all of `NwTos` the ECN bits say nothing: they are 0 in every key.
+            given if given & bits == bits && value.get(field) & !bits == 0 => {}
             _ => return Err(EncodeError::Inexpressible(field)),
         }
     }
@@ -135,7 +137,9 @@ fn encode_vlan(tci: u64, mask: u64) -> Option<OfpMatch> {
     const EXACT: u64 = VLAN_VID_BITS | VLAN_PCP_BITS;
     let (vid, pcp, wildcards) = match (mask, tci & PRESENT) {
         (0, _) => (0, 0, wildcard::DL_VLAN | wildcard::DL_VLAN_PCP),
-        (EXACT, 0) if tci == 0 => (VLAN_NONE, 0, 0),
+        // The priority does not count then. Leaving its bit 0 as well could make the match look exact, and that
+        // changes an entry's priority.
+        (EXACT, 0) if tci == 0 => (VLAN_NONE, 0, wildcard::DL_VLAN_PCP),
         (EXACT, PRESENT) => ((tci & 0x0fff) as u16, (tci >> 13) as u8, 0),
         (VLAN_VID_BITS, PRESENT) => ((tci & 0x0fff) as u16, 0, wildcard::DL_VLAN_PCP),
         (VLAN_PCP_BITS, PRESENT) => (0, (tci >> 13) as u8, wildcard::DL_VLAN),

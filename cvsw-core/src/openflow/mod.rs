@@ -37,8 +37,9 @@ use zerocopy::FromBytes;
 pub enum EncodeError {
     /// The buffer is too small, or the message would exceed 65,535 bytes.
     NoRoom,
-    /// The match names this field, or a part of it, in a way that `ofp_match` cannot say: a partial mask of
-    /// anything but an IPv4 prefix, or a field that OpenFlow 1.0 does not have.
+    /// The match names this field in a way that `ofp_match` cannot say: a partial mask of anything but an IPv4
+    /// prefix, a field without its prerequisites (a port without an IP protocol that has ports), or a field
+    /// that OpenFlow 1.0 does not have.
     Inexpressible(Field),
 }
 

@@ -1,6 +1,7 @@
 //! See the crate description.
 
 pub mod checksums;
+pub mod flow;
 pub mod fuzz;
 pub mod hex;
 pub mod model;
