@@ -3,23 +3,24 @@
 use crate::text::plural;
 use anyhow::Context;
 use cvsw_core::{
-    Config, ControlError, Cvsw, Frame, Instant, Verdict,
+    Config, ControlError, Frame, Instant,
     control::{self, ControlEvent, OffloadFlags},
     flow::{Direction, MacAddr},
     mtu::L2Mtu,
 };
-use cvsw_userspace::{capture::CaptureReader, flows_file};
+use cvsw_userspace::{
+    capture::CaptureReader,
+    flows_file,
+    pool::HEADROOM,
+    spec::{parse_ethertype, parse_mac},
+    vnic::Engine,
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use zerocopy::FromZeros;
 
-/// Room in front of every frame, for encapsulations and tags.
-pub const HEADROOM: usize = 128;
 /// Room behind every frame, for trailers.
 pub const TAILROOM: usize = 64;
-
-/// An engine with room for the flows of a large network.
-pub type Engine = Cvsw<16384, 4096, 256>;
 
 /// Which way the frames go.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -51,9 +52,9 @@ pub struct EngineArgs {
     /// Capture of control frames that the engine receives from the network before the first frame (after --flows)
     #[arg(short, long, value_name = "PCAP")]
     control: Option<PathBuf>,
-    /// MAC address of the vNIC; control frames to another one are refused
-    #[arg(long, value_parser = parse_mac, default_value = "00:00:00:00:00:00")]
-    mac: MacAddr,
+    /// MAC address of the vNIC; without it, only control frames to the broadcast address are taken
+    #[arg(long, value_parser = parse_mac)]
+    mac: Option<MacAddr>,
     /// EtherType of control frames
     #[arg(long, value_parser = parse_ethertype, default_value = "0xabba")]
     ethertype: u16,
@@ -62,7 +63,7 @@ pub struct EngineArgs {
     link_mtu: Option<u32>,
 }
 
-/// What became of the `--control` frames. `frames == accepted + refused + the frames that are no control frames`.
+/// What became of the `--control` frames: `frames == accepted + sum(refused) + ignored`.
 #[derive(Debug, Default, Serialize)]
 pub struct ControlReport {
     /// Frames in the file.
@@ -71,7 +72,7 @@ pub struct ControlReport {
     pub accepted: u64,
     /// Refused messages by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Frames that were no control frames; the engine did not take them.
+    /// Frames that are no control frames; the engine did not get them.
     pub ignored: u64,
 }
 
@@ -93,7 +94,7 @@ impl EngineArgs {
     /// A configured engine, with the flows of `--flows` and then the messages of `--control` in it, as of `time`.
     pub fn prepare(&self, time: Duration, outbox: &mut Outbox) -> anyhow::Result<(Box<Engine>, ControlReport)> {
         let mut engine = new_engine(&Config {
-            mac: self.mac,
+            mac: self.mac.unwrap_or_default(),
             ethertype: self.ethertype,
             link_mtu: self.link_mtu.map(L2Mtu::new),
             hash_seed: 0,
@@ -103,7 +104,7 @@ impl EngineArgs {
         }
         let mut report = ControlReport::default();
         if let Some(path) = &self.control {
-            receive_control(&mut engine, path, time, outbox, &mut report)
+            receive_control(&mut engine, self.ethertype, path, time, outbox, &mut report)
                 .with_context(|| "cannot play the control frames")?;
         }
         Ok((engine, report))
@@ -155,6 +156,7 @@ impl Outbox {
 
 fn receive_control(
     engine: &mut Engine,
+    ethertype: u16,
     path: &std::path::Path,
     time: Duration,
     outbox: &mut Outbox,
@@ -164,11 +166,13 @@ fn receive_control(
     let mut frame = empty_frame()?;
     while let Some(record) = reader.next_record()? {
         report.frames += 1;
-        load(&mut frame, record.data)?;
-        match engine.process(instant(time), Direction::Rx, &mut frame) {
-            Verdict::Consumed => {}
-            Verdict::Forward | Verdict::Drop(_) => report.ignored += 1,
+        if control::control_kind(record.data, ethertype).is_none() {
+            report.ignored += 1;
+            continue;
         }
+        load(&mut frame, record.data)?;
+        // Always consumed; whether it was accepted is in the counters.
+        let _ = engine.process(instant(time), Direction::Rx, &mut frame);
         outbox.collect(engine, time);
     }
     report.accepted = engine.stats().control_accepted;
@@ -202,28 +206,5 @@ fn describe_event(event: ControlEvent) -> String {
             let on: Vec<_> = on.collect();
             format!("set_offload {}", if on.is_empty() { "none".to_owned() } else { on.join(",") })
         }
-    }
-}
-
-fn parse_mac(text: &str) -> Result<MacAddr, String> {
-    let expected = || format!("{text:?} is not a MAC address; write it as 02:00:00:00:00:01");
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for octet in &mut mac {
-        let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-        *octet = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(expected)?;
-    }
-    if parts.next().is_some() { Err(expected()) } else { Ok(mac) }
-}
-
-fn parse_ethertype(text: &str) -> Result<u16, String> {
-    let value = match text.strip_prefix("0x") {
-        Some(digits) => u16::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    match value {
-        Ok(value) if value >= 0x600 => Ok(value),
-        Ok(value) => Err(format!("{value:#06x} is a length, not an EtherType; EtherTypes start at 0x0600")),
-        Err(_) => Err(format!("{text:?} is not an EtherType; write it as 0xabba")),
     }
 }

@@ -10,10 +10,10 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 const EXAMPLES: &str = "\
 Examples:
   cvsw flows check tenant.flows
-  echo 'priority=100,in_port=HOST,ip,nw_src=10.0.0.0/24,actions=mod_nw_dst:10.1.1.1' | cvsw flows check -
+  echo 'priority=100,in_port=HOST,tcp,tp_dst=80,actions=mod_tp_dst:8080' | cvsw flows check -
 
 Flow syntax is that of ovs-ofctl, with HOST (the VM's side) and NET as port names, and
-  set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,eth_src=02:00:00:01:00:01,eth_dst=02:00:00:01:00:02)
+  set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,eth_src=MAC,eth_dst=MAC)
   strip_vxlan(vni=42)
 as tunnel actions. `#` starts a comment.";
 

@@ -7,14 +7,16 @@ use tracing_subscriber::EnvFilter;
 /// Name of the environment variable that holds a filter in `tracing-subscriber`'s syntax.
 pub const FILTER_VARIABLE: &str = "CVSW_LOG";
 
+const HEADING: &str = "Logging";
+
 /// How much the user wants to read.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Verbosity {
     /// Log more: -v debug, -vv everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = HEADING)]
     verbose: u8,
     /// Log errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING)]
     quiet: bool,
 }
 

@@ -19,7 +19,9 @@ Exit codes:
   2  wrong usage: unknown option, missing or malformed argument
 
 Environment:
-  CVSW_LOG  log filter, wins over -v and -q: \"debug\", \"warn,cvsw_controller=trace\"; logs go to standard error";
+  CVSW_LOG  log filter, wins over -v and -q: \"debug\", \"warn,cvsw_controller=trace\"
+
+Logs go to standard error, results to standard output.";
 
 /// CVSW, the Co-Virtual Switch: OpenFlow match/action and VXLAN inside a virtual NIC.
 #[derive(Debug, Parser)]

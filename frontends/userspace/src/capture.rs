@@ -4,7 +4,7 @@
 
 pub use pcap_file::TsResolution as Resolution;
 use pcap_file::{
-    DataLink, PcapError,
+    DataLink, Endianness, PcapError,
     pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter},
     pcapng::{
         Block, PcapNgReader, PcapNgWriter,
@@ -314,6 +314,7 @@ impl CaptureWriter {
             snaplen: SNAPLEN,
             datalink: DataLink::ETHERNET,
             ts_resolution: resolution,
+            endianness: Endianness::native(),
             ..PcapHeader::default()
         };
         let writer =

@@ -4,13 +4,16 @@ mod burst;
 mod report;
 
 use crate::{
-    engine::{self, Engine, EngineArgs, Outbox},
+    engine::{self, EngineArgs, Outbox},
     output,
 };
 use anyhow::Context;
 use burst::{Burst, OwnedRecord};
 use cvsw_core::{Instant, Verdict, flow::Direction};
-use cvsw_userspace::capture::{AnnotatedWriter, CaptureReader, CaptureWriter};
+use cvsw_userspace::{
+    capture::{AnnotatedWriter, CaptureReader, CaptureWriter},
+    vnic::Engine,
+};
 use report::Report;
 use std::{
     path::{Path, PathBuf},
@@ -25,9 +28,9 @@ Examples:
        --read wire.pcapng --write vm.pcap --drops drops.pcapng --json
   tshark -r drops.pcapng -T fields -e frame.number -e frame.comment
 
-The frames' time stamps are the engine's clock: idle and hard timeouts expire as they would have. Flows and control
-frames take effect at the time of the first frame. A frame that the capture holds only in part is not given to the
-engine; it is counted as truncated.";
+The frames' time stamps are the engine's clock: idle and hard timeouts expire as they would have.
+Flows and control frames take effect at the time of the first frame. A frame that the capture holds
+only in part is not given to the engine; it is counted as truncated.";
 
 /// Time that may pass within one burst. Timeouts are whole seconds.
 const BURST_WINDOW: Duration = Duration::from_millis(1);

@@ -2,10 +2,11 @@
 
 use super::burst::OwnedRecord;
 use crate::{
-    engine::{ControlReport, Engine, Outbox},
+    engine::{ControlReport, Outbox},
     text::{self, plural},
 };
 use cvsw_core::{FlowEntry, Verdict, flow::Direction};
+use cvsw_userspace::vnic::Engine;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 

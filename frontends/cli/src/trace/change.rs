@@ -96,7 +96,9 @@ fn field_changes(before: &FlowKey, after: &FlowKey) -> Vec<FieldChange> {
 }
 
 fn byte_changes(before: &[u8], after: &[u8]) -> Vec<ByteChange> {
-    let prefix = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    // A header that went on or off in front may begin like what it covers; it is still one piece.
+    let in_front = after.ends_with(before) || before.ends_with(after);
+    let prefix = if in_front { 0 } else { before.iter().zip(after).take_while(|(a, b)| a == b).count() };
     let (before, after) = (&before[prefix..], &after[prefix..]);
     if before.len() == after.len() {
         return replaced(prefix, before, after);
@@ -149,6 +151,7 @@ mod tests {
     fn inserted_and_removed_bytes() {
         assert_eq!(byte_changes(&[1, 2, 3], &[1, 7, 8, 2, 3]), [change(1, "", "07 08")]);
         assert_eq!(byte_changes(&[1, 7, 8, 2, 3], &[1, 2, 3]), [change(1, "07 08", "")]);
-        assert_eq!(byte_changes(&[1, 1, 1], &[1, 1]), [change(2, "01", "")]);
+        assert_eq!(byte_changes(&[1, 2, 3], &[1, 7, 1, 2, 3]), [change(0, "", "01 07")]);
+        assert_eq!(byte_changes(&[1, 7, 1, 2, 3], &[1, 2, 3]), [change(0, "01 07", "")]);
     }
 }

@@ -25,7 +25,7 @@ use steps::{Recorder, Step};
 const HELP: &str = "\
 Examples:
   cvsw trace --direction tx --flows vm1.flows --read in.pcap --frame 3
-  cvsw trace --direction rx --flows vm1.flows --json --hex '02 00 00 00 00 02 02 00 00 00 00 01 08 00 45 00 ...'
+  cvsw trace --direction rx --flows vm1.flows --json --hex '02 00 00 00 00 02 02 00 ...'
 
 Nothing is counted and the table is not changed. Entries appear in the order in which they are considered.";
 

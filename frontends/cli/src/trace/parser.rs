@@ -1,8 +1,8 @@
 //! What the engine sees in a frame's bytes, asked of an engine that has no flows.
 
-use crate::engine::{HEADROOM, TAILROOM};
+use crate::engine;
 use cvsw_core::{
-    Config, Cvsw, Frame, Instant,
+    Config, Cvsw, Instant,
     flow::{Command, Direction, FlowKey, FlowMod},
     trace::{Event, Observer},
 };
@@ -26,10 +26,8 @@ impl Parser {
 
     /// The key of a frame; `None` if the engine does not look at it (too short, or a control frame).
     pub fn key(&mut self, bytes: &[u8]) -> Option<FlowKey> {
-        let mut buffer = vec![0; HEADROOM];
-        buffer.extend_from_slice(bytes);
-        buffer.resize(HEADROOM + bytes.len() + TAILROOM, 0);
-        let mut frame = Frame::new(buffer, HEADROOM, bytes.len()).ok()?;
+        let mut frame = engine::empty_frame().ok()?;
+        engine::load(&mut frame, bytes).ok()?;
         let mut seen = Seen(None);
         let _verdict = self.engine.trace(Instant::ZERO, self.direction, &mut frame, &mut seen);
         seen.0

@@ -1,6 +1,10 @@
 //! The steps of a trace, recorded for printing.
 
-use super::{change::Change, fields, parser::Parser};
+use super::{
+    change::Change,
+    fields::{self, Named},
+    parser::Parser,
+};
 use crate::text;
 use cvsw_core::{
     Verdict,
@@ -8,7 +12,7 @@ use cvsw_core::{
     trace::{Considered, Effect, Event, Observer},
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 /// One step.
 #[derive(Debug, Serialize)]
@@ -19,7 +23,8 @@ pub enum Step {
         /// 1 for the first.
         number: usize,
         /// What matches see.
-        fields: BTreeMap<&'static str, String>,
+        #[serde(serialize_with = "as_map")]
+        fields: Vec<Named>,
         /// Where the headers are.
         headers: String,
     },
@@ -116,11 +121,7 @@ impl Recorder {
                     headers.transport,
                     headers.transport_offset
                 );
-                Step::Lookup {
-                    number: self.lookups,
-                    fields: fields::of_key(key).into_iter().collect(),
-                    headers: headers.to_lowercase(),
-                }
+                Step::Lookup { number: self.lookups, fields: fields::of_key(key), headers: headers.to_lowercase() }
             }
             Event::Bypass => Step::Bypass,
             Event::Entry { priority, cookie, matching, result } => Step::Entry {
@@ -225,6 +226,10 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+fn as_map<S: serde::Serializer>(fields: &[Named], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, value)))
 }
 
 fn reason(drop_reason: Option<&str>) -> String {

@@ -1,0 +1,8 @@
+//! The commands that need no network: one program, so that the helpers are compiled once.
+
+#[macro_use]
+mod common;
+mod flows;
+mod program;
+mod replay;
+mod trace;
