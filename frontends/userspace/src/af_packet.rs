@@ -9,7 +9,7 @@
 use crate::{
     netns,
     pool::{HEADROOM, Mempool, PoolFrame},
-    port::{Capabilities, FrameVec, Port, PortCounters, PortDrop},
+    port::{Capabilities, FrameVec, Port, PortCounters, PortDrop, deleted},
     sys::{Interface, PacketRing, RxSlot, VNET_HEADER_LEN},
     vnet::VnetHeader,
 };
@@ -78,7 +78,7 @@ impl AfPacket {
         match Errno::from_io_error(&error) {
             Some(Errno::NXIO | Errno::NODEV | Errno::NETDOWN) => match self.interface.index() {
                 Ok(_) => Ok(()),
-                Err(_) => Err(error),
+                Err(_) => Err(deleted(&error)),
             },
             // EAGAIN, ENOBUFS: the frames stay in the ring for the next push.
             _ => Ok(()),
@@ -209,5 +209,48 @@ fn check_transmit(frame: &PoolFrame, max_frame: usize) -> Result<(), PortDrop> {
             Err(PortDrop::TxBadChecksum)
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(slot: &RxSlot<'_>) -> Result<PoolFrame, PortDrop> {
+        let mut frame = Mempool::new(1, 2304).take().unwrap();
+        fill(&mut frame, slot).map(|()| frame)
+    }
+
+    #[test]
+    fn a_tag_that_was_taken_out_shifts_the_metadata_when_it_goes_back() {
+        let offload = cvsw_core::Offload {
+            checksum: Checksum::Partial { start: 34, offset: 16 },
+            gso: cvsw_core::Gso { kind: GsoKind::TcpV4, size: 100, header_len: 54, ecn: false },
+        };
+        let mut vnet = [0; VNET_HEADER_LEN];
+        vnet.copy_from_slice(VnetHeader::from(&offload).as_bytes());
+        let bytes: Vec<u8> = (0..100).collect();
+        let slot = RxSlot { vnet, bytes: &bytes, len: 100, vlan: Some([0x81, 0, 0xe0, 7]) };
+        let frame = filled(&slot).unwrap();
+        let expected = [&bytes[..12], &[0x81, 0, 0xe0, 7], &bytes[12..]].concat();
+        assert_eq!(frame.bytes(), expected);
+        assert_eq!(frame.offload.checksum, Checksum::Partial { start: 38, offset: 16 });
+        assert_eq!(frame.offload.gso.header_len, 58);
+    }
+
+    #[test]
+    fn odd_slots_are_refused_or_copied_never_a_panic() {
+        let vnet = [0; VNET_HEADER_LEN];
+        let vlan = Some([0x81, 0, 0, 7]);
+        assert!(matches!(filled(&RxSlot { vnet, bytes: &[1; 50], len: 51, vlan: None }), Err(PortDrop::RxTooBig)));
+        assert!(matches!(filled(&RxSlot { vnet, bytes: &[1; 4000], len: 4000, vlan }), Err(PortDrop::RxTooBig)));
+        assert!(matches!(
+            filled(&RxSlot { vnet: [0xff; VNET_HEADER_LEN], bytes: &[1; 60], len: 60, vlan }),
+            Err(PortDrop::RxBadOffload)
+        ));
+        for len in 0..14 {
+            let frame = filled(&RxSlot { vnet, bytes: &[1; 14][..len], len, vlan }).unwrap();
+            assert_eq!(frame.len(), len + 4);
+        }
     }
 }

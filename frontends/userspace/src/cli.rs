@@ -94,7 +94,7 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot serve statistics at {}; is another port using it?", path.display()))
     };
     let mut stats = args.stats_socket.as_ref().map(bind).transpose()?;
-    announce(&mut vnic, mac, args.json)?;
+    announce(&vnic, mac, args.json)?;
     run::run(&mut vnic, args.poll, &stop, stats.as_mut()).context("the port stopped")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -112,9 +112,10 @@ fn cannot_open(side: &str, spec: &PortSpec) -> String {
     format!("cannot open the {side} port ({hint})")
 }
 
-fn announce(vnic: &mut Vnic, mac: MacAddr, as_json: bool) -> io::Result<()> {
-    let mtu = vnic.host().mtu().map(|mtu| mtu.get());
-    let [host, net] = vnic.ports().map(|port| port.name().to_owned());
+fn announce(vnic: &Vnic, mac: MacAddr, as_json: bool) -> io::Result<()> {
+    let ports = vnic.ports();
+    let [mtu, _] = ports.map(|port| port.mtu().map(|mtu| mtu.get()));
+    let [host, net] = ports.map(|port| port.name());
     tracing::info!(host, net, mac = format_mac(mac), mtu, "forwarding");
     let mut out = io::stdout().lock();
     if as_json {

@@ -188,3 +188,8 @@ pub trait Port {
     /// The counters, brought up to date.
     fn counters(&mut self) -> PortCounters;
 }
+
+/// The error of a port whose interface was deleted.
+pub(crate) fn deleted(cause: &io::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, format!("the interface was deleted ({cause})"))
+}

@@ -119,11 +119,5 @@ fn wait(vnic: &mut Vnic, stop: &UnixStream, stats: Option<BorrowedFd<'_>>, timeo
         }
     }
     let [host, net] = errors;
-    if host {
-        vnic.host().poll_error()?;
-    }
-    if net {
-        vnic.net().poll_error()?;
-    }
-    Ok(())
+    vnic.poll_error(host, net)
 }

@@ -5,7 +5,7 @@
 use crate::{
     netns,
     pool::{HEADROOM, Mempool},
-    port::{Capabilities, FrameVec, Port, PortCounters, PortDrop},
+    port::{Capabilities, FrameVec, Port, PortCounters, PortDrop, deleted},
     sys::{self, EthtoolFlag, Interface, VNET_HEADER_LEN},
     vnet::VnetHeader,
 };
@@ -72,7 +72,7 @@ impl Port for Tap {
                     pool.put(frame);
                     match error {
                         Errno::AGAIN | Errno::INTR => break,
-                        error => return Err(error.into()),
+                        error => return Err(deleted(&error.into())),
                     }
                 }
             };
@@ -110,7 +110,7 @@ impl Port for Tap {
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::IO) => {
                     self.counters.dropped(PortDrop::TxFull, 1);
                 }
-                Err(Errno::BADFD) => return Err(Errno::BADFD.into()),
+                Err(error @ Errno::BADFD) => return Err(deleted(&error.into())),
                 Err(_) => self.counters.dropped(PortDrop::TxError, 1),
             }
             pool.put(frame);

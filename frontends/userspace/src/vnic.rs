@@ -96,16 +96,6 @@ impl Vnic {
         })
     }
 
-    /// The host port.
-    pub fn host(&mut self) -> &mut dyn Port {
-        &mut *self.host
-    }
-
-    /// The network port.
-    pub fn net(&mut self) -> &mut dyn Port {
-        &mut *self.net
-    }
-
     /// Both ports, host first.
     pub fn ports(&self) -> [&dyn Port; 2] {
         [&*self.host, &*self.net]
@@ -114,6 +104,16 @@ impl Vnic {
     /// Puts the flows of a file into the table.
     pub fn load_flows(&mut self, now: Instant, flows: &FlowsFile) -> Result<(), FlowsError> {
         flows.install(&mut *self.engine, now)
+    }
+
+    /// A port's descriptor reported an error condition: clears it, or returns the error of a port that is gone.
+    pub fn poll_error(&mut self, host: bool, net: bool) -> io::Result<()> {
+        for (port, reported) in [(&mut self.host, host), (&mut self.net, net)] {
+            if reported {
+                port.poll_error().map_err(|error| lost(&**port, &error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs at most one burst in each direction to completion, then does what the engine wants done. Returns the
@@ -127,7 +127,7 @@ impl Vnic {
         }
         for port in [&mut self.host, &mut self.net] {
             if port.tx_pending() {
-                port.flush()?;
+                port.flush().map_err(|error| lost(&**port, &error))?;
             }
         }
         Ok(moved + self.serve_engine()?)
@@ -166,7 +166,7 @@ impl Vnic {
             Direction::Tx => (&mut self.host, &mut self.net),
             Direction::Rx => (&mut self.net, &mut self.host),
         };
-        let received = from.rx_burst(&mut self.pool, &mut self.frames)?;
+        let received = from.rx_burst(&mut self.pool, &mut self.frames).map_err(|error| lost(&**from, &error))?;
         if received == 0 {
             return Ok(0);
         }
@@ -181,7 +181,7 @@ impl Vnic {
         if !to.capabilities().checksum {
             complete_checksums(&mut self.forward);
         }
-        to.tx_burst(&mut self.pool, &mut self.forward)?;
+        to.tx_burst(&mut self.pool, &mut self.forward).map_err(|error| lost(&**to, &error))?;
         Ok(received)
     }
 
@@ -206,7 +206,8 @@ impl Vnic {
             sent += 1;
         }
         if sent > 0 {
-            self.net.tx_burst(&mut self.pool, &mut self.forward)?;
+            let result = self.net.tx_burst(&mut self.pool, &mut self.forward);
+            result.map_err(|error| lost(&*self.net, &error))?;
         }
         Ok(sent)
     }
@@ -248,6 +249,11 @@ impl Vnic {
             }
         }
     }
+}
+
+/// An error that names its port.
+fn lost(port: &dyn Port, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", port.name()))
 }
 
 /// Names of the features in `flags`, comma-separated.

@@ -1,0 +1,224 @@
+//! The packet rings against the kernel, raw sockets and tcpdump.
+
+use crate::support::*;
+use cvsw_core::{BURST, Checksum};
+use cvsw_userspace::{
+    af_packet::AfPacket,
+    capture::CaptureReader,
+    pool::{Mempool, PoolFrame},
+    port::{FrameVec, Port, PortDrop},
+};
+
+const TO_PORT: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+
+/// A port on one end of a veth pair; the other end is in the same namespace, as `peer`.
+fn port_and_peer() -> (Namespace, AfPacket, Mempool) {
+    let namespace = Namespace::new("p");
+    namespace.veth("port", &namespace, "peer");
+    let port = AfPacket::open("port", Some(&namespace.0)).unwrap();
+    (namespace, port, Mempool::new(4 * BURST, Mempool::buffer_size_for(1500)))
+}
+
+/// A frame of `len` bytes with an EtherType for experiments (RFC 9542 section 2.3); tags stand behind the addresses.
+fn test_frame(len: usize, tags: &[[u8; 4]]) -> Vec<u8> {
+    let mut frame = TO_PORT.to_vec();
+    frame.extend(tags.concat());
+    frame.extend([0x88, 0xb5]);
+    frame.extend(noise(len.saturating_sub(frame.len())));
+    frame
+}
+
+fn receive(port: &mut AfPacket, pool: &mut Mempool, count: usize) -> Vec<PoolFrame> {
+    let mut frames = FrameVec::new();
+    eventually("all frames are received", || {
+        port.rx_burst(pool, &mut frames).unwrap();
+        frames.len() >= count
+    });
+    frames
+}
+
+fn transmit(port: &mut AfPacket, pool: &mut Mempool, frames: &[Vec<u8>]) {
+    for burst in frames.chunks(BURST) {
+        let fill = |bytes: &Vec<u8>| {
+            let mut frame = pool.take().unwrap();
+            frame.set_len(bytes.len()).unwrap();
+            frame.bytes_mut().copy_from_slice(bytes);
+            frame
+        };
+        let mut frames: FrameVec = burst.iter().map(fill).collect();
+        port.tx_burst(pool, &mut frames).unwrap();
+        assert!(frames.is_empty());
+    }
+}
+
+/// Every kind of frame that an Ethernet with MTU 1500 carries.
+fn all_sizes() -> Vec<Vec<u8>> {
+    let untagged = (14..=1514).step_by(25).chain([60, 64, 1513]).map(|len| test_frame(len, &[]));
+    // Linux drops a tagged frame that does not have two octets behind the inner EtherType.
+    let tagged = [20, 64, 1518].map(|len| test_frame(len, &[[0x81, 0, 0x60, 0x64]]));
+    let priority = [test_frame(64, &[[0x81, 0, 0xf0, 0]])];
+    let provider = [test_frame(100, &[[0x88, 0xa8, 0, 5]])];
+    let double = [64, 1514].map(|len| test_frame(len, &[[0x88, 0xa8, 0x20, 5], [0x81, 0, 0, 7]]));
+    untagged.chain(tagged).chain(priority).chain(provider).chain(double).collect()
+}
+
+#[test]
+fn received_frames_are_those_that_were_sent() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    let peer = namespace.raw("peer");
+    for sent in all_sizes() {
+        peer.send(&sent);
+        let frames = receive(&mut port, &mut pool, 1);
+        assert_eq!(frames[0].bytes(), sent, "{} bytes", sent.len());
+        assert_eq!(frames[0].offload, cvsw_core::Offload::default());
+        frames.into_iter().for_each(|frame| pool.put(frame));
+    }
+    assert_eq!(port.counters().rx_frames, all_sizes().len() as u64);
+}
+
+/// tcpdump is the judge: it puts tags back by its own rules.
+#[test]
+fn transmitted_frames_arrive_unchanged() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    let folder = Folder::new();
+    let (file, frames) = (folder.file("peer.pcap"), all_sizes());
+    let count = frames.len();
+    let mut tcpdump = namespace.spawn(&format!("tcpdump -U -Z root -i peer -Q in -c {count} -w {file}"));
+    eventually("tcpdump listens", || std::fs::metadata(&file).is_ok_and(|meta| meta.len() >= 24));
+    transmit(&mut port, &mut pool, &frames);
+    let status = tcpdump.wait();
+    assert!(status.success(), "{status}: {}", tcpdump.stderr());
+    let mut capture = CaptureReader::open(file.as_ref()).unwrap();
+    for (number, sent) in frames.iter().enumerate() {
+        let record = capture.next_record().unwrap().expect("tcpdump saw fewer frames");
+        assert_eq!(record.data, sent, "frame {number}, {} bytes", sent.len());
+    }
+    assert_eq!(port.counters().tx_frames, count as u64);
+    assert_eq!(pool.available(), pool.capacity());
+}
+
+#[test]
+fn many_frames_go_around_the_rings_in_order() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    let peer = namespace.raw("peer");
+    // Three times around 2,048 slots.
+    for round in 0..200u32 {
+        let numbered = |i: u32| {
+            let mut frame = test_frame(64, &[]);
+            frame[20..24].copy_from_slice(&(round * 32 + i).to_be_bytes());
+            frame
+        };
+        let frames: Vec<_> = (0..32).map(numbered).collect();
+        transmit(&mut port, &mut pool, &frames);
+        for frame in &frames {
+            assert_eq!(&peer.receive(|frame| frame[12..14] == [0x88, 0xb5]), frame);
+            peer.send(frame);
+        }
+        let received = receive(&mut port, &mut pool, 32);
+        for (frame, sent) in received.iter().zip(&frames) {
+            assert_eq!(frame.bytes(), sent);
+        }
+        received.into_iter().for_each(|frame| pool.put(frame));
+    }
+    let counters = port.counters();
+    assert_eq!((counters.tx_frames, counters.rx_frames), (6400, 6400));
+}
+
+/// A veth sender leaves the UDP checksum to the "hardware"; the port knows it and can complete it.
+#[test]
+fn unfinished_checksums_are_known_and_can_be_completed() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    namespace.ip("addr add 10.0.0.1/24 dev peer");
+    namespace.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev peer nud permanent");
+    namespace.within(|| std::net::UdpSocket::bind("10.0.0.1:7")?.send_to(b"hello, world", "10.0.0.2:9"));
+    let mut frame = receive(&mut port, &mut pool, 1).remove(0);
+    assert_eq!(frame.offload.checksum, Checksum::Partial { start: 34, offset: 6 });
+    frame.complete_checksum().unwrap();
+    let headers = etherparse::PacketHeaders::from_ethernet_slice(frame.bytes()).unwrap();
+    let (Some(etherparse::NetHeaders::Ipv4(ip, _)), Some(etherparse::TransportHeader::Udp(udp))) =
+        (&headers.net, &headers.transport)
+    else {
+        panic!("not UDP: {headers:?}")
+    };
+    assert_eq!(udp.calc_checksum_ipv4(ip, headers.payload.slice()).unwrap(), udp.checksum);
+}
+
+#[test]
+fn what_cannot_be_carried_is_counted() {
+    let (_namespace, mut port, mut pool) = port_and_peer();
+    transmit(&mut port, &mut pool, &[vec![0; 13], test_frame(1519, &[]), test_frame(1518, &[])]);
+    let mut gso = pool.take().unwrap();
+    gso.set_len(1000).unwrap();
+    gso.offload.gso.kind = cvsw_core::GsoKind::TcpV4;
+    let mut wild = pool.take().unwrap();
+    wild.set_len(100).unwrap();
+    wild.offload.checksum = Checksum::Partial { start: 90, offset: 9 };
+    port.tx_burst(&mut pool, &mut vec![gso, wild]).unwrap();
+    let counters = port.counters();
+    let reasons = [PortDrop::TxTooShort, PortDrop::TxTooBig, PortDrop::TxGsoUnsupported, PortDrop::TxBadChecksum];
+    for reason in reasons {
+        assert_eq!(counters.drops(reason), 1, "{}", reason.name());
+    }
+    assert_eq!(counters.tx_frames, 1);
+    assert_eq!(pool.available(), pool.capacity());
+}
+
+/// Without `ethtool -K peer tso off gso off` a local TCP sender hands over super-frames.
+#[test]
+fn super_frames_are_dropped_and_counted() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    namespace.ip("addr add 10.0.0.1/24 dev peer");
+    namespace.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev peer nud permanent");
+    namespace.within(|| {
+        let socket = std::net::UdpSocket::bind("10.0.0.1:7")?;
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000)?;
+        socket.send_to(&[1; 8000], "10.0.0.2:9")?;
+        socket.send_to(&[2; 100], "10.0.0.2:9")
+    });
+    let frames = receive(&mut port, &mut pool, 1);
+    assert_eq!((frames.len(), frames[0].len()), (1, 142));
+    assert_eq!(port.counters().drops(PortDrop::RxTooBig), 1);
+}
+
+#[test]
+fn a_full_receive_ring_is_counted() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    let peer = namespace.raw("peer");
+    let frame = test_frame(64, &[]);
+    (0..3000).for_each(|_| peer.send(&frame));
+    let mut received = 0;
+    eventually("the ring is empty", || {
+        let mut frames = FrameVec::new();
+        received += port.rx_burst(&mut pool, &mut frames).unwrap();
+        let empty = frames.is_empty();
+        pool.put_all(&mut frames);
+        empty
+    });
+    let lost = port.counters().drops(PortDrop::RxRingFull);
+    assert!(lost > 0);
+    assert_eq!(received as u64 + lost, 3000);
+}
+
+#[test]
+fn an_interface_that_goes_down_comes_back_and_a_deleted_one_ends_the_port() {
+    let (vm, net) = (Namespace::new("vm"), Namespace::new("net"));
+    net.veth("n0", &net, "n1");
+    let mut port =
+        PortProcess::start(&format!("--host tap:eth0,netns={} --net af_packet:n0,netns={}", vm.0, net.0));
+    let (host, network) = (vm.raw("eth0"), net.raw("n1"));
+    let frame = test_frame(64, &[]);
+    let is_test = |frame: &[u8]| frame[12..14] == [0x88, 0xb5];
+    host.send(&frame);
+    assert_eq!(network.receive(is_test), frame);
+    net.ip("link set n0 down");
+    host.send(&frame);
+    eventually("the frame reached the port", || port.stats()["ports"]["host"]["rx_frames"] == 2);
+    net.ip("link set n0 up");
+    host.send(&frame);
+    assert_eq!(network.receive(is_test), frame);
+    net.ip("link del n0");
+    let status = port.process.wait();
+    assert_eq!(status.code(), Some(1));
+    let stderr = port.process.stderr();
+    assert!(stderr.contains("af_packet:n0") && stderr.contains("deleted"), "{stderr}");
+}
