@@ -1,0 +1,85 @@
+//! A member's extra flows: text to flow, and what a managed vNIC's flow may not say.
+
+use std::{collections::HashMap, ops::Range};
+
+use cvsw_core::flow::{Action, Command, FlowMod, OFPP_NONE, text::parse_flow};
+use toml::Spanned;
+
+use super::{Network, diagnostic::Report, raw};
+use crate::derive::{self, FlowId};
+
+/// Parses one extra flow; reports, and returns `None`, if a vNIC cannot have it.
+pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<FlowMod> {
+    let flow = match parse_flow(value.get_ref()) {
+        Ok(flow) => flow,
+        Err(error) => {
+            let span = inside(value, error.offset, error.len, report);
+            let message = format!("this is not a flow: expected {} here", error.expected);
+            report.error(span, message, "flows are written as for ovs-ofctl, with the ports HOST and NET");
+            return None;
+        }
+    };
+    match objection(&flow) {
+        None => Some(flow),
+        Some((message, help)) => {
+            report.error(value.span(), message, help);
+            None
+        }
+    }
+}
+
+/// Why the controller cannot keep such a flow on a vNIC, and what to write instead.
+fn objection(flow: &FlowMod) -> Option<(&'static str, &'static str)> {
+    let other_port = |action: &Action| match action {
+        Action::Output { port, .. } => *port != OFPP_NONE,
+        Action::Enqueue { .. } => true,
+        _ => false,
+    };
+    if flow.command != Command::Add {
+        Some(("only flows that add an entry can be given", "remove the command; a flow that is not listed is deleted"))
+    } else if flow.idle_timeout != 0 || flow.hard_timeout != 0 {
+        Some(("the controller would restore an entry that timed out", "remove idle_timeout and hard_timeout"))
+    } else if flow.cookie != 0 {
+        Some(("the controller sets the cookies of its entries", "remove the cookie"))
+    } else if flow.flags != 0 {
+        Some(("a flag that a managed entry cannot have", "remove send_flow_rem and check_overlap"))
+    } else if flow.actions.iter().any(other_port) {
+        let help = "remove the output: a frame that is changed goes on in its direction; `drop` drops it";
+        Some(("a vNIC has no ports to choose from", help))
+    } else {
+        None
+    }
+}
+
+/// The bytes `offset..offset + len` of a string value, as a span of the file. A string with escapes has no such
+/// simple relation; then it is the whole string.
+fn inside(value: &Spanned<String>, offset: usize, len: usize, report: &Report<'_>) -> Range<usize> {
+    let span = value.span();
+    for quote in [3, 1] {
+        let (start, end) = (span.start + quote, span.end.saturating_sub(quote));
+        if start <= end && report.source(start..end) == value.get_ref() {
+            return start + offset..start + offset + len;
+        }
+    }
+    span
+}
+
+/// Reports extra flows with the priority and match of another flow of the same vNIC: one would replace the other.
+pub(super) fn check_collisions(network: &Network, raw: &raw::Network, report: &mut Report<'_>) {
+    for (member, raw) in network.members.iter().zip(&raw.member) {
+        // With fewer flows than texts, some are wrong and reported already.
+        if member.flows.is_empty() || member.flows.len() != raw.flows.len() {
+            continue;
+        }
+        let derived: Vec<_> = derive::derived_flows(network, member);
+        let mut taken: HashMap<FlowId, String> =
+            derived.iter().map(|flow| (FlowId::of(flow), "a flow that the controller derives".to_owned())).collect();
+        for (flow, text) in member.flows.iter().zip(&raw.flows) {
+            let place = format!("the flow at {}", report.place(&text.span()));
+            if let Some(other) = taken.insert(FlowId::of(flow), place) {
+                let message = format!("{other} has the same priority and match");
+                report.error(text.span(), message, "change the priority, or the match, or remove one of them");
+            }
+        }
+    }
+}

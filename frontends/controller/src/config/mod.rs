@@ -1,0 +1,237 @@
+//! The configuration file: networks and their members.
+//!
+//! ```toml
+//! listen = ["tcp:127.0.0.1:6653", "unix:/run/cvsw/controller.sock"]  # optional
+//! ethertype = 0xabba          # optional
+//! underlay_mtu = 1500         # optional: largest IP packet of the network below
+//! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
+//!
+//! [timers]                    # optional, each with its default
+//! hello = "2s"                # between two attempts to find a vNIC on a port that has none
+//! keepalive = "30s"           # between two comparisons of a vNIC's flows with the wanted ones
+//! answer = "1s"               # how long a vNIC may take to answer
+//! echo = "5s"                 # a switch that is silent this long is asked, and given up after as long again
+//!
+//! [[network]]
+//! name = "blue"
+//! vni = 42
+//! mtu = "auto"                # optional, or a number; auto is underlay_mtu - 50
+//! group = "239.1.1.42"        # underlay multicast group for broadcast, multicast and unknown unicast
+//!
+//! [[network.member]]
+//! name = "vm1"
+//! mac = "02:00:00:00:01:01"   # the vNIC's MAC address, by which it registers
+//! ip = "10.0.0.1"
+//! underlay_mac = "02:00:00:01:00:01"
+//! underlay_ip = "192.0.2.1"
+//! offloads = ["csum"]         # optional: csum, tso, ufo, gso, gro; what is not named is switched off
+//! flows = ["priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"]  # optional
+//! ```
+//!
+//! Unknown keys are errors, and all errors of a file are reported at once, with line and column.
+
+mod check;
+mod diagnostic;
+mod flows;
+mod raw;
+
+use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+
+use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu};
+
+pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
+
+use crate::mac::Mac;
+
+/// Bytes that VXLAN over IPv4 puts around an inner IP packet: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
+pub const VXLAN_OVERHEAD: u16 = 50;
+
+/// TCP port of OpenFlow (IANA).
+const DEFAULT_LISTEN: Listen = Listen::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6653));
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where switches connect to.
+    pub listen: Vec<Listen>,
+    /// EtherType of control frames.
+    pub ethertype: u16,
+    /// Largest IP packet of the underlay.
+    pub underlay_mtu: IpMtu,
+    /// What switches do with ordinary frames.
+    pub forwarding: Forwarding,
+    /// Intervals and patience.
+    pub timers: Timers,
+    /// The virtual networks.
+    pub networks: Vec<Network>,
+}
+
+/// What the controller makes a switch do with frames that are not control frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// A flow of the lowest priority with `actions=NORMAL`: a learning switch.
+    #[default]
+    Normal,
+    /// Nothing: the operator installs forwarding flows.
+    None,
+}
+
+/// Intervals and patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// Between two attempts to find a vNIC on a port that has none.
+    pub hello: Duration,
+    /// Between two comparisons of a vNIC's flows with the wanted ones.
+    pub keepalive: Duration,
+    /// How long a vNIC may take to answer.
+    pub answer: Duration,
+    /// After this silence a switch is asked whether it is there, and given up after as long again.
+    pub echo: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(2),
+            keepalive: Duration::from_secs(30),
+            answer: Duration::from_secs(1),
+            echo: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A virtual network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Its name, unique.
+    pub name: String,
+    /// VXLAN network identifier, 1 to 2^24 - 1, unique.
+    pub vni: u32,
+    /// MTU of its members' vNICs.
+    pub mtu: IpMtu,
+    /// Underlay multicast group (RFC 7348 section 4.2).
+    pub group: Ipv4Addr,
+    /// The vNICs in it.
+    pub members: Vec<Member>,
+}
+
+/// A vNIC of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Its name, unique in the network.
+    pub name: String,
+    /// The vNIC's own address, by which it registers; unique.
+    pub mac: Mac,
+    /// The VM's address inside; unique in the network.
+    pub ip: Ipv4Addr,
+    /// Outer Ethernet address; unique.
+    pub underlay_mac: Mac,
+    /// Outer IPv4 address; unique.
+    pub underlay_ip: Ipv4Addr,
+    /// Offloads that are switched on; all others are switched off.
+    pub offloads: OffloadFlags,
+    /// Extra flows, each an ADD.
+    pub flows: Vec<FlowMod>,
+}
+
+/// An address to listen on: `tcp:ADDRESS:PORT` or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// Path of a unix stream socket.
+    Unix(PathBuf),
+}
+
+/// Why a text is not a [`Listen`] address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAListenAddress;
+
+impl fmt::Display for NotAListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("write tcp:ADDRESS:PORT (tcp:127.0.0.1:6653, tcp:[::1]:6653) or unix:PATH")
+    }
+}
+
+impl std::error::Error for NotAListenAddress {}
+
+impl FromStr for Listen {
+    type Err = NotAListenAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAListenAddress> {
+        match text.split_once(':') {
+            Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| NotAListenAddress),
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            _ => Err(NotAListenAddress),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A configuration and what is odd about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file could not be read.
+    Read(PathBuf, std::io::Error),
+    /// The file is wrong.
+    Wrong(ConfigErrors),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, cause) => write!(f, "cannot read the configuration {}: {cause}", path.display()),
+            Self::Wrong(errors) => errors.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+        let bytes = std::fs::read(path).map_err(|cause| LoadError::Read(path.to_owned(), cause))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            let cause = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text");
+            LoadError::Read(path.to_owned(), cause)
+        })?;
+        Self::parse(&path.display().to_string(), &text).map_err(LoadError::Wrong)
+    }
+
+    /// Checks the text of a file; `file` is its name for messages.
+    pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigErrors> {
+        let mut report = diagnostic::Report::new(file, text);
+        let config = match toml::from_str(text) {
+            Ok(raw) => Some(check::config(raw, &mut report)),
+            Err(error) => {
+                let help = "the keys are described by `cvsw controller --help` and in the guide";
+                report.error(error.span().unwrap_or(0..0), error.message(), help);
+                None
+            }
+        };
+        let warnings = report.finish()?;
+        let config = config.expect("without a configuration there is an error");
+        Ok(Loaded { config, warnings })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! One connection of a switch: transaction numbers, liveness, ports. What its messages mean is decided above.
+
+use std::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, fmt, time::Duration};
+
+use cvsw_core::{
+    control::{ControlMessage, MAX_FRAME_LEN, MessageType, VERSION_2},
+    flow::{Action, ActionList, Command as FlowCommand, FlowMod, OFPP_NONE},
+    openflow::{ErrorMessage, Message, PacketOut, Port, encode_flow_mod, error_name},
+};
+
+use super::{ConnectionId, vnic::Control, vnic::Wire};
+use crate::{mac::Mac, plan::Command};
+
+/// Longest message that we send, but for echo replies: a PACKET_OUT header with one action, and a control frame.
+const MAX_MESSAGE: usize = 24 + MAX_FRAME_LEN;
+/// Bytes of an echo reply before its data.
+const ECHO_HEADER: usize = 8;
+/// Messages whose purpose is remembered for the errors that they may cause.
+const REMEMBERED: usize = 4096;
+/// Error texts that are kept for the status.
+const KEPT_ERRORS: usize = 8;
+/// A switch whose place another one claims has this long to show that it is there.
+const PROBE: Duration = Duration::from_secs(2);
+/// Pause between the first HELLO on a port and the LIST_ENTRIES that finds a vNIC which is at work already.
+const SECOND_ATTEMPT: Duration = Duration::from_millis(300);
+/// HELLOs on one port are at least this far apart, whoever asks for them.
+const MIN_BETWEEN_HELLOS: Duration = Duration::from_millis(200);
+/// HELLOs that a port may send without ever registering. Another switch of ours behind a cable passes on the
+/// HELLOs that we send to it, and would keep us busy forever.
+const MAX_VAIN_HELLOS: u8 = 5;
+
+/// How far the conversation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The switch's HELLO is awaited.
+    Hello,
+    /// FEATURES_REPLY is awaited.
+    Features,
+    /// At work.
+    Up,
+}
+
+/// What a message was for, to explain an error about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A message of the protocol itself.
+    Protocol(&'static str),
+    /// A flow entry of the switch.
+    SwitchFlow(&'static str),
+    /// A control message to a vNIC.
+    Control {
+        /// Message name.
+        what: &'static str,
+        /// Port.
+        port: u16,
+        /// The vNIC; the broadcast address if any is meant.
+        mac: Mac,
+    },
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(what) => write!(f, "{what}"),
+            Self::SwitchFlow(what) => write!(f, "FLOW_MOD ({what})"),
+            Self::Control { what, port, mac } => write!(f, "PACKET_OUT ({what} to {mac} on port {port})"),
+        }
+    }
+}
+
+/// A port of the switch.
+#[derive(Debug)]
+pub struct PortState {
+    /// Its name.
+    pub name: String,
+    /// Up by configuration and link.
+    pub up: bool,
+    /// vNICs that are registered here.
+    pub vnics: BTreeSet<Mac>,
+    /// vNICs that registered here but are not accepted (yet).
+    pub claims: BTreeSet<Mac>,
+    /// When to look for a vNIC again.
+    look_at: Duration,
+    /// How often that was done since the port appeared.
+    looks: u32,
+    last_hello: Option<Duration>,
+    vain_hellos: u8,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Switch {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The other end's address, for people.
+    pub peer: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Datapath id, from FEATURES_REPLY on.
+    pub datapath_id: u64,
+    /// When it connected.
+    pub connected_at: Duration,
+    /// Its physical ports.
+    pub ports: BTreeMap<u16, PortState>,
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// The EtherType of control frames.
+    ethertype: u16,
+    last_received: Duration,
+    give_up_at: Option<Duration>,
+    next_xid: u32,
+    purposes: VecDeque<(u32, Purpose)>,
+    outgoing: Vec<u8>,
+    errors: VecDeque<String>,
+}
+
+impl Switch {
+    /// A connection that has just been made; says HELLO.
+    pub fn new(now: Duration, id: ConnectionId, peer: String, ethertype: u16) -> Self {
+        let mut switch = Self {
+            id,
+            peer,
+            stage: Stage::Hello,
+            datapath_id: 0,
+            connected_at: now,
+            ports: BTreeMap::new(),
+            received: 0,
+            sent: 0,
+            ethertype,
+            last_received: now,
+            give_up_at: None,
+            next_xid: 1,
+            purposes: VecDeque::new(),
+            outgoing: Vec::new(),
+            errors: VecDeque::new(),
+        };
+        switch.send(&Message::Hello { version: 1 }, Purpose::Protocol("HELLO"));
+        switch
+    }
+
+    /// Queues a message and returns its transaction number.
+    pub fn send(&mut self, message: &Message<'_>, purpose: Purpose) -> u32 {
+        let xid = self.next_xid;
+        self.next_xid = self.next_xid.checked_add(1).unwrap_or(1);
+        self.send_as(xid, message);
+        if self.purposes.len() == REMEMBERED {
+            self.purposes.pop_front();
+        }
+        self.purposes.push_back((xid, purpose));
+        xid
+    }
+
+    /// Queues an answer to the switch's message `xid`.
+    pub fn send_as(&mut self, xid: u32, message: &Message<'_>) {
+        let start = self.outgoing.len();
+        let room = match message {
+            Message::EchoReply(data) => ECHO_HEADER + data.len(),
+            _ => MAX_MESSAGE,
+        };
+        self.outgoing.resize(start + room, 0);
+        match message.encode(xid, &mut self.outgoing[start..]) {
+            Ok(len) => {
+                self.outgoing.truncate(start + len);
+                self.sent += 1;
+            }
+            Err(error) => {
+                self.outgoing.truncate(start);
+                self.note(format!("a message could not be written: {error}"));
+            }
+        }
+    }
+
+    /// Takes what is to be written to the connection.
+    pub fn take_outgoing(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// Something arrived.
+    pub fn heard(&mut self, now: Duration) {
+        self.received += 1;
+        self.last_received = now;
+        self.give_up_at = None;
+    }
+
+    /// Barrier `xid` was answered: nothing before it can cause an error any more.
+    pub fn barrier_passed(&mut self, xid: u32) {
+        if let Some(at) = self.purposes.iter().position(|(sent, _)| *sent == xid) {
+            self.purposes.drain(..=at);
+        }
+    }
+
+    /// The switch has reported an error about our message `xid`. Returns its text, and the vNIC that it concerns.
+    pub fn failed(&mut self, xid: u32, error: &ErrorMessage<'_>) -> (String, Option<Mac>) {
+        let purpose = self.purposes.iter().find(|(sent, _)| *sent == xid).map(|(_, purpose)| *purpose);
+        let about = purpose.map_or_else(|| "an unknown message".to_owned(), |purpose| purpose.to_string());
+        let name = error_name(error.kind, error.code);
+        let mut text = format!("the switch refused {about} (xid {xid}): {name} (type {}, code {})", error.kind, error.code);
+        if error.kind == 0 {
+            // OFPET_HELLO_FAILED carries a text.
+            text.push_str(&format!(": {}", String::from_utf8_lossy(error.data).escape_debug()));
+        }
+        self.note(text.clone());
+        let mac = match purpose {
+            Some(Purpose::Control { mac, .. }) if !mac.is_group() => Some(mac),
+            _ => None,
+        };
+        (text, mac)
+    }
+
+    /// Notes an error for the status; the last few are kept.
+    pub fn note(&mut self, error: String) {
+        tracing::warn!(peer = %self.peer, datapath = %format_args!("{:016x}", self.datapath_id), "{error}");
+        if self.errors.len() == KEPT_ERRORS {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(error);
+    }
+
+    /// Errors that were noted, oldest first.
+    pub fn errors(&self) -> impl Iterator<Item = &str> {
+        self.errors.iter().map(String::as_str)
+    }
+
+    /// Asks whether it is there, because another one says that it is this switch.
+    pub fn probe(&mut self, now: Duration) {
+        let deadline = now.saturating_add(PROBE);
+        self.echo(self.give_up_at.map_or(deadline, |at| at.min(deadline)));
+    }
+
+    /// Keeps the connection alive. `Some` says why it has to be closed.
+    pub fn poll_liveness(&mut self, now: Duration, echo: Duration) -> Option<&'static str> {
+        if self.stage != Stage::Up {
+            let late = now.saturating_sub(self.connected_at) > echo.saturating_mul(2);
+            return late.then_some("the OpenFlow handshake was not completed in time");
+        }
+        match self.give_up_at {
+            Some(at) if now >= at => return Some("the switch does not answer ECHO_REQUEST"),
+            Some(_) => {}
+            None if now.saturating_sub(self.last_received) >= echo => self.echo(now.saturating_add(echo)),
+            None => {}
+        }
+        None
+    }
+
+    /// Takes a port over from FEATURES_REPLY or PORT_STATUS; looks for a vNIC on it if it is new or has come up.
+    pub fn port_seen(&mut self, now: Duration, port: &Port) {
+        if port.number == 0 || port.number > Port::MAX {
+            return;
+        }
+        let name = port.name.as_str().to_owned();
+        let fresh = |name| PortState {
+            name,
+            up: port.is_up(),
+            vnics: BTreeSet::new(),
+            claims: BTreeSet::new(),
+            look_at: now,
+            looks: 0,
+            last_hello: None,
+            vain_hellos: 0,
+        };
+        let state = self.ports.entry(port.number).or_insert_with(|| fresh(name.clone()));
+        if port.is_up() && !state.up {
+            state.look_again(now);
+        }
+        state.name = name;
+        state.up = port.is_up();
+    }
+
+    /// Looks for vNICs on ports that have none. `hello` is the pause between attempts, `slow` the one for ports whose
+    /// vNIC is known but not accepted.
+    pub fn poll_discovery(&mut self, now: Duration, hello: Duration, slow: Duration) {
+        let mut due = Vec::new();
+        for (number, port) in &mut self.ports {
+            if port.vnics.is_empty() && now >= port.look_at {
+                due.push((*number, port.look(now, hello, slow)));
+            }
+        }
+        for (number, control) in due {
+            self.control(number, Mac([0xff; 6]), &control);
+        }
+    }
+
+    /// A HELLO came from `port`: a vNIC has started there, or another switch has passed on one of ours.
+    pub fn hello_heard(&mut self, now: Duration, number: u16) {
+        let Some(port) = self.ports.get_mut(&number) else { return };
+        if port.vain_hellos >= MAX_VAIN_HELLOS {
+            return;
+        }
+        port.vain_hellos += 1;
+        if port.last_hello.is_some_and(|last| now < last.saturating_add(MIN_BETWEEN_HELLOS)) {
+            port.look_at = port.look_at.min(now.saturating_add(MIN_BETWEEN_HELLOS));
+            port.looks = 0;
+            return;
+        }
+        port.last_hello = Some(now);
+        self.control(number, Mac([0xff; 6]), &Control::Hello);
+    }
+
+    fn echo(&mut self, give_up_at: Duration) {
+        if self.give_up_at.is_none() {
+            self.send(&Message::EchoRequest(b"cvsw"), Purpose::Protocol("ECHO_REQUEST"));
+        }
+        self.give_up_at = Some(give_up_at);
+    }
+}
+
+impl PortState {
+    /// Starts looking for a vNIC afresh.
+    pub fn look_again(&mut self, now: Duration) {
+        self.look_at = now;
+        self.looks = 0;
+        self.vain_hellos = 0;
+    }
+
+    /// A vNIC has shown itself.
+    pub fn found(&mut self) {
+        self.vain_hellos = 0;
+    }
+
+    /// The next attempt. HELLO wakes a vNIC that has no session. One that has a session (the controller was
+    /// restarted, or the vNIC's REGISTER was lost) refuses HELLO but answers LIST_ENTRIES, so they alternate.
+    fn look(&mut self, now: Duration, hello: Duration, slow: Duration) -> Control {
+        let control = if self.looks.is_multiple_of(2) { Control::Hello } else { Control::List };
+        if control == Control::Hello {
+            self.last_hello = Some(now);
+        }
+        let pause = match self.looks {
+            0 => SECOND_ATTEMPT,
+            _ if !self.claims.is_empty() => slow,
+            _ => hello,
+        };
+        self.looks = self.looks.wrapping_add(1).max(1);
+        self.look_at = now.saturating_add(pause);
+        control
+    }
+}
+
+impl Wire for Switch {
+    fn control(&mut self, port: u16, mac: Mac, control: &Control) {
+        let mut body = [0; MAX_FRAME_LEN];
+        let (kind, what, data, flow) = match control {
+            Control::Hello => (MessageType::Hello, "HELLO", 0, None),
+            Control::List => (MessageType::ListEntries, "LIST_ENTRIES", 0, None),
+            Control::Command(Command::SetMtu(mtu)) => (MessageType::SetMtu, "SET_MTU", mtu.get(), None),
+            Control::Command(Command::SetOffload(flags)) => (MessageType::SetOffload, "SET_OFFLOAD", flags.0, None),
+            Control::Command(Command::Set(flow)) => (MessageType::SetEntry, "SET_ENTRY", 0, Some(FlowMod::clone(flow))),
+            Control::Command(Command::Delete(flow)) => {
+                (MessageType::DeleteEntry, "DELETE_ENTRY", 0, Some(deletion(flow)))
+            }
+        };
+        let body_len = match flow.map_or(Ok(0), |flow| encode_flow_mod(&flow, 0, &mut body)) {
+            Ok(len) => len,
+            Err(error) => return self.note(format!("{what} to {mac} could not be written: {error}")),
+        };
+        let message = ControlMessage { dst: mac.0, version: VERSION_2, kind, data, body: &body[..body_len] };
+        let mut frame = [0; MAX_FRAME_LEN];
+        let len = match message.emit(self.ethertype, &mut frame) {
+            Ok(len) => len,
+            Err(_) => return self.note(format!("{what} to {mac} does not fit a control frame")),
+        };
+        let mut actions = ActionList::new();
+        // An empty list takes one action.
+        let _ = actions.push(Action::Output { port, max_len: 0 });
+        let packet = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: &frame[..len] };
+        self.send(&Message::PacketOut(packet), Purpose::Control { what, port, mac });
+    }
+
+    fn barrier(&mut self) -> u32 {
+        self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"))
+    }
+}
+
+/// The DELETE_STRICT of an entry.
+pub fn deletion(flow: &FlowMod) -> FlowMod {
+    FlowMod { command: FlowCommand::DeleteStrict, actions: ActionList::new(), flags: 0, ..flow.clone() }
+}

@@ -1,0 +1,365 @@
+//! One registered vNIC: pushes its state, has it confirmed, and keeps watching it.
+//!
+//! Protocol version 2 acknowledges nothing, so every round is: the differences, a barrier (the switch has passed all
+//! of them on), LIST_ENTRIES, and a comparison. Differences that remain are sent again, ever less often. A vNIC that
+//! does not answer LIST_ENTRIES may have been restarted, so it is sent HELLO as well; it answers with REGISTER and
+//! gets everything anew. There is at most one batch or one listing under way.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use cvsw_core::flow::FlowMod;
+
+use crate::{
+    config::Timers,
+    derive::Desired,
+    mac::Mac,
+    plan::{Belief, Command},
+};
+
+/// Commands between two barriers: few enough for the receive ring of a vNIC, many enough to keep it busy.
+const BATCH: usize = 128;
+/// More entries than any vNIC has; a longer listing is refused.
+const MAX_LISTING: usize = 65_536;
+/// A vNIC gets its full state at most once in this time, however often it registers.
+const MIN_BETWEEN_FULL: Duration = Duration::from_secs(1);
+/// First pause before differences that remain are sent again.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// Longest pause.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Unanswered listings after which a vNIC counts as silent.
+const SILENT_AFTER: u32 = 2;
+/// Rounds after which differences that remain are an error worth showing.
+const DIVERGED_AFTER: u32 = 3;
+/// Error texts that are kept for the status.
+const KEPT_ERRORS: usize = 8;
+
+/// A port of a switch connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The connection.
+    pub connection: super::ConnectionId,
+    /// OpenFlow port number.
+    pub port: u16,
+}
+
+/// A control message to a vNIC.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Control {
+    /// HELLO, to whoever is there.
+    Hello,
+    /// LIST_ENTRIES to one vNIC.
+    List,
+    /// A change.
+    Command(Command),
+}
+
+/// The way to the vNIC.
+pub trait Wire {
+    /// Sends a control message to the vNIC `mac` on `port`.
+    fn control(&mut self, port: u16, mac: Mac, control: &Control);
+    /// Sends a barrier request and returns its transaction number.
+    fn barrier(&mut self) -> u32;
+}
+
+/// What a vNIC is doing, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not registered.
+    Absent,
+    /// Changes are being sent.
+    Pushing,
+    /// All was sent; the vNIC has not yet confirmed it.
+    Verifying,
+    /// The vNIC has exactly the wanted entries.
+    Ready,
+    /// It answers, but does not take what it is sent.
+    Diverged,
+    /// It does not answer.
+    Silent,
+}
+
+#[derive(Debug)]
+enum Operation {
+    None,
+    /// A batch was sent and its barrier is not answered.
+    Batch { barrier: u32 },
+    /// LIST_ENTRIES was sent.
+    Listing { deadline: Duration, seen: Vec<FlowMod> },
+}
+
+/// A registered vNIC.
+#[derive(Debug)]
+pub struct Vnic {
+    mac: Mac,
+    /// Where it is.
+    pub location: Location,
+    desired: Arc<Desired>,
+    belief: Belief,
+    operation: Operation,
+    outbox: VecDeque<Command>,
+    /// The wanted or the believed state has changed since `outbox` was computed.
+    replan: bool,
+    /// A listing is due.
+    verify: bool,
+    /// Nothing is sent before.
+    not_before: Duration,
+    keepalive_at: Duration,
+    settled: bool,
+    /// Rounds that left differences.
+    rounds: u32,
+    /// Listings without an answer.
+    unanswered: u32,
+    full_push_at: Option<Duration>,
+    /// When it registered (or was found again).
+    pub since: Duration,
+    /// When it was last heard.
+    pub last_contact: Duration,
+    /// REGISTER messages accepted.
+    pub registrations: u64,
+    /// Control messages sent, HELLO and LIST_ENTRIES included.
+    pub sent: u64,
+    errors: VecDeque<String>,
+}
+
+impl Vnic {
+    /// A vNIC that was heard of at `location`.
+    pub fn new(now: Duration, mac: Mac, location: Location, desired: Arc<Desired>) -> Self {
+        Self {
+            mac,
+            location,
+            desired,
+            belief: Belief::default(),
+            operation: Operation::None,
+            outbox: VecDeque::new(),
+            replan: true,
+            verify: true,
+            not_before: now,
+            keepalive_at: now,
+            settled: false,
+            rounds: 0,
+            unanswered: 0,
+            full_push_at: None,
+            since: now,
+            last_contact: now,
+            registrations: 0,
+            sent: 0,
+            errors: VecDeque::new(),
+        }
+    }
+
+    /// It has sent REGISTER: it has nothing, or nothing that counts, and gets its full state.
+    pub fn register(&mut self, now: Duration) {
+        let allowed = self.full_push_at.map_or(now, |last| now.max(last.saturating_add(MIN_BETWEEN_FULL)));
+        self.full_push_at = Some(allowed);
+        self.not_before = allowed;
+        self.belief = Belief::default();
+        self.operation = Operation::None;
+        self.since = now;
+        self.registrations += 1;
+        self.restart_rounds();
+        self.heard(now);
+    }
+
+    /// It was found at work (it answered a listing that the controller sent without knowing it): it keeps what it
+    /// has, and a listing shows what it lacks. Its entries are compared before anything is sent.
+    pub fn resume(&mut self, now: Duration) {
+        self.replan = false;
+        self.outbox.clear();
+        self.heard(now);
+    }
+
+    /// It should have another state from now on.
+    pub fn want(&mut self, now: Duration, desired: Arc<Desired>) {
+        if self.desired == desired {
+            return;
+        }
+        self.desired = desired;
+        self.restart_rounds();
+        self.not_before = now.max(self.full_push_at.unwrap_or(now));
+    }
+
+    /// Asks it soon whether it is there.
+    pub fn probe(&mut self, now: Duration) {
+        self.verify = true;
+        self.not_before = self.not_before.min(now);
+    }
+
+    /// It was heard.
+    pub fn heard(&mut self, now: Duration) {
+        self.last_contact = now;
+        self.unanswered = 0;
+    }
+
+    /// A barrier was answered.
+    pub fn barrier_passed(&mut self, xid: u32) {
+        if matches!(self.operation, Operation::Batch { barrier } if barrier == xid) {
+            self.operation = Operation::None;
+        }
+    }
+
+    /// It has listed one entry.
+    pub fn listed(&mut self, now: Duration, answer: Duration, flow: FlowMod) {
+        self.heard(now);
+        let Operation::Listing { deadline, seen } = &mut self.operation else { return };
+        *deadline = now.saturating_add(answer);
+        seen.push(flow);
+        if seen.len() > MAX_LISTING {
+            self.operation = Operation::None;
+            self.note(format!("it lists more than {MAX_LISTING} entries; the listing was given up"));
+            self.verify = true;
+            self.not_before = now.saturating_add(MAX_BACKOFF);
+        }
+    }
+
+    /// It has listed its last entry.
+    pub fn listing_ended(&mut self, now: Duration, timers: &Timers) {
+        self.heard(now);
+        let Operation::Listing { seen, .. } = std::mem::replace(&mut self.operation, Operation::None) else {
+            return;
+        };
+        let credible = self.belief.learn(seen);
+        self.verify = !credible;
+        self.keepalive_at = now.saturating_add(timers.keepalive);
+        self.fill_outbox();
+        if self.outbox.is_empty() {
+            if credible {
+                self.settled = true;
+                self.rounds = 0;
+            }
+            return;
+        }
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds == DIVERGED_AFTER {
+            let missing = self.outbox.len();
+            self.note(format!("after {DIVERGED_AFTER} attempts it still differs from the wanted state by {missing} messages"));
+        }
+        if self.rounds > 1 {
+            self.not_before = now.saturating_add(backoff(FIRST_BACKOFF, self.rounds - 2));
+        }
+    }
+
+    /// Does what is due.
+    pub fn poll(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
+        match &self.operation {
+            Operation::Batch { .. } => return,
+            Operation::Listing { deadline, .. } if now < *deadline => return,
+            Operation::Listing { .. } => self.no_answer(now, timers, wire),
+            Operation::None => {}
+        }
+        if self.replan {
+            self.fill_outbox();
+        }
+        if now < self.not_before {
+            return;
+        }
+        if !self.outbox.is_empty() {
+            self.send_batch(wire);
+        } else if self.verify {
+            self.list(now, timers, wire);
+        } else if now >= self.keepalive_at {
+            // There is no way to read them back, so they are repeated: a lost frame is made good here.
+            let again = [self.belief.mtu().map(Command::SetMtu), self.belief.offloads().map(Command::SetOffload)];
+            for command in again.into_iter().flatten() {
+                self.send(wire, &Control::Command(command));
+            }
+            self.list(now, timers, wire);
+        }
+    }
+
+    /// Notes an error for the status; the last few are kept.
+    pub fn note(&mut self, error: String) {
+        tracing::warn!(vnic = %self.mac, "{error}");
+        if self.errors.len() == KEPT_ERRORS {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(error);
+    }
+
+    /// Errors that were noted, oldest first.
+    pub fn errors(&self) -> impl Iterator<Item = &str> {
+        self.errors.iter().map(String::as_str)
+    }
+
+    /// Whether it has not answered for so long that it may be gone.
+    pub const fn is_silent(&self) -> bool {
+        self.unanswered >= SILENT_AFTER
+    }
+
+    /// The wanted state.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// What it is believed to have.
+    pub const fn belief(&self) -> &Belief {
+        &self.belief
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        if self.is_silent() {
+            Phase::Silent
+        } else if self.settled {
+            Phase::Ready
+        } else if self.rounds >= DIVERGED_AFTER {
+            Phase::Diverged
+        } else if self.replan || !self.outbox.is_empty() || matches!(self.operation, Operation::Batch { .. }) {
+            Phase::Pushing
+        } else {
+            Phase::Verifying
+        }
+    }
+
+    fn restart_rounds(&mut self) {
+        self.replan = true;
+        self.rounds = 0;
+        // Whether the vNIC is unsettled shows when the differences are computed; there may be none.
+    }
+
+    fn fill_outbox(&mut self) {
+        self.replan = false;
+        self.outbox = self.belief.plan(&self.desired).into();
+        if !self.outbox.is_empty() {
+            self.settled = false;
+            self.verify = true;
+        }
+    }
+
+    fn send_batch(&mut self, wire: &mut impl Wire) {
+        for _ in 0..BATCH {
+            let Some(command) = self.outbox.pop_front() else { break };
+            self.belief.sent(&command);
+            self.send(wire, &Control::Command(command));
+        }
+        self.operation = Operation::Batch { barrier: wire.barrier() };
+    }
+
+    fn list(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
+        self.verify = false;
+        self.send(wire, &Control::List);
+        self.operation = Operation::Listing { deadline: now.saturating_add(timers.answer), seen: Vec::new() };
+    }
+
+    fn no_answer(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
+        self.operation = Operation::None;
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.verify = true;
+        self.not_before = now.saturating_add(backoff(timers.answer, self.unanswered - 1));
+        if self.unanswered == SILENT_AFTER {
+            self.settled = false;
+            self.note("it does not answer LIST_ENTRIES".to_owned());
+        }
+        self.send(wire, &Control::Hello);
+    }
+
+    fn send(&mut self, wire: &mut impl Wire, control: &Control) {
+        self.sent += 1;
+        wire.control(self.location.port, self.mac, control);
+    }
+}
+
+/// `first`, doubled `times` times, at most [`MAX_BACKOFF`].
+fn backoff(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(MAX_BACKOFF)
+}
