@@ -22,7 +22,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use cvsw_core::{
     control::OffloadFlags,
-    flow::{Action, ActionList, Field, FlowMod, Match, OFPP_CONTROLLER, OFPP_NONE, OFPP_NORMAL, PORT_HOST, PORT_NET, Tunnel},
+    flow::{
+        Action, ActionList, Field, FlowMod, Match, OFPP_CONTROLLER, OFPP_NONE, OFPP_NORMAL, PORT_HOST, PORT_NET,
+        Tunnel,
+    },
     mtu::IpMtu,
 };
 
@@ -82,14 +85,14 @@ pub const fn is_ours(cookie: u64) -> bool {
 
 /// What makes an entry one entry: OpenFlow replaces an entry by another with the same priority and match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId {
+pub struct EntryId {
     /// The priority.
     pub priority: u16,
     /// The match.
     pub matching: Match,
 }
 
-impl FlowId {
+impl EntryId {
     /// The identity of an entry.
     pub const fn of(flow: &FlowMod) -> Self {
         Self { priority: flow.priority, matching: flow.matching }
@@ -120,10 +123,11 @@ pub fn desired(config: &Config) -> BTreeMap<Mac, Desired> {
 
 /// The wanted state of one member.
 pub fn of_member(network: &Network, member: &Member) -> Desired {
-    let extra = member.flows.iter().zip(1..).map(|(flow, number)| FlowMod {
-        cookie: Kind::Extra.cookie(number),
-        ..flow.clone()
-    });
+    let extra = member
+        .flows
+        .iter()
+        .zip(1..)
+        .map(|(flow, number)| FlowMod { cookie: Kind::Extra.cookie(number), ..flow.clone() });
     let flows = derived_flows(network, member).into_iter().chain(extra).collect();
     Desired {
         network: Some(network.name.clone()),

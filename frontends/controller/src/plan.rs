@@ -4,7 +4,7 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc};
 
 use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu};
 
-use crate::derive::{Desired, FlowId, drops};
+use crate::derive::{Desired, EntryId, drops};
 
 /// One control message to a vNIC that changes its state.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub enum Command {
 pub struct Belief {
     mtu: Option<IpMtu>,
     offloads: Option<OffloadFlags>,
-    flows: HashMap<FlowId, Held>,
+    flows: HashMap<EntryId, Held>,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Belief {
         commands.extend(desired.offloads.filter(|flags| self.offloads != Some(*flags)).map(Command::SetOffload));
         let mut wanted = HashSet::with_capacity(desired.flows.len());
         for flow in &desired.flows {
-            let id = FlowId::of(flow);
+            let id = EntryId::of(flow);
             if !self.flows.get(&id).is_some_and(|held| same_entry(&held.flow, flow)) {
                 commands.push(Command::Set(Arc::clone(flow)));
             }
@@ -71,10 +71,10 @@ impl Belief {
             Command::SetMtu(mtu) => self.mtu = Some(*mtu),
             Command::SetOffload(flags) => self.offloads = Some(*flags),
             Command::Set(flow) => {
-                self.flows.insert(FlowId::of(flow), Held { flow: Arc::clone(flow), confirmed: false });
+                self.flows.insert(EntryId::of(flow), Held { flow: Arc::clone(flow), confirmed: false });
             }
             Command::Delete(flow) => {
-                self.flows.remove(&FlowId::of(flow));
+                self.flows.remove(&EntryId::of(flow));
             }
         }
     }
@@ -86,7 +86,7 @@ impl Belief {
     /// at once would reset its counters for nothing.
     pub fn learn(&mut self, listing: Vec<FlowMod>) -> bool {
         let mut credible = true;
-        let mut listed: HashMap<_, _> = listing.into_iter().map(|flow| (FlowId::of(&flow), flow)).collect();
+        let mut listed: HashMap<_, _> = listing.into_iter().map(|flow| (EntryId::of(&flow), flow)).collect();
         self.flows.retain(|id, held| match listed.remove(id) {
             Some(flow) => {
                 if !same_entry(&held.flow, &flow) {
@@ -110,7 +110,7 @@ impl Belief {
     /// How many of the wanted entries the vNIC has listed.
     pub fn confirmed(&self, desired: &Desired) -> usize {
         let confirmed = |flow: &&Arc<FlowMod>| {
-            self.flows.get(&FlowId::of(flow)).is_some_and(|held| held.confirmed && same_entry(&held.flow, flow))
+            self.flows.get(&EntryId::of(flow)).is_some_and(|held| held.confirmed && same_entry(&held.flow, flow))
         };
         desired.flows.iter().filter(confirmed).count()
     }

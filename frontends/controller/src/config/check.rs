@@ -6,7 +6,8 @@ use cvsw_core::{control::ETHERTYPE, control::OffloadFlags, mtu::IpMtu};
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_LISTEN, Forwarding, Listen, Member, Network, Timers, VXLAN_OVERHEAD, diagnostic::Report, flows, raw,
+    Config, DEFAULT_LISTEN, Forwarding, Listen, Member, Network, Timers, VXLAN_OVERHEAD, diagnostic::Report, flows,
+    raw,
 };
 use crate::mac::Mac;
 
@@ -129,7 +130,11 @@ fn timers(raw: &raw::Timers, report: &mut Report<'_>) -> Timers {
     let mut timer = |value: &Option<Spanned<String>>, default| match value {
         None => default,
         Some(value) => parse_duration(value.get_ref()).unwrap_or_else(|| {
-            report.error(value.span(), "this is not a duration", "write a number from 10ms to 1h with ms, s, m or h");
+            report.error(
+                value.span(),
+                "this is not a duration",
+                "write a number from 10ms to 1h with ms, s, m or h",
+            );
             default
         }),
     };
@@ -232,7 +237,8 @@ fn network_mtu(value: &Spanned<raw::Mtu>, underlay_mtu: IpMtu, report: &mut Repo
         return auto;
     };
     if mtu > auto {
-        let message = format!("packets of {} bytes do not fit the underlay's MTU of {}", mtu.get(), underlay_mtu.get());
+        let message =
+            format!("packets of {} bytes do not fit the underlay's MTU of {}", mtu.get(), underlay_mtu.get());
         let help = format!("VXLAN adds {VXLAN_OVERHEAD} bytes: use at most {}, or raise underlay_mtu", auto.get());
         report.warning(value.span(), message, help);
     }

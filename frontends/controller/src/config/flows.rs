@@ -6,7 +6,7 @@ use cvsw_core::flow::{Action, Command, FlowMod, OFPP_NONE, text::parse_flow};
 use toml::Spanned;
 
 use super::{Network, diagnostic::Report, raw};
-use crate::derive::{self, FlowId};
+use crate::derive::{self, EntryId};
 
 /// Parses one extra flow; reports, and returns `None`, if a vNIC cannot have it.
 pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<FlowMod> {
@@ -36,7 +36,10 @@ fn objection(flow: &FlowMod) -> Option<(&'static str, &'static str)> {
         _ => false,
     };
     if flow.command != Command::Add {
-        Some(("only flows that add an entry can be given", "remove the command; a flow that is not listed is deleted"))
+        Some((
+            "only flows that add an entry can be given",
+            "remove the command; a flow that is not listed is deleted",
+        ))
     } else if flow.idle_timeout != 0 || flow.hard_timeout != 0 {
         Some(("the controller would restore an entry that timed out", "remove idle_timeout and hard_timeout"))
     } else if flow.cookie != 0 {
@@ -72,11 +75,13 @@ pub(super) fn check_collisions(network: &Network, raw: &raw::Network, report: &m
             continue;
         }
         let derived: Vec<_> = derive::derived_flows(network, member);
-        let mut taken: HashMap<FlowId, String> =
-            derived.iter().map(|flow| (FlowId::of(flow), "a flow that the controller derives".to_owned())).collect();
+        let mut taken: HashMap<EntryId, String> = derived
+            .iter()
+            .map(|flow| (EntryId::of(flow), "a flow that the controller derives".to_owned()))
+            .collect();
         for (flow, text) in member.flows.iter().zip(&raw.flows) {
             let place = format!("the flow at {}", report.place(&text.span()));
-            if let Some(other) = taken.insert(FlowId::of(flow), place) {
+            if let Some(other) = taken.insert(EntryId::of(flow), place) {
                 let message = format!("{other} has the same priority and match");
                 report.error(text.span(), message, "change the priority, or the match, or remove one of them");
             }

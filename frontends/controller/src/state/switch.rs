@@ -71,6 +71,8 @@ impl fmt::Display for Purpose {
 /// A port of the switch.
 #[derive(Debug)]
 pub struct PortState {
+    /// OpenFlow port number.
+    pub number: u16,
     /// Its name.
     pub name: String,
     /// Up by configuration and link.
@@ -112,6 +114,8 @@ pub struct Switch {
     give_up_at: Option<Duration>,
     next_xid: u32,
     purposes: VecDeque<(u32, Purpose)>,
+    /// vNICs whose batch ends with this barrier; each has at most one or two under way.
+    barriers: BTreeMap<u32, Mac>,
     outgoing: Vec<u8>,
     errors: VecDeque<String>,
 }
@@ -133,6 +137,7 @@ impl Switch {
             give_up_at: None,
             next_xid: 1,
             purposes: VecDeque::new(),
+            barriers: BTreeMap::new(),
             outgoing: Vec::new(),
             errors: VecDeque::new(),
         };
@@ -184,11 +189,12 @@ impl Switch {
         self.give_up_at = None;
     }
 
-    /// Barrier `xid` was answered: nothing before it can cause an error any more.
-    pub fn barrier_passed(&mut self, xid: u32) {
+    /// Barrier `xid` was answered: nothing before it can cause an error any more. Returns the vNIC that waits for it.
+    pub fn barrier_passed(&mut self, xid: u32) -> Option<Mac> {
         if let Some(at) = self.purposes.iter().position(|(sent, _)| *sent == xid) {
             self.purposes.drain(..=at);
         }
+        self.barriers.remove(&xid)
     }
 
     /// The switch has reported an error about our message `xid`. Returns its text, and the vNIC that it concerns.
@@ -196,7 +202,8 @@ impl Switch {
         let purpose = self.purposes.iter().find(|(sent, _)| *sent == xid).map(|(_, purpose)| *purpose);
         let about = purpose.map_or_else(|| "an unknown message".to_owned(), |purpose| purpose.to_string());
         let name = error_name(error.kind, error.code);
-        let mut text = format!("the switch refused {about} (xid {xid}): {name} (type {}, code {})", error.kind, error.code);
+        let mut text =
+            format!("the switch refused {about} (xid {xid}): {name} (type {}, code {})", error.kind, error.code);
         if error.kind == 0 {
             // OFPET_HELLO_FAILED carries a text.
             text.push_str(&format!(": {}", String::from_utf8_lossy(error.data).escape_debug()));
@@ -251,6 +258,7 @@ impl Switch {
         }
         let name = port.name.as_str().to_owned();
         let fresh = |name| PortState {
+            number: port.number,
             name,
             up: port.is_up(),
             vnics: BTreeSet::new(),
@@ -345,7 +353,9 @@ impl Wire for Switch {
             Control::List => (MessageType::ListEntries, "LIST_ENTRIES", 0, None),
             Control::Command(Command::SetMtu(mtu)) => (MessageType::SetMtu, "SET_MTU", mtu.get(), None),
             Control::Command(Command::SetOffload(flags)) => (MessageType::SetOffload, "SET_OFFLOAD", flags.0, None),
-            Control::Command(Command::Set(flow)) => (MessageType::SetEntry, "SET_ENTRY", 0, Some(FlowMod::clone(flow))),
+            Control::Command(Command::Set(flow)) => {
+                (MessageType::SetEntry, "SET_ENTRY", 0, Some(FlowMod::clone(flow)))
+            }
             Control::Command(Command::Delete(flow)) => {
                 (MessageType::DeleteEntry, "DELETE_ENTRY", 0, Some(deletion(flow)))
             }
@@ -367,8 +377,10 @@ impl Wire for Switch {
         self.send(&Message::PacketOut(packet), Purpose::Control { what, port, mac });
     }
 
-    fn barrier(&mut self) -> u32 {
-        self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"))
+    fn barrier(&mut self, mac: Mac) -> u32 {
+        let xid = self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"));
+        self.barriers.insert(xid, mac);
+        xid
     }
 }
 

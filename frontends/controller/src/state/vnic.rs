@@ -30,6 +30,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const SILENT_AFTER: u32 = 2;
 /// Rounds after which differences that remain are an error worth showing.
 const DIVERGED_AFTER: u32 = 3;
+/// How long a switch may take to answer a barrier.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two probes of a vNIC that answers.
+const MIN_BETWEEN_PROBES: Duration = Duration::from_secs(1);
 /// Error texts that are kept for the status.
 const KEPT_ERRORS: usize = 8;
 
@@ -57,13 +61,12 @@ pub enum Control {
 pub trait Wire {
     /// Sends a control message to the vNIC `mac` on `port`.
     fn control(&mut self, port: u16, mac: Mac, control: &Control);
-    /// Sends a barrier request and returns its transaction number.
-    fn barrier(&mut self) -> u32;
+    /// Sends a barrier request for the batch of `mac` and returns its transaction number.
+    fn barrier(&mut self, mac: Mac) -> u32;
 }
 
 /// What a vNIC is doing, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not registered.
     Absent,
@@ -79,13 +82,33 @@ pub enum Phase {
     Silent,
 }
 
+impl Phase {
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Pushing => "pushing",
+            Self::Verifying => "verifying",
+            Self::Ready => "ready",
+            Self::Diverged => "diverged",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Operation {
     None,
     /// A batch was sent and its barrier is not answered.
-    Batch { barrier: u32 },
+    Batch {
+        barrier: u32,
+        deadline: Duration,
+    },
     /// LIST_ENTRIES was sent.
-    Listing { deadline: Duration, seen: Vec<FlowMod> },
+    Listing {
+        deadline: Duration,
+        seen: Vec<FlowMod>,
+    },
 }
 
 /// A registered vNIC.
@@ -181,8 +204,9 @@ impl Vnic {
 
     /// Asks it soon whether it is there.
     pub fn probe(&mut self, now: Duration) {
-        self.verify = true;
-        self.not_before = self.not_before.min(now);
+        if now.saturating_sub(self.last_contact) >= MIN_BETWEEN_PROBES {
+            self.verify = true;
+        }
     }
 
     /// It was heard.
@@ -193,7 +217,7 @@ impl Vnic {
 
     /// A barrier was answered.
     pub fn barrier_passed(&mut self, xid: u32) {
-        if matches!(self.operation, Operation::Batch { barrier } if barrier == xid) {
+        if matches!(self.operation, Operation::Batch { barrier, .. } if barrier == xid) {
             self.operation = Operation::None;
         }
     }
@@ -232,7 +256,9 @@ impl Vnic {
         self.rounds = self.rounds.saturating_add(1);
         if self.rounds == DIVERGED_AFTER {
             let missing = self.outbox.len();
-            self.note(format!("after {DIVERGED_AFTER} attempts it still differs from the wanted state by {missing} messages"));
+            self.note(format!(
+                "after {DIVERGED_AFTER} attempts it still differs from the wanted state by {missing} messages"
+            ));
         }
         if self.rounds > 1 {
             self.not_before = now.saturating_add(backoff(FIRST_BACKOFF, self.rounds - 2));
@@ -242,7 +268,11 @@ impl Vnic {
     /// Does what is due.
     pub fn poll(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
         match &self.operation {
-            Operation::Batch { .. } => return,
+            Operation::Batch { deadline, .. } if now < *deadline => return,
+            Operation::Batch { .. } => {
+                self.operation = Operation::None;
+                self.note("the switch does not answer BARRIER_REQUEST".to_owned());
+            }
             Operation::Listing { deadline, .. } if now < *deadline => return,
             Operation::Listing { .. } => self.no_answer(now, timers, wire),
             Operation::None => {}
@@ -254,7 +284,7 @@ impl Vnic {
             return;
         }
         if !self.outbox.is_empty() {
-            self.send_batch(wire);
+            self.send_batch(now, wire);
         } else if self.verify {
             self.list(now, timers, wire);
         } else if now >= self.keepalive_at {
@@ -326,13 +356,14 @@ impl Vnic {
         }
     }
 
-    fn send_batch(&mut self, wire: &mut impl Wire) {
+    fn send_batch(&mut self, now: Duration, wire: &mut impl Wire) {
         for _ in 0..BATCH {
             let Some(command) = self.outbox.pop_front() else { break };
             self.belief.sent(&command);
             self.send(wire, &Control::Command(command));
         }
-        self.operation = Operation::Batch { barrier: wire.barrier() };
+        let deadline = now.saturating_add(BARRIER_PATIENCE);
+        self.operation = Operation::Batch { barrier: wire.barrier(self.mac), deadline };
     }
 
     fn list(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {

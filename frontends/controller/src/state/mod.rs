@@ -1,0 +1,241 @@
+//! The controller as a machine without I/O and without a clock: messages and time in, messages out.
+//!
+//! Feed it with [`Controller::connected`], [`Controller::received`], [`Controller::disconnected`],
+//! [`Controller::tick`] (several times a second) and [`Controller::reconfigure`]; after each of them write what
+//! [`Controller::take_outgoing`] gives to the connections, and close those that [`Controller::take_closing`] names.
+//! Time is the time since any fixed origin.
+
+mod receive;
+mod registry;
+pub mod switch;
+pub mod vnic;
+
+use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+
+use crate::{
+    config::{Config, Diagnostic},
+    derive::{self, Desired},
+    mac::Mac,
+};
+use cvsw_core::flow::FlowMod;
+pub use registry::{Claim, Claims};
+use switch::{Purpose, Stage, Switch};
+use vnic::Vnic;
+
+/// A connection of a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+/// What arrived and could not be used, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// OpenFlow messages that could not be decoded, by the name of the OpenFlow error.
+    pub bad_openflow: BTreeMap<&'static str, u64>,
+    /// Frames from a port that are not acceptable control frames, by reason.
+    pub bad_control: BTreeMap<&'static str, u64>,
+    /// Connections of a switch whose datapath id another live connection has.
+    pub duplicate_datapaths: u64,
+    /// vNICs that were not noted because too many unknown ones have registered.
+    pub claims_refused: u64,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub struct Controller {
+    config: Config,
+    desired: BTreeMap<Mac, Arc<Desired>>,
+    switches: BTreeMap<ConnectionId, Switch>,
+    vnics: BTreeMap<Mac, Vnic>,
+    claims: Claims,
+    counters: Counters,
+    generation: u64,
+    config_error: Option<String>,
+    warnings: Vec<Diagnostic>,
+    next_connection: u64,
+    /// Connections that may have something to be written.
+    dirty: BTreeSet<ConnectionId>,
+    closing: Vec<(ConnectionId, String)>,
+}
+
+impl Controller {
+    /// A controller with a configuration.
+    pub fn new(config: Config, warnings: Vec<Diagnostic>) -> Self {
+        Self {
+            desired: wanted(&config),
+            config,
+            switches: BTreeMap::new(),
+            vnics: BTreeMap::new(),
+            claims: Claims::default(),
+            counters: Counters::default(),
+            generation: 1,
+            config_error: None,
+            warnings,
+            next_connection: 0,
+            dirty: BTreeSet::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    /// A switch has connected from `peer`.
+    pub fn connected(&mut self, now: Duration, peer: String) -> ConnectionId {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.switches.insert(id, Switch::new(now, id, peer, self.config.ethertype));
+        self.dirty.insert(id);
+        id
+    }
+
+    /// A connection has ended.
+    pub fn disconnected(&mut self, now: Duration, id: ConnectionId) {
+        let Some(switch) = self.switches.remove(&id) else { return };
+        tracing::info!(peer = %switch.peer, datapath = %format_args!("{:016x}", switch.datapath_id), "switch disconnected");
+        for port in switch.ports.into_values() {
+            self.forget_port(now, id, &port);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Duration) {
+        let timers = self.config.timers;
+        let mut late = Vec::new();
+        for (id, switch) in &mut self.switches {
+            match switch.poll_liveness(now, timers.echo) {
+                Some(why) => late.push((*id, why)),
+                None => switch.poll_discovery(now, timers.hello, timers.keepalive),
+            }
+            self.dirty.insert(*id);
+        }
+        for (id, why) in late {
+            self.close(now, id, why.to_owned());
+        }
+        self.relocate_silent(now);
+        for vnic in self.vnics.values_mut() {
+            if let Some(switch) = self.switches.get_mut(&vnic.location.connection) {
+                vnic.poll(now, &timers, switch);
+            }
+        }
+    }
+
+    /// Takes over another configuration. Only the differences are sent.
+    ///
+    /// # Errors
+    /// A text that says which setting cannot change while the controller runs. Nothing has changed then.
+    pub fn reconfigure(&mut self, now: Duration, config: Config, warnings: Vec<Diagnostic>) -> Result<(), String> {
+        if config.ethertype != self.config.ethertype {
+            let (old, new) = (self.config.ethertype, config.ethertype);
+            return Err(format!(
+                "ethertype cannot change from {old:#06x} to {new:#06x} while vNICs are managed: put it back, or restart the controller"
+            ));
+        }
+        let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
+        self.desired = wanted(&config);
+        self.config = config;
+        self.warnings = warnings;
+        self.config_error = None;
+        self.generation += 1;
+        if !same_switch_flows {
+            for switch in self.switches.values_mut().filter(|switch| switch.stage == Stage::Up) {
+                install(switch, &self.config);
+            }
+        }
+        for (mac, vnic) in &mut self.vnics {
+            let desired = self.desired.get(mac).cloned();
+            vnic.want(now, desired.unwrap_or_else(|| Arc::new(derive::quarantine(vnic.desired().name.clone()))));
+        }
+        let claimed: Vec<_> = self.claims.macs().filter(|mac| !self.vnics.contains_key(mac)).collect();
+        for mac in claimed {
+            self.promote(now, mac);
+        }
+        self.tick(now);
+        Ok(())
+    }
+
+    /// A configuration was offered that cannot be used.
+    pub fn refuse_configuration(&mut self, error: String) {
+        self.config_error = Some(error);
+    }
+
+    /// What is to be written, per connection.
+    pub fn take_outgoing(&mut self) -> Vec<(ConnectionId, Vec<u8>)> {
+        let take = |id: ConnectionId| Some((id, self.switches.get_mut(&id)?.take_outgoing()));
+        let all = std::mem::take(&mut self.dirty).into_iter().filter_map(take);
+        all.filter(|(_, bytes)| !bytes.is_empty()).collect()
+    }
+
+    /// Connections that are to be closed, with the reason.
+    pub fn take_closing(&mut self) -> Vec<(ConnectionId, String)> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// The configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) const fn switches(&self) -> &BTreeMap<ConnectionId, Switch> {
+        &self.switches
+    }
+
+    pub(crate) const fn vnics(&self) -> &BTreeMap<Mac, Vnic> {
+        &self.vnics
+    }
+
+    pub(crate) const fn desired(&self) -> &BTreeMap<Mac, Arc<Desired>> {
+        &self.desired
+    }
+
+    pub(crate) const fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn config_error(&self) -> Option<&str> {
+        self.config_error.as_deref()
+    }
+
+    pub(crate) fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    fn close(&mut self, now: Duration, id: ConnectionId, why: String) {
+        if let Some(switch) = self.switches.get(&id) {
+            tracing::warn!(peer = %switch.peer, "closing the connection: {why}");
+            self.closing.push((id, why));
+        }
+        self.disconnected(now, id);
+    }
+}
+
+fn wanted(config: &Config) -> BTreeMap<Mac, Arc<Desired>> {
+    derive::desired(config).into_iter().map(|(mac, desired)| (mac, Arc::new(desired))).collect()
+}
+
+/// Gives a switch its flows, and asks for those of an earlier controller's that it should not have any more. An ADD
+/// replaces an equal entry in place, so that control frames are never without a backstop.
+fn install(switch: &mut Switch, config: &Config) {
+    use cvsw_core::flow::{Match, OFPP_CONTROLLER, OFPP_NORMAL};
+    use cvsw_core::openflow::{FlowStatsRequest, Message, StatsRequest};
+    for flow in derive::switch_flows(config) {
+        let what = switch_flow_name(&flow);
+        switch.send(&Message::FlowMod(flow), Purpose::SwitchFlow(what));
+    }
+    // Two filtered requests instead of one for everything: a foreign entry with actions that we cannot read would
+    // hide the entries behind it.
+    for out_port in [OFPP_CONTROLLER, OFPP_NORMAL] {
+        let request = FlowStatsRequest { matching: Match::ANY, table_id: 0xff, out_port };
+        switch.send(&Message::StatsRequest(StatsRequest::Flow(request)), Purpose::Protocol("STATS_REQUEST"));
+    }
+    switch.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"));
+}
+
+fn switch_flow_name(flow: &FlowMod) -> &'static str {
+    if flow.cookie == derive::Kind::Backstop.cookie(0) { "backstop" } else { "forwarding" }
+}

@@ -1,0 +1,318 @@
+//! The controller's state as a document: the status socket gives it as JSON, `cvsw controller-status` as a table.
+
+use std::{fmt::Write as _, time::Duration};
+
+use cvsw_core::control::OffloadFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    derive::Desired,
+    mac::Mac,
+    state::{
+        Controller,
+        switch::{Stage, Switch},
+        vnic::{Phase, Vnic},
+    },
+};
+
+/// The whole state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Every member of the configuration is registered and has exactly what it should have, and the configuration
+    /// file on disk is the one in force.
+    pub converged: bool,
+    /// The configuration.
+    pub config: ConfigStatus,
+    /// Connected switches.
+    pub switches: Vec<SwitchStatus>,
+    /// Members of the configuration, registered or not, and vNICs in quarantine.
+    pub vnics: Vec<VnicStatus>,
+    /// vNICs that registered but were not admitted.
+    pub unknown: Vec<UnknownStatus>,
+    /// What could not be used, by reason.
+    pub counters: serde_json::Value,
+}
+
+/// State of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Configurations taken over since the start, the first included.
+    pub generation: u64,
+    /// Why the file on disk is not in force.
+    pub error: Option<String>,
+    /// Warnings about the configuration in force.
+    pub warnings: Vec<String>,
+}
+
+/// A connected switch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SwitchStatus {
+    /// Datapath id, 16 hexadecimal digits; empty during the handshake.
+    pub datapath_id: String,
+    /// The other end of the connection.
+    pub peer: String,
+    /// Whether the handshake is done.
+    pub up: bool,
+    /// Age of the connection.
+    pub connected_seconds: f64,
+    /// Physical ports.
+    pub ports: Vec<PortStatus>,
+    /// OpenFlow messages from it.
+    pub messages_received: u64,
+    /// OpenFlow messages to it.
+    pub messages_sent: u64,
+    /// The last errors.
+    pub errors: Vec<String>,
+}
+
+/// A port of a switch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// OpenFlow port number.
+    pub number: u16,
+    /// Name.
+    pub name: String,
+    /// Up by configuration and link.
+    pub up: bool,
+    /// Addresses of the vNICs that are registered there.
+    pub vnics: Vec<String>,
+}
+
+/// A vNIC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VnicStatus {
+    /// Its address.
+    pub mac: String,
+    /// Its name.
+    pub name: String,
+    /// Its network; none in quarantine (it was removed from the configuration and drops everything).
+    pub network: Option<String>,
+    /// `absent`, `pushing`, `verifying`, `ready`, `diverged` or `silent`.
+    pub state: String,
+    /// Datapath id of its switch.
+    pub switch: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// That port's name.
+    pub port_name: Option<String>,
+    /// Wanted MTU.
+    pub mtu: Option<u16>,
+    /// MTU that was sent.
+    pub mtu_sent: Option<u16>,
+    /// Wanted offloads.
+    pub offloads: Option<Vec<String>>,
+    /// Offloads that were sent.
+    pub offloads_sent: Option<Vec<String>>,
+    /// Wanted entries.
+    pub flows: usize,
+    /// How many of them it has listed as its own.
+    pub flows_confirmed: usize,
+    /// Time since it was last heard.
+    pub last_contact_seconds: Option<f64>,
+    /// REGISTER messages accepted.
+    pub registrations: u64,
+    /// Control messages sent to it.
+    pub messages_sent: u64,
+    /// The last errors.
+    pub errors: Vec<String>,
+}
+
+/// A vNIC that was not admitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnknownStatus {
+    /// Its address.
+    pub mac: String,
+    /// Datapath id of its switch.
+    pub switch: String,
+    /// Its port.
+    pub port: u16,
+    /// Time since it was first heard there.
+    pub since_seconds: f64,
+    /// `not_in_configuration` or `address_in_use`.
+    pub reason: String,
+}
+
+impl Status {
+    /// The state at `now`.
+    pub fn of(controller: &Controller, now: Duration) -> Self {
+        let members = controller.desired().iter().map(|(mac, desired)| (*mac, &**desired));
+        let quarantined = controller.vnics().iter().filter(|(mac, _)| !controller.desired().contains_key(mac));
+        let vnics: Vec<_> = members
+            .chain(quarantined.map(|(mac, vnic)| (*mac, vnic.desired())))
+            .map(|(mac, desired)| vnic_status(controller, now, mac, desired))
+            .collect();
+        Self {
+            converged: controller.config_error().is_none() && vnics.iter().all(|vnic| vnic.state == "ready"),
+            config: ConfigStatus {
+                generation: controller.generation(),
+                error: controller.config_error().map(str::to_owned),
+                warnings: controller.warnings().iter().map(ToString::to_string).collect(),
+            },
+            switches: controller.switches().values().map(|switch| switch_status(switch, now)).collect(),
+            vnics,
+            unknown: unknown(controller, now),
+            counters: serde_json::to_value(controller.counters()).unwrap_or_default(),
+        }
+    }
+
+    /// A table for people.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write_table(&mut out);
+        out
+    }
+
+    fn write_table(&self, out: &mut String) -> std::fmt::Result {
+        let verdict = if self.converged { "converged" } else { "NOT converged" };
+        writeln!(out, "{verdict}; configuration {} in force", self.config.generation)?;
+        if let Some(error) = &self.config.error {
+            writeln!(out, "\nthe configuration file was changed but cannot be used:\n{error}")?;
+        }
+        for warning in &self.config.warnings {
+            writeln!(out, "\n{warning}")?;
+        }
+        out.push('\n');
+        let switches = self.switches.iter().map(|switch| {
+            let (ports, up) = (switch.ports.len(), if switch.up { "up" } else { "handshake" });
+            [
+                switch.datapath_id.clone(),
+                up.into(),
+                switch.peer.clone(),
+                ports.to_string(),
+                age(switch.connected_seconds),
+            ]
+        });
+        columns(out, ["SWITCH", "STATE", "PEER", "PORTS", "CONNECTED"], switches);
+        out.push('\n');
+        columns(
+            out,
+            ["VNIC", "NAME", "STATE", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
+            self.vnics.iter().map(vnic_row),
+        );
+        if !self.unknown.is_empty() {
+            out.push('\n');
+            let rows = self.unknown.iter().map(|unknown| {
+                let port = unknown.port.to_string();
+                [
+                    unknown.mac.clone(),
+                    unknown.switch.clone(),
+                    port,
+                    age(unknown.since_seconds),
+                    unknown.reason.clone(),
+                ]
+            });
+            columns(out, ["NOT ADMITTED", "SWITCH", "PORT", "SINCE", "REASON"], rows);
+        }
+        let switch_errors = self.switches.iter().flat_map(|s| s.errors.iter().map(|error| (&s.datapath_id, error)));
+        let vnic_errors = self.vnics.iter().flat_map(|v| v.errors.iter().map(|error| (&v.mac, error)));
+        for (index, (who, error)) in switch_errors.chain(vnic_errors).enumerate() {
+            writeln!(out, "{}{who}: {error}", if index == 0 { "\nerrors so far\n" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
+    let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let port = match (&vnic.port, &vnic.port_name) {
+        (Some(number), Some(name)) => format!("{number} ({name})"),
+        _ => "-".to_owned(),
+    };
+    [
+        vnic.mac.clone(),
+        format!("{}/{}", vnic.network.as_deref().unwrap_or("QUARANTINE"), vnic.name),
+        vnic.state.clone(),
+        show(vnic.switch.clone()),
+        port,
+        show(vnic.mtu.map(|mtu| mtu.to_string())),
+        show(vnic.offloads.as_ref().filter(|names| !names.is_empty()).map(|names| names.join(","))),
+        format!("{}/{}", vnic.flows_confirmed, vnic.flows),
+        show(vnic.last_contact_seconds.map(age)),
+    ]
+}
+
+fn age(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+/// Left-aligned columns, as wide as their widest cell.
+fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+}
+
+fn datapath_id(switch: &Switch) -> String {
+    if switch.stage == Stage::Up { format!("{:016x}", switch.datapath_id) } else { String::new() }
+}
+
+fn switch_status(switch: &Switch, now: Duration) -> SwitchStatus {
+    SwitchStatus {
+        datapath_id: datapath_id(switch),
+        peer: switch.peer.clone(),
+        up: switch.stage == Stage::Up,
+        connected_seconds: now.saturating_sub(switch.connected_at).as_secs_f64(),
+        ports: switch
+            .ports
+            .values()
+            .map(|port| PortStatus {
+                number: port.number,
+                name: port.name.clone(),
+                up: port.up,
+                vnics: port.vnics.iter().map(Mac::to_string).collect(),
+            })
+            .collect(),
+        messages_received: switch.received,
+        messages_sent: switch.sent,
+        errors: switch.errors().map(str::to_owned).collect(),
+    }
+}
+
+fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desired) -> VnicStatus {
+    let vnic = controller.vnics().get(&mac);
+    let switch = vnic.and_then(|vnic| controller.switches().get(&vnic.location.connection));
+    let port = vnic.zip(switch).and_then(|(vnic, switch)| switch.ports.get(&vnic.location.port));
+    VnicStatus {
+        mac: mac.to_string(),
+        name: desired.name.clone(),
+        network: desired.network.clone(),
+        state: vnic.map_or(Phase::Absent, Vnic::phase).name().to_owned(),
+        switch: switch.map(datapath_id),
+        port: port.map(|port| port.number),
+        port_name: port.map(|port| port.name.clone()),
+        mtu: desired.mtu.map(|mtu| mtu.get()),
+        mtu_sent: vnic.and_then(|vnic| vnic.belief().mtu()).map(|mtu| mtu.get()),
+        offloads: desired.offloads.map(offload_names),
+        offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
+        flows: desired.flows.len(),
+        flows_confirmed: vnic.map_or(0, |vnic| vnic.belief().confirmed(desired)),
+        last_contact_seconds: vnic.map(|vnic| now.saturating_sub(vnic.last_contact).as_secs_f64()),
+        registrations: vnic.map_or(0, |vnic| vnic.registrations),
+        messages_sent: vnic.map_or(0, |vnic| vnic.sent),
+        errors: vnic.map(|vnic| vnic.errors().map(str::to_owned).collect()).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn offload_names(flags: OffloadFlags) -> Vec<String> {
+    OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| (*name).to_owned()).collect()
+}
+
+fn unknown(controller: &Controller, now: Duration) -> Vec<UnknownStatus> {
+    let status = |(mac, claim): (Mac, crate::state::Claim)| {
+        let known = controller.desired().contains_key(&mac);
+        UnknownStatus {
+            mac: mac.to_string(),
+            switch: controller.switches().get(&claim.location.connection).map(datapath_id).unwrap_or_default(),
+            port: claim.location.port,
+            since_seconds: now.saturating_sub(claim.since).as_secs_f64(),
+            reason: if known { "address_in_use" } else { "not_in_configuration" }.to_owned(),
+        }
+    };
+    controller.claims().iter().map(status).collect()
+}
