@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use cvsw_core::flow::{Action, Command, FlowMod, OFPP_NONE, text::parse_flow};
+use cvsw_core::{
+    control::MAX_FRAME_LEN,
+    flow::{Action, Command, FlowMod, OFPP_NONE, text::parse_flow},
+    openflow::{decode_flow_mod, encode_flow_mod},
+};
 use toml::Spanned;
 
 use super::{Network, diagnostic::Report, raw};
@@ -19,13 +23,23 @@ pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<
             return None;
         }
     };
-    match objection(&flow) {
-        None => Some(flow),
-        Some((message, help)) => {
-            report.error(value.span(), message, help);
-            None
-        }
+    if let Some((message, help)) = objection(&flow) {
+        report.error(value.span(), message, help);
+        return None;
     }
+    let canonical = canonical(&flow);
+    if let Err(message) = &canonical {
+        report.error(value.span(), message, "the flow is sent to the vNIC as an OpenFlow 1.0 message");
+    }
+    canonical.ok()
+}
+
+/// The flow as the vNIC will have it, and will list it: there and back through OpenFlow's own form, which knows fewer
+/// fields than the text, and has rules of its own (a match without wildcards has the highest priority).
+fn canonical(flow: &FlowMod) -> Result<FlowMod, String> {
+    let mut message = [0; MAX_FRAME_LEN];
+    let len = encode_flow_mod(flow, 0, &mut message).map_err(|error| error.to_string())?;
+    decode_flow_mod(&message[..len]).map_err(|error| format!("a vNIC would refuse this flow: {error}"))
 }
 
 /// Why the controller cannot keep such a flow on a vNIC, and what to write instead.

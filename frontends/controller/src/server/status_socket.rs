@@ -45,8 +45,9 @@ pub(super) async fn spawn(path: &Path, events: mpsc::Sender<Event>) -> io::Resul
 
 async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) -> io::Result<()> {
     let (ask, status) = oneshot::channel();
-    events.send(Event::Status(ask)).await.map_err(io::Error::other)?;
-    let status = status.await.map_err(io::Error::other)?;
+    let stopping = || io::Error::other("the controller is stopping");
+    events.send(Event::Status(ask)).await.map_err(|_| stopping())?;
+    let status = status.await.map_err(|_| stopping())?;
     let mut text = serde_json::to_vec(&status)?;
     text.push(b'\n');
     stream.write_all(&text).await?;

@@ -1,0 +1,113 @@
+//! A controller in a thread of its own, with a configuration file that tests can change.
+
+use std::{path::PathBuf, thread::JoinHandle};
+
+use cvsw_controller::{
+    cli::read_status,
+    config::Listen,
+    server::{Options, serve},
+    status::{Status, VnicStatus},
+};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::{ovs::Ovs, wait_for};
+
+/// Quick timers, so that tests are.
+pub const TIMERS: &str = "[timers]\nhello = \"300ms\"\nkeepalive = \"1s\"\nanswer = \"300ms\"\necho = \"1s\"\n";
+
+/// A running controller; it ends when dropped.
+pub struct Running {
+    folder: TempDir,
+    listen: Vec<Listen>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts a controller with a configuration file of this text, for these switches.
+    pub fn start(config: &str, switches: &[&Ovs]) -> Self {
+        let listen = switches.iter().map(|ovs| Listen::Unix(ovs.controller_socket())).collect();
+        Self::listening(config, listen)
+    }
+
+    /// Starts a controller with a configuration file of this text, listening here.
+    pub fn listening(config: &str, listen: Vec<Listen>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.toml"), config).unwrap();
+        let mut running = Self { folder, listen, stop: None, thread: None };
+        running.resume();
+        running
+    }
+
+    /// Starts it again after [`Running::end`].
+    pub fn resume(&mut self) {
+        let options =
+            Options { config: self.file(), listen: self.listen.clone(), status_socket: Some(self.status_path()) };
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        self.stop = Some(stop);
+        self.thread = Some(std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let announce = move |bound: &[Listen]| Ok(ready.send(bound.to_vec())?);
+            runtime.block_on(serve(options, announce, async move { drop(stopped.await) })).unwrap();
+        }));
+        self.listen = is_ready.recv_timeout(super::PATIENCE).expect("the controller gets ready");
+    }
+
+    /// Ends it.
+    pub fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the controller does not panic");
+        }
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("c.toml")
+    }
+
+    /// Replaces the configuration file.
+    pub fn write_config(&self, text: &str) {
+        let new = self.folder.path().join("c.toml.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[Listen] {
+        &self.listen
+    }
+
+    /// The status socket.
+    pub fn status_path(&self) -> PathBuf {
+        self.folder.path().join("status.sock")
+    }
+
+    /// The present state.
+    pub fn status(&self) -> Status {
+        read_status(&self.status_path()).unwrap().1
+    }
+
+    /// Waits for a state.
+    pub fn wait(&self, what: &str, good: impl Fn(&Status) -> bool) -> Status {
+        wait_for(what, || Some(self.status()).filter(&good), || self.status().table())
+    }
+
+    /// Waits until everybody has what it should have.
+    pub fn wait_converged(&self) -> Status {
+        self.wait("convergence", |status| status.converged)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The vNIC with this address.
+pub fn vnic<'a>(status: &'a Status, mac: &str) -> &'a VnicStatus {
+    status.vnics.iter().find(|vnic| vnic.mac == mac).unwrap_or_else(|| panic!("no {mac} in {}", status.table()))
+}

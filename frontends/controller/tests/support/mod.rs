@@ -1,0 +1,26 @@
+//! A private Open vSwitch, vNICs that are real engines, and a controller, all on this machine's file system: nothing
+//! here needs a network device, root, or a free TCP port.
+
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+pub mod controller;
+pub mod ovs;
+pub mod vnic;
+
+use std::time::{Duration, Instant};
+
+/// Longest time that any single expectation may take to come true.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until `probe` gives a value; fails with what `describe` says.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>, describe: impl FnOnce() -> String) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}\n{}", describe());
+        // Not synchronisation: only the pace of looking.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,206 @@
+//! A vNIC: a real engine behind a port of the dummy datapath.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant as Clock},
+};
+
+use cvsw_controller::Mac;
+use cvsw_core::{
+    Config, Cvsw, Frame, Instant, Verdict,
+    control::{ControlEvent, ControlMessage, ETHERTYPE, MAX_FRAME_LEN, MessageType, SessionState},
+    flow::{Direction, FlowMod},
+};
+use zerocopy::FromZeros as _;
+
+use super::wait_for;
+
+/// What a vNIC has seen and has.
+#[derive(Default)]
+pub struct Seen {
+    /// Control messages that the switch delivered, in order.
+    pub control: Vec<(MessageType, u16)>,
+    /// The last MTU that the controller set.
+    pub mtu: Option<u16>,
+    /// The last offloads that the controller set.
+    pub offloads: Option<u16>,
+    /// The engine's table.
+    pub flows: Vec<FlowMod>,
+    /// The session's state.
+    pub state: SessionState,
+    /// Other frames that came in by the switch.
+    pub frames: Vec<Vec<u8>>,
+}
+
+/// Faults that a test can switch on.
+#[derive(Default)]
+pub struct Faults {
+    /// Lose the next frame of this type that the controller sends.
+    pub lose: Option<MessageType>,
+    /// Do not answer anything.
+    pub mute: bool,
+    /// Frames to be sent as they are.
+    pub inject: Vec<Vec<u8>>,
+    /// Delete all entries behind the controller's back.
+    pub clear_table: bool,
+}
+
+/// A running vNIC; it ends (and its link goes) when dropped.
+pub struct Vnic {
+    seen: Arc<Mutex<Seen>>,
+    faults: Arc<Mutex<Faults>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Vnic {
+    /// Starts a vNIC with address `mac` on the port behind `socket`. `announce`: it says HELLO, as our own vNICs do;
+    /// otherwise it waits to be found, as the public driver does.
+    pub fn start(socket: &Path, mac: Mac, announce: bool) -> Self {
+        let stream =
+            wait_for("a port's socket", || UnixStream::connect(socket).ok(), || socket.display().to_string());
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut engine = Cvsw::new_box_zeroed().unwrap();
+        engine.init(&Config { mac: mac.0, ..Config::default() });
+        if announce {
+            engine.announce();
+        }
+        let worker =
+            Worker { engine, stream, seen: Arc::clone(&seen), faults: Arc::clone(&faults), start: Clock::now() };
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || worker.run(&stop)
+        });
+        Self { seen, faults, stop, thread: Some(thread) }
+    }
+
+    /// Looks at what it has seen and has.
+    pub fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.seen.lock().unwrap())
+    }
+
+    /// How many control messages of one type it has got.
+    pub fn count(&self, kind: MessageType) -> usize {
+        self.look(|seen| seen.control.iter().filter(|(seen, _)| *seen == kind).count())
+    }
+
+    /// Changes its faults.
+    pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.faults.lock().unwrap());
+    }
+}
+
+impl Drop for Vnic {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the vNIC's thread does not panic");
+        }
+    }
+}
+
+struct Worker {
+    engine: Box<Cvsw>,
+    stream: UnixStream,
+    seen: Arc<Mutex<Seen>>,
+    faults: Arc<Mutex<Faults>>,
+    start: Clock,
+}
+
+impl Worker {
+    fn run(mut self, stop: &AtomicBool) {
+        self.stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut pending = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let mut chunk = [0; 16384];
+            match self.stream.read(&mut chunk) {
+                // The switch has gone; what the vNIC has stays readable.
+                Ok(0) => return,
+                Ok(count) => pending.extend_from_slice(&chunk[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => return,
+            }
+            while let Some(frame) = next_frame(&mut pending) {
+                self.receive(frame);
+            }
+            if self.exchange().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.start.elapsed().as_nanos() as u64)
+    }
+
+    fn receive(&mut self, bytes: Vec<u8>) {
+        let control = bytes.get(12..14) == Some(&ETHERTYPE.to_be_bytes());
+        if control && let Ok(message) = ControlMessage::parse(&bytes) {
+            let mut faults = self.faults.lock().unwrap();
+            if faults.lose == Some(message.kind) {
+                faults.lose = None;
+                return;
+            }
+            self.seen.lock().unwrap().control.push((message.kind, message.data));
+        }
+        let len = bytes.len();
+        let mut frame = Frame::new(bytes, 0, len).unwrap();
+        let now = self.now();
+        match self.engine.process(now, Direction::Rx, &mut frame) {
+            Verdict::Forward => self.seen.lock().unwrap().frames.push(frame.bytes().to_vec()),
+            Verdict::Consumed | Verdict::Drop(_) => {}
+        }
+    }
+
+    /// Sends what the engine wants sent, does what it wants done, and shows its table.
+    fn exchange(&mut self) -> std::io::Result<()> {
+        let (mute, inject) = {
+            let mut faults = self.faults.lock().unwrap();
+            if std::mem::take(&mut faults.clear_table) {
+                let all = FlowMod { command: cvsw_core::flow::Command::Delete, ..FlowMod::default() };
+                self.engine
+                    .flow_mod(self.start.elapsed().as_nanos().try_into().map(Instant::from_nanos).unwrap(), &all)
+                    .unwrap();
+            }
+            (faults.mute, std::mem::take(&mut faults.inject))
+        };
+        for frame in inject {
+            send(&mut self.stream, &frame)?;
+        }
+        let mut out = [0; MAX_FRAME_LEN];
+        while let Some(len) = self.engine.poll_transmit(&mut out) {
+            if !mute {
+                send(&mut self.stream, &out[..len])?;
+            }
+        }
+        let mut seen = self.seen.lock().unwrap();
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                ControlEvent::SetMtu(mtu) => seen.mtu = Some(mtu.get()),
+                ControlEvent::SetOffload(flags) => seen.offloads = Some(flags.0),
+                ControlEvent::Session(_) => {}
+            }
+        }
+        seen.state = self.engine.session_state();
+        seen.flows = self.engine.flows().map(|entry| entry.flow).collect();
+        Ok(())
+    }
+}
+
+fn send(stream: &mut UnixStream, frame: &[u8]) -> std::io::Result<()> {
+    let len = u16::try_from(frame.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&len, frame].concat())
+}
+
+fn next_frame(pending: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let len = usize::from(u16::from_be_bytes([*pending.first()?, *pending.get(1)?]));
+    let frame = pending.get(2..2 + len)?.to_vec();
+    pending.drain(..2 + len);
+    Some(frame)
+}
