@@ -51,9 +51,12 @@ pub const fn difference32(old: u32, new: u32) -> u16 {
 }
 
 /// The checksum after its data's sum changed by `difference` (RFC 1624, equation 3).
+///
+/// A difference of zero (which [`difference16`] writes as 0xffff) leaves the checksum as it is: the equation
+/// would turn a checksum of 0xffff into the other zero, and a packet in which nothing changed must not change.
 #[inline]
 pub const fn update(checksum: u16, difference: u16) -> u16 {
-    !add(!checksum, difference)
+    if difference == 0xffff { checksum } else { !add(!checksum, difference) }
 }
 
 /// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 section 3.1).
@@ -77,6 +80,14 @@ mod tests {
     #[test]
     fn rfc_1624_example() {
         assert_eq!(update(0xdd2f, difference16(0x5555, 0x3285)), 0x0000);
+    }
+
+    #[test]
+    fn no_change_leaves_both_zeros_alone() {
+        for checksum in [0x0000, 0xffff, 0x1234] {
+            assert_eq!(update(checksum, difference16(0x5555, 0x5555)), checksum);
+            assert_eq!(update(checksum, difference32(0x5555_0000, 0x5555_0000)), checksum);
+        }
     }
 
     #[test]
