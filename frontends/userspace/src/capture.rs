@@ -89,7 +89,7 @@ impl Record<'_> {
     }
 }
 
-type Source = Chain<Cursor<[u8; 4]>, File>;
+type Source = Chain<Cursor<[u8; 4]>, Box<dyn Read + Send>>;
 
 enum Format {
     Pcap(Box<PcapReader<Source>>),
@@ -106,12 +106,17 @@ pub struct CaptureReader {
 }
 
 impl CaptureReader {
-    /// Opens `path` and recognises its format by its first bytes.
+    /// Opens a file and recognises its format by its first bytes.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
-        let io_error = |source| CaptureError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io_error)?;
+        let file = File::open(path).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
+        Self::new(path, Box::new(file))
+    }
+
+    /// Reads from `file`; `path` is for messages.
+    pub fn new(path: &Path, mut file: Box<dyn Read + Send>) -> Result<Self, CaptureError> {
         let mut magic = [0; 4];
-        let filled = read_up_to(&mut file, &mut magic).map_err(io_error)?;
+        let filled = read_up_to(&mut file, &mut magic)
+            .map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
         let source = Cursor::new(magic).chain(file);
         let malformed = |error| malformed(path, 0, &error);
         let format = match magic {
@@ -259,7 +264,7 @@ fn check_linktype(path: &Path, linktype: DataLink) -> Result<(), CaptureError> {
     Err(CaptureError::LinkType { path: path.to_owned(), linktype })
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
@@ -389,6 +394,7 @@ fn write_error(path: &Path, error: PcapError) -> CaptureError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
 
     fn interface(options: Vec<InterfaceDescriptionOption<'static>>) -> InterfaceDescriptionBlock<'static> {
         InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options }
@@ -412,5 +418,83 @@ mod tests {
         let stamp = |options, units| timestamp(&interface(options), units).is_err();
         assert!(stamp(vec![IfTsResol(0x7f)], 1));
         assert!(stamp(vec![IfTsOffset((-3i64).cast_unsigned())], 0));
+    }
+
+    /// A pcapng file with two interfaces of different resolutions, one frame of each kind of packet block.
+    fn pcapng() -> Vec<u8> {
+        let mut writer = PcapNgWriter::new(Vec::new()).unwrap();
+        for resolution in [6, 9] {
+            writer.write_pcapng_block(interface(vec![InterfaceDescriptionOption::IfTsResol(resolution)])).unwrap();
+        }
+        for interface_id in [0, 1] {
+            let packet = EnhancedPacketBlock {
+                interface_id,
+                timestamp: Duration::from_nanos(5_000_000_000),
+                original_len: 61,
+                data: Cow::Borrowed(&[7; 61]),
+                options: vec![EnhancedPacketOption::Comment(Cow::Borrowed("why"))],
+            };
+            writer.write_pcapng_block(packet).unwrap();
+        }
+        writer.write_pcapng_block(SimplePacketBlock { original_len: 61, data: Cow::Borrowed(&[8; 61]) }).unwrap();
+        writer.into_inner()
+    }
+
+    fn pcap() -> Vec<u8> {
+        let header = PcapHeader { ts_resolution: Resolution::NanoSecond, ..PcapHeader::default() };
+        let mut writer = PcapWriter::with_header(Vec::new(), header).unwrap();
+        for second in 0..4 {
+            writer.write_packet(&PcapPacket::new(Duration::from_secs(second), 60, &[9; 60])).unwrap();
+        }
+        writer.into_writer()
+    }
+
+    /// Reads to the end or to the first error; the frames' times and lengths.
+    fn read(bytes: Vec<u8>) -> (Vec<(Duration, usize)>, Option<CaptureError>) {
+        let mut frames = Vec::new();
+        let mut reader = match CaptureReader::new(Path::new("test"), Box::new(Cursor::new(bytes))) {
+            Ok(reader) => reader,
+            Err(error) => return (frames, Some(error)),
+        };
+        loop {
+            match reader.next_record() {
+                Ok(Some(record)) => frames.push((record.timestamp, record.data.len())),
+                Ok(None) => return (frames, None),
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_packet_block() {
+        let (frames, error) = read(pcapng());
+        assert!(error.is_none(), "{error:?}");
+        // Microseconds, nanoseconds, and the time of the one before.
+        let times = [Duration::from_secs(5000), Duration::from_secs(5), Duration::from_secs(5)];
+        assert_eq!(frames, times.map(|time| (time, 61)));
+    }
+
+    #[test]
+    fn damaged_files_give_errors() {
+        for good in [pcapng(), pcap()] {
+            let (frames, _) = read(good.clone());
+            let mut refused = 0;
+            for len in 0..good.len() {
+                let (cut, error) = read(good[..len].to_vec());
+                assert!(frames.starts_with(&cut));
+                refused += usize::from(error.is_some());
+            }
+            // Cut between two records, a file is whole.
+            assert!(refused >= good.len() - 8, "{refused} of {}", good.len());
+            for (position, value) in
+                (0..good.len()).flat_map(|at| [0, 1, 0x7f, 0x80, 0xff].map(|value| (at, value)))
+            {
+                let mut bad = good.clone();
+                bad[position] = value;
+                // Whatever it says, it comes to an end.
+                let (read, error) = read(bad);
+                assert!(read.len() <= good.len() / 16 || error.is_some());
+            }
+        }
     }
 }
