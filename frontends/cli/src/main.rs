@@ -45,6 +45,11 @@ enum Command {
     Port(cvsw_userspace::cli::PortArgs),
     /// Show counters and flows of a running `cvsw port`
     Stats(cvsw_userspace::cli::StatsArgs),
+    /// Manage vNICs through stock Open vSwitch
+    Controller(cvsw_controller::cli::ControllerArgs),
+    /// Show what a running `cvsw controller` knows
+    #[command(after_help = "Example:\n  cvsw controller-status /run/cvsw/status.sock --wait 30 --json")]
+    ControllerStatus(cvsw_controller::cli::StatusArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
     /// Print a shell's completion script
@@ -77,6 +82,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Flows(args) => flows::run(args),
         Command::Port(args) => cvsw_userspace::cli::run(args),
         Command::Stats(args) => cvsw_userspace::cli::run_stats(args),
+        Command::Controller(args) => cvsw_controller::cli::run(args),
+        Command::ControllerStatus(args) => cvsw_controller::cli::run_status(args),
         Command::Lab(args) => lab::run(args),
         Command::Completions { shell } => completions(shell),
     }
