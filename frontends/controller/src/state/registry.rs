@@ -100,11 +100,12 @@ impl Controller {
 
     /// A vNIC has answered LIST_ENTRIES. Returns it, if it is known (now) at this place.
     pub(super) fn answered(&mut self, now: Duration, location: Location, mac: Mac) -> Option<&mut Vnic> {
+        let answer = self.config.timers.answer;
         let known = self.vnics.get(&mac).is_some_and(|vnic| vnic.location == location);
         if !known && self.admit_or_claim(now, location, mac) {
             tracing::info!(vnic = %mac, "found a vNIC that is at work already: only what differs is sent");
             if let Some(vnic) = self.vnics.get_mut(&mac) {
-                vnic.resume(now);
+                vnic.resume(now, answer);
             }
         }
         self.vnics.get_mut(&mac).filter(|vnic| vnic.location == location)

@@ -184,11 +184,11 @@ impl Vnic {
         self.heard(now);
     }
 
-    /// It was found at work (it answered a listing that the controller sent without knowing it): it keeps what it
-    /// has, and a listing shows what it lacks. Its entries are compared before anything is sent.
-    pub fn resume(&mut self, now: Duration) {
+    /// It was found at work: it has begun to answer a listing that was asked for before it was known here. It keeps
+    /// what it has, and that listing shows what it lacks.
+    pub fn resume(&mut self, now: Duration, answer: Duration) {
         self.replan = false;
-        self.outbox.clear();
+        self.operation = Operation::Listing { deadline: now.saturating_add(answer), seen: Vec::new() };
         self.heard(now);
     }
 
@@ -330,7 +330,7 @@ impl Vnic {
     pub fn phase(&self) -> Phase {
         if self.is_silent() {
             Phase::Silent
-        } else if self.settled {
+        } else if self.settled && !self.replan {
             Phase::Ready
         } else if self.rounds >= DIVERGED_AFTER {
             Phase::Diverged
@@ -344,7 +344,6 @@ impl Vnic {
     fn restart_rounds(&mut self) {
         self.replan = true;
         self.rounds = 0;
-        // Whether the vNIC is unsettled shows when the differences are computed; there may be none.
     }
 
     fn fill_outbox(&mut self) {

@@ -3,7 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant as Clock},
@@ -32,7 +32,7 @@ pub struct Seen {
     pub flows: Vec<FlowMod>,
     /// The session's state.
     pub state: SessionState,
-    /// Other frames that came in by the switch.
+    /// All frames that the switch delivered, as they came.
     pub frames: Vec<Vec<u8>>,
 }
 
@@ -71,8 +71,14 @@ impl Vnic {
         if announce {
             engine.announce();
         }
-        let worker =
-            Worker { engine, stream, seen: Arc::clone(&seen), faults: Arc::clone(&faults), start: Clock::now() };
+        let worker = Worker {
+            engine,
+            stream,
+            socket: socket.to_owned(),
+            seen: Arc::clone(&seen),
+            faults: Arc::clone(&faults),
+            start: Clock::now(),
+        };
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
             move || worker.run(&stop)
@@ -108,6 +114,7 @@ impl Drop for Vnic {
 struct Worker {
     engine: Box<Cvsw>,
     stream: UnixStream,
+    socket: PathBuf,
     seen: Arc<Mutex<Seen>>,
     faults: Arc<Mutex<Faults>>,
     start: Clock,
@@ -120,18 +127,34 @@ impl Worker {
         while !stop.load(Ordering::Relaxed) {
             let mut chunk = [0; 16384];
             match self.stream.read(&mut chunk) {
-                // The switch has gone; what the vNIC has stays readable.
-                Ok(0) => return,
-                Ok(count) => pending.extend_from_slice(&chunk[..count]),
+                Ok(count) if count > 0 => pending.extend_from_slice(&chunk[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => return,
+                // The switch or the port has gone: the vNIC stays as it is until they are back.
+                Ok(_) | Err(_) => {
+                    pending.clear();
+                    self.link_up(stop);
+                    continue;
+                }
             }
             while let Some(frame) = next_frame(&mut pending) {
                 self.receive(frame);
             }
             if self.exchange().is_err() {
+                self.link_up(stop);
+            }
+        }
+    }
+
+    /// Waits until the port is there again.
+    fn link_up(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            if let Ok(stream) = UnixStream::connect(&self.socket) {
+                stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+                self.stream = stream;
                 return;
             }
+            // Not synchronisation: only the pace of trying.
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -140,6 +163,7 @@ impl Worker {
     }
 
     fn receive(&mut self, bytes: Vec<u8>) {
+        self.seen.lock().unwrap().frames.push(bytes.clone());
         let control = bytes.get(12..14) == Some(&ETHERTYPE.to_be_bytes());
         if control && let Ok(message) = ControlMessage::parse(&bytes) {
             let mut faults = self.faults.lock().unwrap();
@@ -152,21 +176,19 @@ impl Worker {
         let len = bytes.len();
         let mut frame = Frame::new(bytes, 0, len).unwrap();
         let now = self.now();
-        match self.engine.process(now, Direction::Rx, &mut frame) {
-            Verdict::Forward => self.seen.lock().unwrap().frames.push(frame.bytes().to_vec()),
-            Verdict::Consumed | Verdict::Drop(_) => {}
-        }
+        // What the VM gets does not matter here.
+        let (Verdict::Forward | Verdict::Consumed | Verdict::Drop(_)) =
+            self.engine.process(now, Direction::Rx, &mut frame);
     }
 
     /// Sends what the engine wants sent, does what it wants done, and shows its table.
     fn exchange(&mut self) -> std::io::Result<()> {
+        let now = self.now();
         let (mute, inject) = {
             let mut faults = self.faults.lock().unwrap();
             if std::mem::take(&mut faults.clear_table) {
                 let all = FlowMod { command: cvsw_core::flow::Command::Delete, ..FlowMod::default() };
-                self.engine
-                    .flow_mod(self.start.elapsed().as_nanos().try_into().map(Instant::from_nanos).unwrap(), &all)
-                    .unwrap();
+                self.engine.flow_mod(now, &all).unwrap();
             }
             (faults.mute, std::mem::take(&mut faults.inject))
         };
