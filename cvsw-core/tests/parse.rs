@@ -150,7 +150,7 @@ fn malformed_ipv4_has_no_fields() {
         ("header longer than the packet", good.replacen("45", "48", 1)),
         ("total length beyond the frame", good.replacen("001c", "001d", 1)),
         ("total length within the header", good.replacen("001c", "0013", 1)),
-        ("cut off", good[..46].to_owned()),
+        ("cut off", good.split_at(46).0.to_owned()),
     ] {
         let parsed = parsed(&frame(&format!("0800 {bad}")));
         assert_eq!(parsed.key, hand_key(0x0800), "{what}");

@@ -9,17 +9,22 @@ pub fn sum(bytes: &[u8]) -> u16 {
     // The sum does not depend on byte order as long as loading and storing agree (RFC 1071, section 2 B),
     // so whole words are added as the processor loads them. A u64 holds 2^32 sums of u32 words.
     let mut total = 0u64;
-    let (words, tail) = bytes.as_chunks::<8>();
+    let (words, mut tail) = bytes.as_chunks::<8>();
     for word in words {
         let word = u64::from_ne_bytes(*word);
         total = total.wrapping_add(word & 0xffff_ffff).wrapping_add(word >> 32);
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(tail) {
-        *to = *from;
+    if let Some((word, rest)) = tail.split_first_chunk() {
+        total = total.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
+        tail = rest;
     }
-    let last = u64::from_ne_bytes(last);
-    total = total.wrapping_add(last & 0xffff_ffff).wrapping_add(last >> 32);
+    if let Some((word, rest)) = tail.split_first_chunk() {
+        total = total.wrapping_add(u64::from(u16::from_ne_bytes(*word)));
+        tail = rest;
+    }
+    if let [last] = tail {
+        total = total.wrapping_add(u64::from(u16::from_ne_bytes([*last, 0])));
+    }
     u16::from_be_bytes(fold(total).to_ne_bytes())
 }
 
@@ -67,6 +72,7 @@ pub fn pseudo_header_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, length: u16) -
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
     use super::*;
     use proptest::prelude::*;
 
