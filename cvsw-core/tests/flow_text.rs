@@ -238,7 +238,7 @@ fn errors_point_at_the_place() {
         ("nw_src=10.0.0.1,actions=drop", 0, "nw_src=10.0.0.1", "\"ip\""),
         ("udp,tcp_dst=80,actions=drop", 4, "tcp_dst=80", "\"tcp\""),
         ("tcp,icmp_type=8,actions=drop", 4, "icmp_type=8", "\"icmp\""),
-        ("ip,arp_op=1,actions=drop", 3, "arp_op=1", "\"arp\""),
+        ("ip,arp_op=1,actions=drop", 3, "arp_op=1", "\"rarp\""),
         ("ip,nw_tos=3,actions=drop", 10, "3", "ECN"),
         ("table=1,actions=drop", 6, "1", "table"),
         ("out_port=1,actions=drop", 0, "out_port", "delete"),

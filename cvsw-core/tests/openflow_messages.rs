@@ -7,11 +7,7 @@ use cvsw_core::{
         message_len,
     },
 };
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-}
+use cvsw_testkit::hex::bytes as hex;
 
 /// Wildcards: dl_src 0x4, dl_dst 0x8, tp_src 0x40, nw_src 32 << 8, nw_dst 8 << 14, pcp 1 << 20, tos 1 << 21.
 /// `priority=100,tcp,in_port=1,dl_vlan=5,nw_dst=10.0.0.0/24,tp_dst=80 actions=mod_nw_dst:10.1.1.1,output:NONE`.
@@ -111,4 +107,192 @@ fn tunnel_actions() {
          00000000 0000002a 0000000000000000");
     assert_eq!(&out[72..len], &actions[..]);
     assert_eq!(decode_flow_mod(&out[..len]), Ok(flow));
+}
+
+/// A FLOW_MOD with these actions.
+fn with_actions(actions: &str) -> Vec<u8> {
+    let mut message = hex(FLOW_MOD);
+    message.truncate(72);
+    message.extend_from_slice(&hex(actions));
+    let len = message.len() as u16;
+    message[2..4].copy_from_slice(&len.to_be_bytes());
+    message
+}
+
+#[test]
+fn wrong_headers_are_refused_with_their_error() {
+    let with = |at: usize, byte: u8| {
+        let mut message = hex(FLOW_MOD);
+        message[at] = byte;
+        decode_flow_mod(&message)
+    };
+    assert!(with(7, 9).is_ok(), "the transaction id is free");
+    let rows = [
+        (0, 4, OfpError::BadVersion),
+        (1, 13, OfpError::BadMessageType),
+        (3, 0x50, OfpError::BadLength),
+        (3, 0x60, OfpError::BadLength),
+        (57, 5, OfpError::BadCommand),
+        (56, 1, OfpError::BadCommand),
+        (71, 4, OfpError::BadEmergTimeout),
+        (71, 8, OfpError::Unsupported),
+        (70, 0x80, OfpError::Unsupported),
+    ];
+    for (at, byte, error) in rows {
+        assert_eq!(with(at, byte), Err(error), "byte {at} = {byte}");
+    }
+    let mut emergency = hex(FLOW_MOD);
+    emergency[59] = 0;
+    emergency[71] = 4;
+    assert_eq!(decode_flow_mod(&emergency), Err(OfpError::Unsupported));
+    assert_eq!(decode_flow_mod(&hex("01 0e 0008 00000000")), Err(OfpError::BadLength));
+    assert_eq!(decode_flow_mod(&[]), Err(OfpError::BadLength));
+    assert_eq!(decode_flow_mod(&with_actions("0003 0008 000000")), Err(OfpError::BadLength));
+}
+
+#[test]
+fn wrong_actions_are_refused_with_their_error() {
+    let rows = [
+        ("0003 0000 00000000", OfpError::BadActionLength),
+        ("0003 0004 00000000", OfpError::BadActionLength),
+        ("0003 000c 00000000 0000000000000000", OfpError::BadActionLength),
+        ("0003 0010 00000000", OfpError::BadActionLength),
+        ("0003 0010 00000000 0000000000000000", OfpError::BadActionLength),
+        ("0004 0008 02000000", OfpError::BadActionLength),
+        ("000b 0008 00010000", OfpError::BadActionLength),
+        ("000c 0008 00000000", OfpError::BadActionType),
+        ("1000 0008 00000000", OfpError::BadActionType),
+        ("0001 0008 10000000", OfpError::BadArgument),
+        ("0002 0008 08000000", OfpError::BadArgument),
+        ("0008 0008 03000000", OfpError::BadArgument),
+        ("ffff 0008 00000001", OfpError::BadActionVendor),
+        ("ffff 0008 00002320", OfpError::BadActionLength),
+        ("ffff 0010 00002320 0002 0001 00000000", OfpError::BadActionVendorType),
+        ("ffff 0018 00002320 0001 0001 00000000 0000000000000000", OfpError::BadActionLength),
+        ("ffff 0010 00002320 000e 0001 01 000000", OfpError::BadArgument),
+        ("1001 0008 00000000", OfpError::BadActionLength),
+        ("1002 0010 00000000 0000000000000000", OfpError::BadActionLength),
+    ];
+    for (actions, error) in rows {
+        assert_eq!(decode_flow_mod(&with_actions(actions)), Err(error), "{actions}");
+    }
+    // NVGRE, STT, Geneve and VXLAN over SCLP, set and strip, in both lengths.
+    for kind in 0x1003..=0x100a_u16 {
+        let [short, long] = [(8_u16, 4), (64, 60)].map(|(len, rest)| {
+            let body = "00".repeat(rest);
+            decode_flow_mod(&with_actions(&format!("{kind:04x} {len:04x} {body}")))
+        });
+        assert_eq!((short, long), (Err(OfpError::BadActionType), Err(OfpError::BadActionType)), "{kind:#x}");
+    }
+    let strips = "0003 0008 00000000".repeat(17);
+    assert_eq!(decode_flow_mod(&with_actions(&strips)), Err(OfpError::TooManyActions));
+    // A DELETE's actions do nothing, but they must be actions.
+    let mut delete = with_actions("000c 0008 00000000");
+    delete[57] = 3;
+    assert_eq!(decode_flow_mod(&delete), Err(OfpError::BadActionType));
+}
+
+#[test]
+fn tunnel_actions_that_are_not_for_ipv4_or_not_24_bits() {
+    let set = |dst_rest: &str, src_rest: &str, id: &str| {
+        let text = format!(
+            "1001 0040 020000000002 020000000001 c0000202 {dst_rest} c0000201 {src_rest} ffffffff {id} ffffffffffffffff"
+        );
+        decode_flow_mod(&with_actions(&text)).map(|flow| flow.actions[0])
+    };
+    let zero = "000000000000000000000000";
+    let rest = "000000000000000000000001";
+    assert!(matches!(set(zero, zero, "00ffffff"), Ok(Action::SetVxlan(Tunnel { vni: 0xff_ffff, .. }))));
+    assert_eq!(set(zero, zero, "01000000"), Err(OfpError::BadArgument));
+    assert_eq!(set(rest, zero, "00000001"), Err(OfpError::BadArgument));
+    assert_eq!(set(zero, rest, "00000001"), Err(OfpError::BadArgument));
+}
+
+/// The match of a FLOW_MOD whose 40 bytes of match are these.
+fn with_match(text: &str) -> FlowMod {
+    let mut message = hex(FLOW_MOD);
+    message[8..48].copy_from_slice(&hex(text));
+    decode_flow_mod(&message).unwrap()
+}
+
+#[test]
+fn wildcards_as_open_vswitch_reads_them() {
+    let tail = "0007 010203040506 0708090a0b0c";
+    let ip = Match::ANY.with(Field::EthType, 0x0800);
+    // Only dl_type counts; every prefix count from 32 to 63 wildcards the whole address.
+    let wildcards = |bits: u32| format!("{:08x} {tail}", 0x003f_ffff & !bits);
+    let rest = "0005 03 00 0800 ff 11 0000 01020304 05060708 0009 000a";
+    assert_eq!(with_match(&format!("{} {rest}", wildcards(0x10))).matching, ip);
+    let thirty_two = 0x10 | (0x1f << 8) | (0x1f << 14);
+    assert_eq!(with_match(&format!("{} {rest}", wildcards(thirty_two))).matching, ip);
+    // Unknown bits do not count.
+    assert_eq!(with_match(&format!("ffffffff {tail} {rest}")).matching, Match::ANY);
+    // ECN bits are no part of nw_tos.
+    let tos = with_match(&format!("{} {rest}", wildcards(0x10 | 1 << 21))).matching;
+    assert_eq!(tos, ip.with_masked(Field::NwTos, 0xfc, 0xfc));
+    // VLAN id and priority, alone and together; the reserved id for untagged frames.
+    let vlan = |value: u64, mask: u64| Match::ANY.with_masked(Field::VlanTci, value, mask);
+    assert_eq!(with_match(&format!("{} {rest}", wildcards(2))).matching, vlan(0x1005, 0x1fff));
+    assert_eq!(with_match(&format!("{} {rest}", wildcards(1 << 20))).matching, vlan(0x7000, 0xf000));
+    assert_eq!(with_match(&format!("{} {rest}", wildcards(2 | 1 << 20))).matching, vlan(0x7005, 0xffff));
+    let untagged = rest.replacen("0005", "ffff", 1);
+    assert_eq!(with_match(&format!("{} {untagged}", wildcards(2))).matching, vlan(0, 0xffff));
+    assert_eq!(with_match(&format!("{} {untagged}", wildcards(2 | 1 << 20))).matching, vlan(0, 0xffff));
+}
+
+#[test]
+fn fields_without_their_prerequisites_are_wildcarded() {
+    let all = "00000000 0007 010203040506 0708090a0b0c 0005 03 00";
+    let fields = "10 0000 01020304 05060708 0009 000a";
+    let mask_of = |eth_type: &str, proto: &str| {
+        let text = format!("{all} {eth_type} b8 {proto} {}", &fields[3..]);
+        let matching = with_match(&text).matching;
+        [Field::NwTos, Field::NwProto, Field::NwSrc, Field::TpSrc].map(|field| matching.mask().get(field) != 0)
+    };
+    assert_eq!(mask_of("0800", "06"), [true, true, true, true]);
+    assert_eq!(mask_of("0800", "01"), [true, true, true, true]);
+    assert_eq!(mask_of("0800", "32"), [true, true, true, false]);
+    assert_eq!(mask_of("0806", "01"), [false, true, true, false]);
+    assert_eq!(mask_of("86dd", "11"), [true, true, false, true]);
+    assert_eq!(mask_of("88cc", "11"), [false, false, false, false]);
+}
+
+#[test]
+fn a_match_without_wildcards_has_the_highest_priority() {
+    let exact = "00000000 0001 020000000001 020000000002 0005 00 00 0800 00 06 0000 01020304 05060708 0009 000a";
+    assert_eq!(with_match(exact).priority, 65535);
+    let one_wildcard = exact.replacen("00000000", "00000080", 1);
+    assert_eq!(with_match(&one_wildcard).priority, 100);
+}
+
+#[test]
+fn matches_that_openflow_1_0_cannot_say() {
+    let ip = Match::ANY.with(Field::EthType, 0x0800);
+    let rows = [
+        (Match::ANY.with(Field::TunId, 42), Field::TunId),
+        (Match::ANY.with_masked(Field::EthDst, 1 << 40, 1 << 40), Field::EthDst),
+        (Match::ANY.with_masked(Field::VlanTci, 0x1000, 0x1000), Field::VlanTci),
+        (Match::ANY.with_masked(Field::VlanTci, 0x0005, 0xffff), Field::VlanTci),
+        (ip.with_masked(Field::NwSrc, 0x0a00_0001, 0xff00_00ff), Field::NwSrc),
+        (ip.with_masked(Field::NwTos, 0x01, 0xff), Field::NwTos),
+        (ip.with(Field::TpDst, 80), Field::TpDst),
+        (ip.with(Field::NwFrag, 1), Field::NwFrag),
+    ];
+    for (matching, field) in rows {
+        let flow = FlowMod { matching, ..FlowMod::default() };
+        assert_eq!(encode_flow_mod(&flow, 0, &mut [0; 256]), Err(EncodeError::Inexpressible(field)), "{field:?}");
+    }
+    let whole_tos = FlowMod { matching: ip.with(Field::NwTos, 0xb8), ..FlowMod::default() };
+    assert_eq!(encode_flow_mod(&whole_tos, 0, &mut [0; 256]), Ok(72));
+}
+
+#[test]
+fn meaningless_fields_are_ignored() {
+    let mut message = hex(FLOW_MOD);
+    message[68..70].copy_from_slice(&3_u16.to_be_bytes());
+    message[64..68].copy_from_slice(&5_u32.to_be_bytes());
+    assert_eq!(decode_flow_mod(&message), Ok(flow_mod()), "out_port and buffer_id of an ADD");
+    message[57] = 3;
+    let delete = decode_flow_mod(&message).unwrap();
+    assert_eq!((delete.out_port, delete.actions.len()), (3, 0));
 }

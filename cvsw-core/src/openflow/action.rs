@@ -5,8 +5,8 @@ use crate::{
     flow::{Action, ActionList, OFPP_CONTROLLER, OfpError, Tunnel},
     frame::NoRoom,
     wire::openflow::{
-        ActionHeader, DlAddrAction, EnqueueAction, NXAST_RESUBMIT, ResubmitAction, ShortAction, TunnelAction,
-        VENDOR_NICIRA, VendorAction, action_type as kind,
+        ActionHeader, DlAddrAction, EnqueueAction, NXAST_RESUBMIT, NXAST_RESUBMIT_TABLE, ResubmitAction,
+        ShortAction, TunnelAction, VENDOR_NICIRA, VendorAction, action_type as kind,
     },
 };
 use zerocopy::{
@@ -78,9 +78,13 @@ fn decode_vendor(bytes: &[u8]) -> Result<Action, OfpError> {
         return Err(OfpError::BadActionVendor);
     }
     let (action, rest) = ResubmitAction::ref_from_prefix(bytes).map_err(|_| OfpError::BadActionLength)?;
-    match (action.subtype.get(), rest) {
-        (NXAST_RESUBMIT, []) => Ok(Action::Resubmit { in_port: action.in_port.get() }),
-        (NXAST_RESUBMIT, _) => Err(OfpError::BadActionLength),
+    match (action.subtype.get(), action.table) {
+        (NXAST_RESUBMIT | NXAST_RESUBMIT_TABLE, _) if !rest.is_empty() => Err(OfpError::BadActionLength),
+        // There is one table, number 0.
+        (NXAST_RESUBMIT, _) | (NXAST_RESUBMIT_TABLE, 0 | 0xff) => {
+            Ok(Action::Resubmit { in_port: action.in_port.get() })
+        }
+        (NXAST_RESUBMIT_TABLE, _) => Err(OfpError::BadArgument),
         _ => Err(OfpError::BadActionVendorType),
     }
 }
@@ -147,7 +151,8 @@ fn encode_action(writer: &mut Writer<'_>, action: &Action) -> Result<(), NoRoom>
             },
             subtype: U16::new(NXAST_RESUBMIT),
             in_port: U16::new(in_port),
-            pad: [0; 4],
+            table: 0,
+            pad: [0; 3],
         }),
     }
 }

@@ -38,6 +38,9 @@ pub fn text_match() -> impl Strategy<Value = Match> {
             let extra = [(Field::TcpFlags, flags), (Field::NwFrag, frag)];
             for (field, given) in always.into_iter().chain(ipv6).chain(extra) {
                 if let Some((value, mask)) = given {
+                    // Open vSwitch takes the digits that a mask begins with for a prefix length.
+                    let high = matches!(field, Field::Ipv6SrcHi | Field::Ipv6DstHi);
+                    let mask = if high { mask | 0xffff << 48 } else { mask };
                     matching = matching.with_masked(field, value, mask);
                 }
             }
@@ -126,7 +129,7 @@ pub fn openflow_action() -> impl Strategy<Value = Action> {
         (0..64u8).prop_map(|dscp| Action::SetNwTos(dscp << 2)),
         any::<u16>().prop_map(Action::SetTpSrc),
         any::<u16>().prop_map(Action::SetTpDst),
-        port().prop_map(|in_port| Action::Resubmit { in_port }),
+        (1..0xff00u16).prop_map(|in_port| Action::Resubmit { in_port }),
     ]
 }
 
@@ -137,6 +140,7 @@ pub fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         14 => openflow_action(),
         1 => Just(Action::Output { port: OFPP_NONE, max_len: 0 }),
+        1 => port().prop_map(|in_port| Action::Resubmit { in_port }),
         1 => tunnel.prop_map(Action::SetVxlan),
         1 => option::of(0..1u32 << 24).prop_map(Action::StripVxlan),
     ]

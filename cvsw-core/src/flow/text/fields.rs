@@ -42,9 +42,10 @@ pub(super) const FRAGMENTS: [(&str, u64, u64); 5] =
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
-    EthType(u16),
+    Ip,
+    Arp,
     Protocol(u8),
-    Both(u16, u8),
+    Icmp,
 }
 
 /// A match under construction.
@@ -132,24 +133,23 @@ impl Needs {
         };
         match self {
             Self::Nothing => true,
-            Self::EthType(eth_type) => is(Field::EthType, eth_type.into()),
+            Self::Ip => is(Field::EthType, ETH_IP.into()),
+            Self::Arp => is(Field::EthType, ETH_ARP.into()) || is(Field::EthType, ETH_RARP.into()),
             Self::Protocol(protocol) => is(Field::NwProto, protocol.into()),
-            Self::Both(eth_type, protocol) => {
-                is(Field::EthType, eth_type.into()) && is(Field::NwProto, protocol.into())
-            }
+            Self::Icmp => is(Field::NwProto, IP_ICMP.into()) || is(Field::NwProto, IP_ICMPV6.into()),
         }
     }
 
     const fn expected(self) -> &'static str {
         match self {
             Self::Nothing => "",
-            Self::EthType(ETH_ARP) => "\"arp\" in the same match, which this field needs",
-            Self::EthType(_) => "\"ip\" in the same match, which this field needs",
+            Self::Arp => "\"arp\" or \"rarp\" in the same match, which this field needs",
+            Self::Ip => "\"ip\" in the same match, which this field needs",
             Self::Protocol(IP_TCP) => "\"tcp\" in the same match, which this field needs",
             Self::Protocol(IP_UDP) => "\"udp\" in the same match, which this field needs",
-            Self::Protocol(_) => "\"sctp\" in the same match, which this field needs",
-            Self::Both(ETH_IP, _) => "\"icmp\" in the same match, which this field needs",
-            Self::Both(..) => "\"icmp6\" in the same match, which this field needs",
+            Self::Protocol(IP_SCTP) => "\"sctp\" in the same match, which this field needs",
+            Self::Protocol(_) => "\"icmp6\" in the same match, which this field needs",
+            Self::Icmp => "\"icmp\" in the same match, which this field needs",
         }
     }
 }
@@ -180,12 +180,12 @@ fn field_of(name: &str) -> Option<(Field, Needs)> {
         "dl_vlan" | "dl_vlan_pcp" | "vlan_tci" => (Field::VlanTci, Needs::Nothing),
         "nw_src" => (Field::NwSrc, Needs::Nothing),
         "nw_dst" => (Field::NwDst, Needs::Nothing),
-        "ip_src" => (Field::NwSrc, Needs::EthType(ETH_IP)),
-        "ip_dst" => (Field::NwDst, Needs::EthType(ETH_IP)),
-        "arp_spa" => (Field::NwSrc, Needs::EthType(ETH_ARP)),
-        "arp_tpa" => (Field::NwDst, Needs::EthType(ETH_ARP)),
+        "ip_src" => (Field::NwSrc, Needs::Ip),
+        "ip_dst" => (Field::NwDst, Needs::Ip),
+        "arp_spa" => (Field::NwSrc, Needs::Arp),
+        "arp_tpa" => (Field::NwDst, Needs::Arp),
         "nw_proto" | "ip_proto" => (Field::NwProto, Needs::Nothing),
-        "arp_op" => (Field::NwProto, Needs::EthType(ETH_ARP)),
+        "arp_op" => (Field::NwProto, Needs::Arp),
         "nw_tos" | "ip_dscp" => (Field::NwTos, Needs::Nothing),
         "tp_src" => (Field::TpSrc, Needs::Nothing),
         "tp_dst" => (Field::TpDst, Needs::Nothing),
@@ -195,10 +195,10 @@ fn field_of(name: &str) -> Option<(Field, Needs)> {
         "udp_dst" => (Field::TpDst, Needs::Protocol(IP_UDP)),
         "sctp_src" => (Field::TpSrc, Needs::Protocol(IP_SCTP)),
         "sctp_dst" => (Field::TpDst, Needs::Protocol(IP_SCTP)),
-        "icmp_type" => (Field::TpSrc, Needs::Both(ETH_IP, IP_ICMP)),
-        "icmp_code" => (Field::TpDst, Needs::Both(ETH_IP, IP_ICMP)),
-        "icmpv6_type" => (Field::TpSrc, Needs::Both(ETH_IPV6, IP_ICMPV6)),
-        "icmpv6_code" => (Field::TpDst, Needs::Both(ETH_IPV6, IP_ICMPV6)),
+        "icmp_type" => (Field::TpSrc, Needs::Icmp),
+        "icmp_code" => (Field::TpDst, Needs::Icmp),
+        "icmpv6_type" => (Field::TpSrc, Needs::Protocol(IP_ICMPV6)),
+        "icmpv6_code" => (Field::TpDst, Needs::Protocol(IP_ICMPV6)),
         "tun_id" | "tunnel_id" => (Field::TunId, Needs::Nothing),
         "tcp_flags" => (Field::TcpFlags, Needs::Nothing),
         "ip_frag" | "nw_frag" => (Field::NwFrag, Needs::Nothing),

@@ -5,8 +5,11 @@ use super::{
     value::PORT_NAMES,
 };
 use crate::flow::{
-    Action, Command, Field, FlowMod, MacAddr, Match, OFPP_CONTROLLER, OFPP_NONE, Tunnel, VLAN_PRESENT,
-    normalize::{ETH_ARP, ETH_IP, ETH_IPV6, IP_ICMP, IP_ICMPV6, NW_TOS_MASK, VLAN_PCP_BITS, VLAN_VID_BITS},
+    Action, Command, Field, FlowMod, MacAddr, Match, OFPP_CONTROLLER, OFPP_NONE, RESUBMIT_IN_PORT, Tunnel,
+    VLAN_PRESENT,
+    normalize::{
+        ETH_ARP, ETH_IP, ETH_IPV6, ETH_RARP, IP_ICMP, IP_ICMPV6, NW_TOS_MASK, VLAN_PCP_BITS, VLAN_VID_BITS,
+    },
 };
 use core::{
     fmt::{self, Display, Formatter},
@@ -83,6 +86,8 @@ impl Display for DisplayAction<'_> {
             Action::SetVxlan(ref tunnel) => set_vxlan(f, tunnel),
             Action::StripVxlan(None) => f.write_str("strip_vxlan"),
             Action::StripVxlan(Some(vni)) => write!(f, "strip_vxlan(vni={vni})"),
+            // Open vSwitch does not read `resubmit:IN_PORT`.
+            Action::Resubmit { in_port: RESUBMIT_IN_PORT } => f.write_str("resubmit(,0)"),
             Action::Resubmit { in_port } => write!(f, "resubmit:{}", Port { number: in_port, sides }),
         }
     }
@@ -165,12 +170,13 @@ fn name(field: Field, matching: &Match, eth_type: Option<u64>, protocol: Option<
     let is = |eth: u16, proto: Option<u8>| {
         eth_type == Some(eth.into()) && (proto.is_none() || protocol == proto.map(u64::from))
     };
+    let arp = is(ETH_ARP, None) || is(ETH_RARP, None);
     // An ICMP type or code is an octet; `ofp_match` has room for more, which then matches nothing.
     let octet = matching.mask().get(field) == field.max() && matching.value().get(field) <= 0xff;
     match field {
-        Field::NwSrc if is(ETH_ARP, None) => "arp_spa",
-        Field::NwDst if is(ETH_ARP, None) => "arp_tpa",
-        Field::NwProto if is(ETH_ARP, None) => "arp_op",
+        Field::NwSrc if arp => "arp_spa",
+        Field::NwDst if arp => "arp_tpa",
+        Field::NwProto if arp => "arp_op",
         Field::TpSrc if octet && is(ETH_IP, Some(IP_ICMP)) => "icmp_type",
         Field::TpDst if octet && is(ETH_IP, Some(IP_ICMP)) => "icmp_code",
         Field::TpSrc if octet && is(ETH_IPV6, Some(IP_ICMPV6)) => "icmpv6_type",

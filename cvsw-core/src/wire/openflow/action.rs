@@ -29,6 +29,8 @@ pub mod action_type {
 
 /// Subtype of `NXAST_RESUBMIT`.
 pub const NXAST_RESUBMIT: u16 = 1;
+/// Subtype of `NXAST_RESUBMIT_TABLE`.
+pub const NXAST_RESUBMIT_TABLE: u16 = 14;
 
 /// `ofp_action_header`: the first four bytes of every action.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -92,18 +94,20 @@ pub struct VendorAction {
 }
 const _: () = assert!(size_of::<VendorAction>() == 8);
 
-/// `nx_action_resubmit`: Nicira's NXAST_RESUBMIT.
+/// `nx_action_resubmit`: Nicira's NXAST_RESUBMIT and NXAST_RESUBMIT_TABLE.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ResubmitAction {
     /// Type `VENDOR`, length 16, vendor Nicira.
     pub vendor: VendorAction,
-    /// [`NXAST_RESUBMIT`].
+    /// [`NXAST_RESUBMIT`] or [`NXAST_RESUBMIT_TABLE`].
     pub subtype: U16,
     /// `in_port` of the second look-up.
     pub in_port: U16,
-    /// Table (in other subtypes), padding.
-    pub pad: [u8; 4],
+    /// In NXAST_RESUBMIT_TABLE the table; 255: the current one.
+    pub table: u8,
+    /// Padding.
+    pub pad: [u8; 3],
 }
 const _: () = assert!(size_of::<ResubmitAction>() == 16);
 
