@@ -1,5 +1,15 @@
 //! Properties of the codecs: what goes in comes out, and nothing panics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
 use cvsw_core::{
     flow::{
         FlowMod, OfpError,

@@ -1,5 +1,15 @@
 //! Control frames against hand-made bytes of protocol version 2.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
 use cvsw_core::{
     ControlError, NoRoom,
     control::{ControlMessage, ETHERTYPE, MessageType},

@@ -1,5 +1,15 @@
 //! Flow text against hand-made flows, and its errors.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
 use cvsw_core::flow::{
     Action, Command, Field, FlowMod, Match, OFPP_CONTROLLER, OFPP_NONE, OFPP_NORMAL, RESUBMIT_IN_PORT, Tunnel,
     text::{DisplayFlow, TextError, parse_flow, parse_match},

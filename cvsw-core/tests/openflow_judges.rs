@@ -1,5 +1,15 @@
 //! Open vSwitch and Wireshark as judges of what the codecs write, and as writers of what they read.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
 use cvsw_core::{
     flow::{
         Action, ActionList, Command, DEFAULT_PRIORITY, Field, FlowMod, OFPP_CONTROLLER, OFPP_NONE,

@@ -1,5 +1,15 @@
 //! OpenFlow messages against hand-made vectors of the specification's structures.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
+
 use cvsw_core::{
     flow::{Action, Command, Field, FlowMod, Match, OfpError, Tunnel, VLAN_PRESENT},
     openflow::{
