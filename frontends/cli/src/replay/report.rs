@@ -56,7 +56,7 @@ pub struct Report {
     events: Vec<String>,
     /// Control frames that the engine wanted to send.
     replies: u64,
-    /// The table at the end, with its counters.
+    /// The table at the end with its counters, highest priority first.
     flows: Vec<Flow>,
 }
 
@@ -119,7 +119,9 @@ impl Report {
         self.expired = stats.expired;
         self.events = outbox.events;
         self.replies = outbox.replies.len() as u64;
-        self.flows = engine.flows().map(Flow::from).collect();
+        let mut entries: Vec<_> = engine.flows().collect();
+        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.flow.priority), entry.created));
+        self.flows = entries.into_iter().map(Flow::from).collect();
         if self.truncated.frames > 0 {
             tracing::warn!(
                 "{} truncated by the capture's snap length and not processed; capture with `tcpdump -s 0`",

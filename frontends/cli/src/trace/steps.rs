@@ -41,6 +41,8 @@ pub enum Step {
         #[serde(skip_serializing_if = "Option::is_none")]
         mismatch: Option<Mismatch>,
     },
+    /// The engine chose an entry that it did not report: it reports a limited number of them.
+    Omitted,
     /// No entry matched.
     Miss,
     /// An action ran.
@@ -99,13 +101,15 @@ pub struct Recorder {
     bytes: Vec<u8>,
     key: Option<FlowKey>,
     lookups: usize,
+    /// A look-up has begun and its outcome has not been reported.
+    open: bool,
 }
 
 impl Recorder {
     /// A recorder for a frame that begins as `bytes`.
     pub fn new(mut parser: Parser, bytes: &[u8]) -> Self {
         let key = parser.key(bytes);
-        Self { steps: Vec::new(), parser, bytes: bytes.to_vec(), key, lookups: 0 }
+        Self { steps: Vec::new(), parser, bytes: bytes.to_vec(), key, lookups: 0, open: false }
     }
 
     fn step(&mut self, event: &Event<'_>) -> Step {
@@ -173,6 +177,14 @@ impl Observer for Recorder {
     const ENABLED: bool = true;
 
     fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Parsed { .. } => self.open = true,
+            Event::Miss | Event::Entry { result: Considered::Matched, .. } => self.open = false,
+            Event::Action { .. } | Event::Verdict(_) if std::mem::take(&mut self.open) => {
+                self.steps.push(Step::Omitted);
+            }
+            _ => {}
+        }
         let step = self.step(event);
         self.steps.push(step);
     }
@@ -206,6 +218,7 @@ impl fmt::Display for Step {
                 }
                 _ => writeln!(f, "  entry {flow}\n    would match too, but the entry above was chosen"),
             },
+            Self::Omitted => writeln!(f, "  more entries were considered; the one that matched is among them"),
             Self::Miss => writeln!(f, "  no entry matches: the frame passes unchanged"),
             Self::Action { action, effect, drop_reason, change } => {
                 let effect = match effect {

@@ -136,6 +136,23 @@ fn an_inactive_table_and_a_miss() {
 }
 
 #[test]
+fn a_long_table_is_cut_and_says_so() {
+    let bench = Bench::new();
+    let mut flows: String =
+        (1..=300).map(|i| format!("priority={},tcp,tp_dst={i},actions=drop\n", 1000 + i)).collect();
+    flows += "priority=1,udp,actions=mod_nw_tos:4\n";
+    let file = bench.file("flows", &flows);
+    let trace = cvsw!("trace", "-d", "tx", "-f", file, "--hex", hex(&udp()), "--json").json();
+    let kinds: Vec<_> =
+        trace["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(kinds[kinds.len() - 3..], ["omitted", "action", "verdict"]);
+    assert!(steps(&trace, "entry").len() < 300);
+    let short = bench.file("short", &flows[flows.len() - 200..].split_once('\n').unwrap().1);
+    let trace = cvsw!("trace", "-d", "tx", "-f", short, "--hex", hex(&udp()), "--json").json();
+    assert!(steps(&trace, "omitted").is_empty());
+}
+
+#[test]
 fn bad_input_is_an_error() {
     let bench = Bench::new();
     let read = bench.file("in.pcap", Pcap::default().encode(&timed(&[udp()])));
