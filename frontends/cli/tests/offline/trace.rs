@@ -147,7 +147,7 @@ fn a_long_table_is_cut_and_says_so() {
         trace["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(kinds[kinds.len() - 3..], ["omitted", "action", "verdict"]);
     assert!(steps(&trace, "entry").len() < 300);
-    let short = bench.file("short", &flows[flows.len() - 200..].split_once('\n').unwrap().1);
+    let short = bench.file("short", flows[flows.len() - 200..].split_once('\n').unwrap().1);
     let trace = cvsw!("trace", "-d", "tx", "-f", short, "--hex", hex(&udp()), "--json").json();
     assert!(steps(&trace, "omitted").is_empty());
 }

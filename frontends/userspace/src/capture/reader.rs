@@ -1,93 +1,24 @@
-//! Capture files: pcap and pcapng in, pcap and annotated pcapng out. Ethernet only.
-//!
-//! Formats: `draft-ietf-opsawg-pcap` and `draft-ietf-opsawg-pcapng`.
+//! Reading capture files.
 
-pub use pcap_file::TsResolution as Resolution;
+use super::{CaptureError, Record, Resolution};
 use pcap_file::{
-    DataLink, Endianness, PcapError,
-    pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter},
+    DataLink, PcapError,
+    pcap::PcapReader,
     pcapng::{
-        Block, PcapNgReader, PcapNgWriter,
-        blocks::{
-            enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption},
-            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
-        },
+        Block, PcapNgReader,
+        blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
     },
 };
 use std::{
-    borrow::Cow,
     fs::File,
-    io::{self, BufWriter, Chain, Cursor, Read, Write},
+    io::{self, Chain, Cursor, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-/// Longest frame that is declared in the files we write (`MAXIMUM_SNAPLEN` of libpcap).
-const SNAPLEN: u32 = 262_144;
 /// Bits of a link-type word that hold the type itself; the others describe a frame check sequence.
 const LINKTYPE_MASK: u32 = 0xffff;
 const NANOS_PER_SEC: u128 = 1_000_000_000;
-
-/// Why a capture file could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// The file could not be opened, read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The first four bytes belong to neither format.
-    #[error("{path}: neither pcap nor pcapng (starts with {start}); {hint}")]
-    UnknownFormat {
-        /// The file.
-        path: PathBuf,
-        /// The first bytes in hexadecimal.
-        start: String,
-        /// What it probably is, and what to do.
-        hint: &'static str,
-    },
-    /// The frames do not start with an Ethernet header.
-    #[error(
-        "{path}: link type {linktype} is not Ethernet (1); capture on an Ethernet interface, not on `any` or `lo` in cooked mode"
-    )]
-    LinkType {
-        /// The file.
-        path: PathBuf,
-        /// The number in the registry of tcpdump.org.
-        linktype: u32,
-    },
-    /// The file breaks its format's rules.
-    #[error("{path}: malformed after {frames} frames: {reason}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Frames read before.
-        frames: u64,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-/// One frame of a capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// Time since the Unix epoch.
-    pub timestamp: Duration,
-    /// Length of the frame on the wire, in bytes; at least the length of `data`.
-    pub original_len: usize,
-    /// What was captured of it.
-    pub data: &'a [u8],
-}
-
-impl Record<'_> {
-    /// Whether the capture holds only the beginning of the frame.
-    pub const fn is_truncated(&self) -> bool {
-        self.data.len() < self.original_len
-    }
-}
 
 type Source = Chain<Cursor<[u8; 4]>, Box<dyn Read + Send>>;
 
@@ -305,96 +236,20 @@ fn malformed(path: &Path, frames: u64, error: &PcapError) -> CaptureError {
     }
 }
 
-/// Writes whole Ethernet frames to a pcap file.
-pub struct CaptureWriter {
-    path: PathBuf,
-    writer: PcapWriter<BufWriter<File>>,
-}
-
-impl CaptureWriter {
-    /// Creates (or truncates) `path`.
-    pub fn create(path: &Path, resolution: Resolution) -> Result<Self, CaptureError> {
-        let file = File::create(path).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
-        let header = PcapHeader {
-            snaplen: SNAPLEN,
-            datalink: DataLink::ETHERNET,
-            ts_resolution: resolution,
-            endianness: Endianness::native(),
-            ..PcapHeader::default()
-        };
-        let writer =
-            PcapWriter::with_header(BufWriter::new(file), header).map_err(|error| write_error(path, error))?;
-        Ok(Self { path: path.to_owned(), writer })
-    }
-
-    /// Appends one frame.
-    pub fn write(&mut self, timestamp: Duration, frame: &[u8]) -> Result<(), CaptureError> {
-        let packet = PcapPacket::new(timestamp, u32::try_from(frame.len()).unwrap_or(u32::MAX), frame);
-        self.writer.write_packet(&packet).map_err(|error| write_error(&self.path, error))?;
-        Ok(())
-    }
-
-    /// Flushes the file. Without it, an error of the last write would go unseen.
-    pub fn finish(self) -> Result<(), CaptureError> {
-        flush(&self.path, self.writer.into_writer())
-    }
-}
-
-/// Writes frames with a comment each (option `opt_comment`, Wireshark's `frame.comment`) to a pcapng file.
-pub struct AnnotatedWriter {
-    path: PathBuf,
-    writer: PcapNgWriter<BufWriter<File>>,
-}
-
-impl AnnotatedWriter {
-    /// Creates (or truncates) `path`.
-    pub fn create(path: &Path) -> Result<Self, CaptureError> {
-        let file = File::create(path).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
-        let mut writer = PcapNgWriter::new(BufWriter::new(file)).map_err(|error| write_error(path, error))?;
-        let interface = InterfaceDescriptionBlock {
-            linktype: DataLink::ETHERNET,
-            snaplen: 0,
-            options: vec![InterfaceDescriptionOption::IfTsResol(9)],
-        };
-        writer.write_pcapng_block(interface).map_err(|error| write_error(path, error))?;
-        Ok(Self { path: path.to_owned(), writer })
-    }
-
-    /// Appends one frame with its comment.
-    pub fn write(&mut self, record: &Record<'_>, comment: &str) -> Result<(), CaptureError> {
-        let block = EnhancedPacketBlock {
-            interface_id: 0,
-            timestamp: record.timestamp,
-            original_len: u32::try_from(record.original_len).unwrap_or(u32::MAX),
-            data: Cow::Borrowed(record.data),
-            options: vec![EnhancedPacketOption::Comment(Cow::Borrowed(comment))],
-        };
-        self.writer.write_pcapng_block(block).map_err(|error| write_error(&self.path, error))?;
-        Ok(())
-    }
-
-    /// Flushes the file. Without it, an error of the last write would go unseen.
-    pub fn finish(self) -> Result<(), CaptureError> {
-        flush(&self.path, self.writer.into_inner())
-    }
-}
-
-fn flush(path: &Path, mut writer: BufWriter<File>) -> Result<(), CaptureError> {
-    writer.flush().map_err(|source| CaptureError::Io { path: path.to_owned(), source })
-}
-
-fn write_error(path: &Path, error: PcapError) -> CaptureError {
-    let source = match error {
-        PcapError::IoError(source) => source,
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
-    };
-    CaptureError::Io { path: path.to_owned(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
+    use pcap_file::{
+        pcap::{PcapHeader, PcapPacket, PcapWriter},
+        pcapng::{
+            PcapNgWriter,
+            blocks::{
+                enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption},
+                simple_packet::SimplePacketBlock,
+            },
+        },
+    };
+    use std::borrow::Cow;
 
     fn interface(options: Vec<InterfaceDescriptionOption<'static>>) -> InterfaceDescriptionBlock<'static> {
         InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: 0, options }
