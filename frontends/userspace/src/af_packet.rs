@@ -4,6 +4,7 @@
 //! - A sender on the same machine (veth) may leave checksums unfinished or send super-frames. The virtio header
 //!   tells; the metadata goes into [`cvsw_core::Frame::offload`]. Super-frames beyond the slot are dropped and
 //!   counted as `rx_too_big`: turn off `tso` and `gso` at such a sender.
+//! - The largest frame follows from the interface's MTU at the time of opening; start anew after raising it.
 //! - Transmitted frames should be complete: the peer may be a switch in userspace that ignores metadata.
 
 use crate::{
@@ -60,10 +61,6 @@ impl AfPacket {
     /// Copies one frame into the transmit ring.
     fn queue(&mut self, frame: &PoolFrame) -> Result<(), PortDrop> {
         check_transmit(frame, self.max_frame)?;
-        if self.ring.tx_slot().is_none() {
-            // The kernel may have finished some in the meantime; one look, no waiting.
-            let _ = self.ring.tx_kick();
-        }
         let slot = self.ring.tx_slot().ok_or(PortDrop::TxFull)?;
         let len = VNET_HEADER_LEN + frame.len();
         let (header, body) = slot.get_mut(..len).ok_or(PortDrop::TxTooBig)?.split_at_mut(VNET_HEADER_LEN);
@@ -116,6 +113,10 @@ impl Port for AfPacket {
     }
 
     fn tx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<()> {
+        if self.ring.tx_slot().is_none() {
+            // The kernel still holds the oldest frames; one push, no waiting.
+            self.flush()?;
+        }
         for frame in frames.drain(..) {
             match self.queue(&frame) {
                 Ok(()) => self.counters.sent(frame.len()),

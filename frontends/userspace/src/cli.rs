@@ -27,16 +27,18 @@ Examples:
     cvsw port --host tap:eth0,netns=vm1 --net af_packet:eth1 --mac 02:00:00:00:01:01
 
   The same with a fixed table and readable counters:
-    cvsw port --host tap:eth0,netns=vm1 --net af_packet:eth1 --flows vm1.flows --stats-socket /run/vm1.sock
-    cvsw stats /run/vm1.sock
+    cvsw port --host tap:eth0,netns=vm1 --net af_packet:eth1 --flows vm1.flows --stats-socket vm1.sock
+    cvsw stats vm1.sock
 
 Ports:
-  tap:NAME[,netns=NS]           a new tap interface; it vanishes with this process, however that ends
-  af_packet:IFACE[,netns=NS]    an existing Ethernet interface, made promiscuous while in use; give it no address
-  pcap:[read=FILE][,write=FILE] capture files; with two of them the command ends when both are read
+  tap:NAME[,netns=NS]            a new tap; it vanishes with this process, however that ends
+  af_packet:IFACE[,netns=NS]     an existing Ethernet interface without an address of its own;
+                                 promiscuous while in use
+  pcap:[read=FILE][,write=FILE]  capture files; with two of them the command ends at their end
 
-A line `ready` on standard output says that frames are being forwarded. SIGTERM or SIGINT ends the command.
-Frames that a full transmit ring cannot take are dropped and counted (tx_full), as a NIC does.
+A line `ready` on standard output says that frames are being forwarded. SIGTERM or SIGINT ends
+the command. Frames that a full transmit ring cannot take are dropped and counted (tx_full), as
+a NIC does.
 
 Needs CAP_NET_ADMIN and CAP_NET_RAW (root), and /dev/net/tun for a tap.";
 

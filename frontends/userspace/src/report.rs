@@ -76,3 +76,28 @@ fn text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{flows_file, mem, run, stats, vnic::Vnic};
+
+    #[test]
+    fn the_table_shows_state_traffic_and_flows() {
+        let ((host, _vm), (net, _network)) = (mem::pair(8), mem::pair(8));
+        let mut vnic = Vnic::new(Box::new(host), Box::new(net), [2, 0, 0, 0, 0, 1], 0xabba, 64, 1).unwrap();
+        let flows = flows_file::parse("test", b"priority=7,in_port=HOST,udp,actions=drop\n").unwrap();
+        vnic.load_flows(run::now(), &flows).unwrap();
+        let mut document = stats::document(&vnic.snapshot(run::now()));
+        document["ports"]["net"]["drops"]["tx_full"] = 12.into();
+        document["engine"]["rx"]["drops"]["vxlan_vni"] = 34.into();
+        let table = table(&document);
+        let has = |words: &[&str]| table.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(has(&["02:00:00:00:00:01", "DISCONNECTED"]), "{table}");
+        assert!(has(&["MTU", "1500"]), "{table}");
+        assert!(has(&["offloads", "none", "nothing yet"]), "{table}");
+        assert!(has(&["dropped: tx_full", "12"]) && has(&["dropped: vxlan_vni", "34"]), "{table}");
+        assert!(!has(&["policy"]), "a zero is not shown: {table}");
+        assert!(has(&["n_packets=0", "priority=7,udp", "drop"]), "{table}");
+    }
+}

@@ -18,7 +18,8 @@ use std::{
 use zerocopy::IntoBytes;
 
 /// Features that can be switched. TSO and UFO stay off: super-segments from the VM would have to be cut before the
-/// wire, which this port does not do. GSO is the kernel's own, cut in software before the tap.
+/// wire, which this port does not do. GSO is the kernel's own, cut in software before the tap. GRO is the flag that
+/// the VM's kernel consults; frames that come one system call at a time give it little to join.
 const FEATURES: [(u16, EthtoolFlag); 3] = [
     (OffloadFlags::CSUM, EthtoolFlag::TX_CHECKSUM),
     (OffloadFlags::GSO, EthtoolFlag::GSO),

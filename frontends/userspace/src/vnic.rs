@@ -133,8 +133,11 @@ impl Vnic {
         Ok(moved + self.serve_engine()?)
     }
 
-    /// Lets time pass in the engine; about once a second.
+    /// Lets time pass in the engine, and follows an MTU that the VM set by itself; about once a second.
     pub fn tick(&mut self, now: Instant) -> io::Result<usize> {
+        if let Some(mtu) = self.host.mtu() {
+            self.pool.grow(Mempool::buffer_size_for(usize::from(mtu.get())));
+        }
         self.engine.tick(now);
         self.serve_engine()
     }

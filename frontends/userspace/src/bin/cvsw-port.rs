@@ -12,6 +12,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     cvsw_userspace::cli::run(Cli::parse().port).unwrap_or_else(|error| {
         eprintln!("cvsw-port: {error:#}");
         ExitCode::FAILURE

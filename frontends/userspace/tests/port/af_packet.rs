@@ -4,12 +4,9 @@ use crate::support::*;
 use cvsw_core::{BURST, Checksum};
 use cvsw_userspace::{
     af_packet::AfPacket,
-    capture::CaptureReader,
     pool::{Mempool, PoolFrame},
     port::{FrameVec, Port, PortDrop},
 };
-
-const TO_PORT: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 /// A port on one end of a veth pair; the other end is in the same namespace, as `peer`.
 fn port_and_peer() -> (Namespace, AfPacket, Mempool) {
@@ -17,15 +14,6 @@ fn port_and_peer() -> (Namespace, AfPacket, Mempool) {
     namespace.veth("port", &namespace, "peer");
     let port = AfPacket::open("port", Some(&namespace.0)).unwrap();
     (namespace, port, Mempool::new(4 * BURST, Mempool::buffer_size_for(1500)))
-}
-
-/// A frame of `len` bytes with an EtherType for experiments (RFC 9542 section 2.3); tags stand behind the addresses.
-fn test_frame(len: usize, tags: &[[u8; 4]]) -> Vec<u8> {
-    let mut frame = TO_PORT.to_vec();
-    frame.extend(tags.concat());
-    frame.extend([0x88, 0xb5]);
-    frame.extend(noise(len.saturating_sub(frame.len())));
-    frame
 }
 
 fn receive(port: &mut AfPacket, pool: &mut Mempool, count: usize) -> Vec<PoolFrame> {
@@ -51,49 +39,29 @@ fn transmit(port: &mut AfPacket, pool: &mut Mempool, frames: &[Vec<u8>]) {
     }
 }
 
-/// Every kind of frame that an Ethernet with MTU 1500 carries.
-fn all_sizes() -> Vec<Vec<u8>> {
-    let untagged = (14..=1514).step_by(25).chain([60, 64, 1513]).map(|len| test_frame(len, &[]));
-    // Linux drops a tagged frame that does not have two octets behind the inner EtherType.
-    let tagged = [20, 64, 1518].map(|len| test_frame(len, &[[0x81, 0, 0x60, 0x64]]));
-    let priority = [test_frame(64, &[[0x81, 0, 0xf0, 0]])];
-    let provider = [test_frame(100, &[[0x88, 0xa8, 0, 5]])];
-    let double = [64, 1514].map(|len| test_frame(len, &[[0x88, 0xa8, 0x20, 5], [0x81, 0, 0, 7]]));
-    untagged.chain(tagged).chain(priority).chain(provider).chain(double).collect()
-}
-
 #[test]
 fn received_frames_are_those_that_were_sent() {
     let (namespace, mut port, mut pool) = port_and_peer();
     let peer = namespace.raw("peer");
-    for sent in all_sizes() {
+    for sent in all_kinds_of_frames() {
         peer.send(&sent);
         let frames = receive(&mut port, &mut pool, 1);
         assert_eq!(frames[0].bytes(), sent, "{} bytes", sent.len());
         assert_eq!(frames[0].offload, cvsw_core::Offload::default());
         frames.into_iter().for_each(|frame| pool.put(frame));
     }
-    assert_eq!(port.counters().rx_frames, all_sizes().len() as u64);
+    assert_eq!(port.counters().rx_frames, all_kinds_of_frames().len() as u64);
 }
 
 /// tcpdump is the judge: it puts tags back by its own rules.
 #[test]
 fn transmitted_frames_arrive_unchanged() {
     let (namespace, mut port, mut pool) = port_and_peer();
-    let folder = Folder::new();
-    let (file, frames) = (folder.file("peer.pcap"), all_sizes());
-    let count = frames.len();
-    let mut tcpdump = namespace.spawn(&format!("tcpdump -U -Z root -i peer -Q in -c {count} -w {file}"));
-    eventually("tcpdump listens", || std::fs::metadata(&file).is_ok_and(|meta| meta.len() >= 24));
+    let frames = all_kinds_of_frames();
+    let capture = Capture::start(&namespace, "peer", frames.len(), "");
     transmit(&mut port, &mut pool, &frames);
-    let status = tcpdump.wait();
-    assert!(status.success(), "{status}: {}", tcpdump.stderr());
-    let mut capture = CaptureReader::open(file.as_ref()).unwrap();
-    for (number, sent) in frames.iter().enumerate() {
-        let record = capture.next_record().unwrap().expect("tcpdump saw fewer frames");
-        assert_eq!(record.data, sent, "frame {number}, {} bytes", sent.len());
-    }
-    assert_eq!(port.counters().tx_frames, count as u64);
+    assert_eq!(capture.frames(), frames);
+    assert_eq!(port.counters().tx_frames, frames.len() as u64);
     assert_eq!(pool.available(), pool.capacity());
 }
 

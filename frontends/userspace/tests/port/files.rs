@@ -1,22 +1,13 @@
 //! Capture files as ports.
 
 use crate::support::*;
-use cvsw_userspace::capture::{CaptureReader, CaptureWriter, Resolution};
+use cvsw_userspace::capture::{CaptureWriter, Resolution};
 use std::{path::Path, time::Duration};
 
 fn write(path: &str, frames: &[Vec<u8>]) {
     let mut writer = CaptureWriter::create(Path::new(path), Resolution::NanoSecond).unwrap();
     frames.iter().for_each(|frame| writer.write(Duration::from_secs(1), frame).unwrap());
     writer.finish().unwrap();
-}
-
-fn read(path: &str) -> Vec<Vec<u8>> {
-    let mut reader = CaptureReader::open(Path::new(path)).unwrap();
-    let mut frames = Vec::new();
-    while let Some(record) = reader.next_record().unwrap() {
-        frames.push(record.data.to_vec());
-    }
-    frames
 }
 
 #[test]
@@ -32,8 +23,8 @@ fn captures_pass_both_ways_and_the_command_ends_by_itself() {
     ));
     let status = process.wait();
     assert!(status.success(), "{status}: {}", process.stderr());
-    assert_eq!(read(&to_net), host);
-    assert_eq!(read(&to_host), net);
+    assert_eq!(read_capture(&to_net), host);
+    assert_eq!(read_capture(&to_host), net);
 }
 
 #[test]
@@ -45,7 +36,7 @@ fn control_frames_in_a_capture_are_honoured() {
     let mut process =
         spawn_port(&format!("--host pcap: --net pcap:read={from_net},write={to_net} --mac 02:00:00:00:00:01"));
     assert!(process.wait().success());
-    assert_eq!(read(&to_net), [control(mac, REGISTER, 0)]);
+    assert_eq!(read_capture(&to_net), [control(mac, REGISTER, 0)]);
 }
 
 #[test]

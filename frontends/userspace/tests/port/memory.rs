@@ -152,3 +152,27 @@ fn a_dry_pool_delays_frames_but_loses_none() {
     });
     assert_eq!(received, frames);
 }
+
+/// A listing longer than a burst leaves in bursts, between which traffic flows.
+#[test]
+fn a_long_listing_comes_completely() {
+    let mut bench = Bench::new(ALL);
+    let text: String = (0..300).map(|port| format!("udp,tp_dst={port},actions=drop\n")).collect();
+    let flows = cvsw_userspace::flows_file::parse("test", text.as_bytes()).unwrap();
+    bench.vnic.load_flows(NOW, &flows).unwrap();
+    bench.send_from_net(&control([0xff; 6], HELLO, 0));
+    bench.run();
+    assert_eq!(bench.at_net(), [control(MAC, REGISTER, 0)]);
+    bench.send_from_net(&control(MAC, LIST_ENTRIES, 0));
+    let mut messages = Vec::new();
+    while bench.vnic.step(NOW).unwrap() > 0 {
+        let got = bench.at_net();
+        assert!(got.len() <= BURST);
+        messages.extend(got);
+        // The far end pays for the frames that it took.
+        bench.net.tx_burst(&mut bench.pool, &mut FrameVec::new()).unwrap();
+    }
+    assert_eq!(messages.len(), 301);
+    assert_eq!(messages[300], control(MAC, LIST_ENTRIES, 0));
+    assert!(messages[..300].iter().all(|message| message.len() >= 14 + 72));
+}

@@ -1,6 +1,6 @@
 //! Namespaces, processes and raw sockets for the tests.
 
-use cvsw_userspace::netns;
+use cvsw_userspace::{capture::CaptureReader, netns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send,
     setsockopt, socket, sockopt::ReceiveTimeout,
@@ -264,6 +264,61 @@ impl RawSocket {
     }
 }
 
+/// tcpdump at work on what an interface receives.
+pub struct Capture {
+    tcpdump: Process,
+    folder: Folder,
+}
+
+impl Capture {
+    /// Captures `count` frames that come in on `interface` and are `wanted` (a tcpdump expression).
+    pub fn start(namespace: &Namespace, interface: &str, count: usize, wanted: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.file("pcap");
+        let tcpdump =
+            namespace.spawn(&format!("tcpdump -U -Z root -i {interface} -Q in -c {count} -w {file} {wanted}"));
+        eventually("tcpdump listens", || std::fs::metadata(&file).is_ok_and(|meta| meta.len() >= 24));
+        Self { tcpdump, folder }
+    }
+
+    /// The frames, once all have come.
+    pub fn frames(mut self) -> Vec<Vec<u8>> {
+        let status = self.tcpdump.wait();
+        assert!(status.success(), "{status}: {}", self.tcpdump.stderr());
+        read_capture(&self.folder.file("pcap"))
+    }
+}
+
+/// The frames of a capture file.
+pub fn read_capture(path: &str) -> Vec<Vec<u8>> {
+    let mut reader = CaptureReader::open(Path::new(path)).unwrap();
+    let mut frames = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        frames.push(record.data.to_vec());
+    }
+    frames
+}
+
+/// A frame of `len` bytes with an EtherType for experiments (RFC 9542 section 2.3); tags stand behind the addresses.
+pub fn test_frame(len: usize, tags: &[[u8; 4]]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    frame.extend(tags.concat());
+    frame.extend([0x88, 0xb5]);
+    frame.extend(noise(len.saturating_sub(frame.len())));
+    frame
+}
+
+/// Every kind of frame that an Ethernet with MTU 1500 carries.
+pub fn all_kinds_of_frames() -> Vec<Vec<u8>> {
+    let untagged = (14..=1514).step_by(25).chain([60, 64, 1513]).map(|len| test_frame(len, &[]));
+    // Linux drops a tagged frame that does not have two octets behind the inner EtherType.
+    let tagged = [20, 64, 1518].map(|len| test_frame(len, &[[0x81, 0, 0x60, 0x64]]));
+    let priority = [test_frame(64, &[[0x81, 0, 0xf0, 0]])];
+    let provider = [test_frame(100, &[[0x88, 0xa8, 0, 5]])];
+    let double = [64, 1514].map(|len| test_frame(len, &[[0x88, 0xa8, 0x20, 5], [0x81, 0, 0, 7]]));
+    untagged.chain(tagged).chain(priority).chain(provider).chain(double).collect()
+}
+
 /// A control frame of protocol version 2.
 pub fn control(mac: [u8; 6], kind: u8, data: u16) -> Vec<u8> {
     let mut frame = mac.to_vec();
@@ -275,6 +330,7 @@ pub fn control(mac: [u8; 6], kind: u8, data: u16) -> Vec<u8> {
 
 pub const HELLO: u8 = 1;
 pub const REGISTER: u8 = 2;
+pub const LIST_ENTRIES: u8 = 7;
 pub const SET_MTU: u8 = 5;
 pub const SET_OFFLOAD: u8 = 6;
 

@@ -1,6 +1,7 @@
 //! The tap as the VM sees it.
 
 use crate::support::*;
+use std::thread;
 
 const MAC_A: &str = "02:00:00:00:00:0a";
 const MAC_B: &str = "02:00:00:00:00:0b";
@@ -41,7 +42,15 @@ fn ping_and_tcp_between_two_vms() {
     vms.a.exec("ping -c 3 -i 0.05 -W 5 10.0.0.2");
     vms.a.exec("ping -c 1 -s 1472 -M do -W 5 10.0.0.2");
     assert_eq!(vms.a.link("eth0")["address"], MAC_A);
-    tcp_transfer(&vms.a, &vms.b, "10.0.0.2:5000".parse().unwrap(), 10 << 20);
+    thread::scope(|scope| {
+        let transfer = scope.spawn(|| tcp_transfer(&vms.a, &vms.b, "10.0.0.2:5000".parse().unwrap(), 10 << 20));
+        let mut last = 0;
+        while !transfer.is_finished() {
+            let frames = vms.port_a.stats()["engine"]["tx"]["frames"].as_u64().unwrap();
+            assert!(frames >= last, "counters went back from {last} to {frames}");
+            last = frames;
+        }
+    });
     let (a, b) = (vms.port_a.stats(), vms.port_b.stats());
     for document in [&a, &b] {
         for direction in ["tx", "rx"] {
@@ -89,6 +98,34 @@ fn vm_and_network() -> (Namespace, Namespace, PortProcess, RawSocket) {
 
 fn is_control(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&[0xab, 0xba])
+}
+
+#[test]
+fn every_kind_of_frame_crosses_unchanged_both_ways() {
+    let (vm, net, port, network) = vm_and_network();
+    let host = vm.raw("eth0");
+    let frames = all_kinds_of_frames();
+    // A vNIC keeps silent, but the kernel of the VM may say something about itself.
+    let wanted = "ether src 02:00:00:00:00:02";
+    for (from, to, interface) in [(&host, &net, "n1"), (&network, &vm, "eth0")] {
+        let capture = Capture::start(to, interface, frames.len(), wanted);
+        frames.iter().for_each(|frame| from.send(frame));
+        assert_eq!(capture.frames(), frames, "towards {interface}");
+    }
+    port.stop();
+}
+
+/// The VM may raise its own MTU; the port follows within a tick.
+#[test]
+fn buffers_follow_the_mtu_of_the_vm() {
+    let (vm, _net, port, _network) = vm_and_network();
+    vm.ip("link set eth0 mtu 9000");
+    eventually("buffers grow", || port.stats()["pool"]["buffer_size"].as_u64().unwrap() > 9000);
+    // Too long for the network: dropped there, by the engine, not in the tap.
+    vm.ip("addr add 10.0.0.1/24 dev eth0");
+    vm.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:0b dev eth0 nud permanent");
+    vm.within(|| std::net::UdpSocket::bind("10.0.0.1:7")?.send_to(&[0; 8000], "10.0.0.2:9"));
+    eventually("the frame is dropped", || port.stats()["engine"]["tx"]["drops"]["frame_too_big"] == 1);
 }
 
 #[test]
