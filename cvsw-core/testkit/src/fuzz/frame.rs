@@ -1,27 +1,33 @@
 //! Frames of any bytes, through an engine with flows of every kind, in both directions.
 
-use super::{Engine, engine};
+use super::{Engine, engine, flows};
 use cvsw_core::{
     Checksum, Frame, Gso, GsoKind, Instant, Offload, Verdict,
-    flow::Direction,
+    flow::{Direction, FlowMod},
     trace::{Event, Observer},
 };
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use std::sync::LazyLock;
 
-const FLOWS: &[&str] = &[
-    "priority=9,dl_vlan=1,actions=strip_vlan",
-    "priority=8,in_port=NET,udp,tp_dst=4789,actions=strip_vxlan(vni=42),resubmit(NET)",
-    "priority=7,udp,tp_dst=53,actions=mod_nw_dst:10.1.1.1,mod_tp_dst:5353,mod_nw_tos:184",
-    "priority=7,tcp,actions=mod_nw_src:10.2.2.2,mod_tp_src:8080,mod_dl_src:02:00:00:00:00:99",
-    "priority=6,arp,actions=mod_vlan_vid:5,mod_vlan_pcp:3",
-    "priority=5,icmp,actions=drop",
-    "priority=4,ipv6,actions=mod_vlan_pcp:1,resubmit(IN_PORT)",
-    "priority=3,in_port=HOST,ip,actions=mod_nw_src:10.3.3.3,set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,\
+/// Parsed once, not per input.
+static FLOWS: LazyLock<Vec<FlowMod>> = LazyLock::new(|| {
+    flows(&[
+        "priority=9,dl_vlan=1,actions=strip_vlan",
+        "priority=8,in_port=NET,udp,tp_dst=4789,actions=strip_vxlan(vni=42),resubmit(NET)",
+        "priority=7,udp,tp_dst=53,actions=mod_nw_dst:10.1.1.1,mod_tp_dst:5353,mod_nw_tos:184",
+        "priority=7,tcp,actions=mod_nw_src:10.2.2.2,mod_tp_src:8080,mod_dl_src:02:00:00:00:00:99",
+        "priority=6,arp,actions=mod_vlan_vid:5,mod_vlan_pcp:3",
+        "priority=5,icmp,actions=drop",
+        "priority=4,ipv6,actions=mod_vlan_pcp:1,resubmit(IN_PORT)",
+        "priority=3,in_port=HOST,ip,actions=mod_nw_src:10.3.3.3,set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,\
      eth_src=02:00:00:01:00:01,eth_dst=02:00:00:01:00:02)",
-];
-const ENCAP: &str = "in_port=HOST,actions=set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,\
-                     eth_src=02:00:00:01:00:01,eth_dst=02:00:00:01:00:02)";
-const DECAP: &str = "in_port=NET,actions=strip_vxlan(vni=42)";
+    ])
+});
+static ENCAP: LazyLock<Vec<FlowMod>> = LazyLock::new(|| {
+    flows(&["in_port=HOST,actions=set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,\
+                     eth_src=02:00:00:01:00:01,eth_dst=02:00:00:01:00:02)"])
+});
+static DECAP: LazyLock<Vec<FlowMod>> = LazyLock::new(|| flows(&["in_port=NET,actions=strip_vxlan(vni=42)"]));
 
 /// More than any encapsulation needs.
 const HEADROOM: usize = 128;
@@ -33,10 +39,12 @@ pub fn frame(data: &[u8]) {
     let offload = offload(selector, start, offset, size, bytes.len());
     let direction = if selector & 1 == 0 { Direction::Tx } else { Direction::Rx };
     let headroom = if selector & 32 == 0 { HEADROOM } else { 0 };
-    let mut engine = engine(FLOWS);
+    let mut engine = engine(&FLOWS);
 
-    let mut traced = held(bytes, headroom, offload);
-    let explained = engine.trace(Instant::ZERO, direction, &mut traced, &mut Steps::default());
+    let (mut traced, mut steps) = (held(bytes, headroom, offload), Steps::default());
+    let explained = engine.trace(Instant::ZERO, direction, &mut traced, &mut steps);
+    assert_eq!(steps.verdict, Some(explained), "the trace ends with another verdict than it returns");
+    assert!(steps.actions > 0 || traced.bytes() == bytes, "a change without an action");
     assert_eq!(engine.stats().direction(direction).frames, 0, "a trace was counted");
 
     let mut frame = held(bytes, headroom, offload);
@@ -79,12 +87,19 @@ fn held(bytes: &[u8], headroom: usize, offload: Offload) -> Frame<Vec<u8>> {
 
 /// Listens to everything, so that no step is optimised away.
 #[derive(Default)]
-struct Steps(usize);
+struct Steps {
+    actions: usize,
+    verdict: Option<Verdict>,
+}
 
 impl Observer for Steps {
     const ENABLED: bool = true;
     fn event(&mut self, event: &Event<'_>) {
-        self.0 += format!("{event:?}").len();
+        match event {
+            Event::Action { .. } => self.actions += 1,
+            Event::Verdict(verdict) => self.verdict = Some(*verdict),
+            _ => {}
+        }
     }
 }
 
@@ -132,12 +147,12 @@ fn checksums_survive(before: &[u8], after: &[u8]) {
 /// What one vNIC encapsulates, its peer restores byte by byte.
 fn there_and_back(bytes: &[u8]) {
     let mut frame = held(bytes, HEADROOM, Offload::default());
-    if engine(&[ENCAP]).process(Instant::ZERO, Direction::Tx, &mut frame) != Verdict::Forward {
+    if engine(&ENCAP).process(Instant::ZERO, Direction::Tx, &mut frame) != Verdict::Forward {
         return;
     }
     assert_eq!(frame.len(), bytes.len() + 50);
     assert_eq!(checksums_right(frame.bytes()), Some(true), "outer headers");
-    let verdict = engine(&[DECAP]).process(Instant::ZERO, Direction::Rx, &mut frame);
+    let verdict = engine(&DECAP).process(Instant::ZERO, Direction::Rx, &mut frame);
     assert_eq!(verdict, Verdict::Forward);
     assert_eq!(frame.bytes(), bytes);
 }

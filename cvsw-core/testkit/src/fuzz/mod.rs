@@ -16,7 +16,10 @@ pub use frame::frame;
 pub use openflow::openflow;
 pub use table::table;
 
-use cvsw_core::{Config, Cvsw, Instant, flow::text::parse_flow};
+use cvsw_core::{
+    Config, Cvsw, Instant,
+    flow::{FlowMod, text::parse_flow},
+};
 use zerocopy::FromZeros;
 
 /// A fuzz target's body.
@@ -31,13 +34,18 @@ type Engine = Cvsw<16, 16, 8>;
 
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0x01, 0x01];
 
+/// Flows from their text.
+fn flows(texts: &[&str]) -> Vec<FlowMod> {
+    let parse = |text: &&str| parse_flow(text).unwrap_or_else(|error| panic!("`{text}`: {error:?}"));
+    texts.iter().map(parse).collect()
+}
+
 /// A new engine with these flows.
-fn engine(flows: &[&str]) -> Box<Engine> {
+fn engine(flows: &[FlowMod]) -> Box<Engine> {
     let mut engine = Engine::new_box_zeroed().expect("memory for an engine");
     engine.init(&Config { mac: MAC, ..Config::default() });
-    for text in flows {
-        let flow = parse_flow(text).unwrap_or_else(|error| panic!("`{text}`: {error:?}"));
-        engine.flow_mod(Instant::ZERO, &flow).unwrap_or_else(|error| panic!("`{text}`: {error:?}"));
+    for flow in flows {
+        engine.flow_mod(Instant::ZERO, flow).unwrap_or_else(|error| panic!("{flow:?}: {error:?}"));
     }
     engine
 }
