@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const CONTROLLER: &str = "controller";
+/// Where the controller writes its log.
+pub const CONTROLLER_LOG: &str = "controller";
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// Open vSwitch waits up to 8 s between attempts to reach a controller.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -98,30 +99,33 @@ impl Lab {
 
     /// The controller, its configuration, and the switches' connections to it.
     pub fn start_controller(&mut self) -> Result<()> {
-        let socket = self.directory.join("controller.sock");
         let config = self.directory.join("controller.toml");
-        let text = self.topology.controller_config(&socket);
+        let mut sockets: Vec<PathBuf> = self.switches.iter().map(Ovs::controller_socket).collect();
+        let text = self.topology.controller_config(&sockets);
         fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-        let mut command = Command::new(&self.program);
-        command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(self.status_socket());
         let status = self.status_socket();
-        self.start(CONTROLLER, command, "controller")?.wait_for("the controller's sockets", START_LIMIT, || {
-            Ok((socket.exists() && status.exists()).then_some(()))
+        let mut command = Command::new(&self.program);
+        command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(&status);
+        sockets.push(status);
+        self.start("controller", command, CONTROLLER_LOG)?.wait_for("the controller's sockets", START_LIMIT, || {
+            Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
         })?;
-        self.switches.iter().try_for_each(|switch| switch.set_controller(&socket))
+        self.switches.iter().try_for_each(Ovs::set_controller)
     }
 
     /// Waits until every bridge is connected to the controller.
     pub fn await_switches(&mut self) -> Result<()> {
-        let switches = self.switches.clone();
-        self.controller().wait_for("switches connected to the controller", CONNECT_LIMIT, || {
-            for switch in &switches {
-                if !switch.is_connected()? {
-                    return Ok(None);
-                }
-            }
-            Ok(Some(()))
-        })
+        for index in 0..self.switches.len() {
+            let switch = self.switches[index].clone();
+            let what = format!("{} connected to the controller", self.topology.servers[index].name);
+            let connected = process::wait_for(&what, CONNECT_LIMIT, || {
+                self.check_processes()?;
+                Ok(switch.is_connected()?.then_some(()))
+            });
+            self.explain(connected, CONTROLLER_LOG)
+                .map_err(|error| process::with_log(error, "ovs-vswitchd", &switch.log()))?;
+        }
+        Ok(())
     }
 
     /// Gives a VM its address, as its administrator would.
@@ -235,12 +239,6 @@ impl Lab {
         self.processes.iter_mut().for_each(Process::reap);
         killed.extend(state::remove(&self.topology.id)?);
         Ok(killed)
-    }
-
-    fn controller(&mut self) -> &mut Process {
-        let position = self.processes.iter().position(|process| process.id.name == CONTROLLER);
-        // Only called by steps that follow start_controller.
-        &mut self.processes[position.unwrap_or_default()]
     }
 }
 

@@ -83,8 +83,14 @@ impl Ovs {
         self.vsctl(&line).map(drop)
     }
 
+    /// Where the controller has to listen: Open vSwitch connects to no unix socket outside its own folder.
+    pub fn controller_socket(&self) -> PathBuf {
+        self.path("controller.sock")
+    }
+
     /// Points the bridge to its controller.
-    pub fn set_controller(&self, socket: &Path) -> Result<()> {
+    pub fn set_controller(&self) -> Result<()> {
+        let socket = self.controller_socket();
         self.vsctl(&format!("--timeout=10 set-controller {BRIDGE} unix:{}", socket.display())).map(drop)
     }
 

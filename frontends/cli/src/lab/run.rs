@@ -166,7 +166,7 @@ impl Run<'_> {
         self.report.heading("Control");
         self.step("controller", "controller", |lab| {
             lab.start_controller()
-                .map(|()| Finding::new("listens on a unix socket, both switches are pointed to it"))
+                .map(|()| Finding::new("listens, both switches are pointed to it"))
         })?;
         self.step("switches", "switches connected", |lab| {
             lab.await_switches().map(|()| Finding::new("both over OpenFlow 1.0"))

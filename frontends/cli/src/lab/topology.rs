@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Largest number of pairs in one network: the inner addresses are `10.0.0.1` to `10.0.0.180`.
 pub const MAX_PAIRS: u8 = 90;
@@ -193,9 +193,10 @@ impl Topology {
         &self.networks[vm.network]
     }
 
-    /// The controller's configuration file for this laboratory (TOML).
-    pub fn controller_config(&self, listen: &Path) -> String {
-        let mut text = format!("listen = [\"unix:{}\"]\nunderlay_mtu = {UNDERLAY_MTU}\n", listen.display());
+    /// The controller's configuration file for this laboratory (TOML), with the unix sockets where it listens.
+    pub fn controller_config(&self, sockets: &[PathBuf]) -> String {
+        let listen: Vec<String> = sockets.iter().map(|socket| format!("\"unix:{}\"", socket.display())).collect();
+        let mut text = format!("listen = [{}]\nunderlay_mtu = {UNDERLAY_MTU}\n", listen.join(", "));
         for (index, network) in self.networks.iter().enumerate() {
             let _ = write!(
                 text,

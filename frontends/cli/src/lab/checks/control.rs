@@ -1,6 +1,6 @@
 //! Does the controller know every vNIC, and does every vNIC obey it?
 
-use crate::lab::build::Lab;
+use crate::lab::build::{CONTROLLER_LOG, Lab};
 use crate::lab::netns;
 use crate::lab::process::wait_for;
 use crate::lab::report::Finding;
@@ -46,7 +46,7 @@ pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
         last = missing.join(", ");
         Ok(missing.is_empty().then_some(status))
     });
-    let status = lab.explain(waited.with_context(|| format!("not ready: {last}")), "controller")?;
+    let status = lab.explain(waited.with_context(|| format!("not ready: {last}")), CONTROLLER_LOG)?;
     for vm in &lab.topology.vms {
         let found = registration(&status, vm)?;
         let datapath = lab.topology.servers[vm.server].datapath_id;
