@@ -16,8 +16,6 @@ use std::time::Duration;
 /// Where the controller writes its log.
 pub const CONTROLLER_LOG: &str = "controller";
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// Open vSwitch waits up to 8 s between attempts to reach a controller.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A laboratory, complete or in the making. Dropping it takes everything down, unless [`Lab::keep`] was called.
 pub struct Lab {
@@ -107,25 +105,12 @@ impl Lab {
         let mut command = Command::new(&self.program);
         command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(&status);
         sockets.push(status);
-        self.start("controller", command, CONTROLLER_LOG)?.wait_for("the controller's sockets", START_LIMIT, || {
-            Ok(sockets.iter().all(|socket| socket.exists()).then_some(()))
-        })?;
+        self.start("controller", command, CONTROLLER_LOG)?.wait_for(
+            "the controller's sockets",
+            START_LIMIT,
+            || Ok(sockets.iter().all(|socket| socket.exists()).then_some(())),
+        )?;
         self.switches.iter().try_for_each(Ovs::set_controller)
-    }
-
-    /// Waits until every bridge is connected to the controller.
-    pub fn await_switches(&mut self) -> Result<()> {
-        for index in 0..self.switches.len() {
-            let switch = self.switches[index].clone();
-            let what = format!("{} connected to the controller", self.topology.servers[index].name);
-            let connected = process::wait_for(&what, CONNECT_LIMIT, || {
-                self.check_processes()?;
-                Ok(switch.is_connected()?.then_some(()))
-            });
-            self.explain(connected, CONTROLLER_LOG)
-                .map_err(|error| process::with_log(error, "ovs-vswitchd", &switch.log()))?;
-        }
-        Ok(())
     }
 
     /// Gives a VM its address, as its administrator would.

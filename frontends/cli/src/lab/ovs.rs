@@ -94,11 +94,6 @@ impl Ovs {
         self.vsctl(&format!("--timeout=10 set-controller {BRIDGE} unix:{}", socket.display())).map(drop)
     }
 
-    /// Whether the bridge says that its controller connection is up.
-    pub fn is_connected(&self) -> Result<bool> {
-        Ok(self.vsctl("--timeout=10 --bare --columns=is_connected list controller")?.trim() == "true")
-    }
-
     /// The bridge's flows.
     pub fn flows(&self) -> Result<Vec<Flow>> {
         let text = self.with_environment(Tool::new("ovs-ofctl", ["dump-flows", BRIDGE]))?;

@@ -2,13 +2,15 @@
 
 use crate::lab::build::{CONTROLLER_LOG, Lab};
 use crate::lab::netns;
-use crate::lab::process::wait_for;
+use crate::lab::process::{wait_for, with_log};
 use crate::lab::report::Finding;
 use crate::lab::topology::{UNDERLAY_MTU, VM_NIC, VXLAN_OVERHEAD, Vm};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Open vSwitch waits up to 8 s between attempts to reach a controller.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const REGISTER_LIMIT: Duration = Duration::from_secs(30);
 const MTU_LIMIT: Duration = Duration::from_secs(10);
 /// The state of a vNIC that has confirmed everything the controller wants of it.
@@ -36,6 +38,24 @@ pub fn ordinary_mtu(lab: &Lab) -> Result<Finding> {
     Ok(Finding::with(format!("{UNDERLAY_MTU} in {} VMs", lab.topology.vms.len()), json!({ "mtu": UNDERLAY_MTU })))
 }
 
+/// Waits until the controller has every switch, its handshake done.
+pub fn switches_connected(lab: &mut Lab) -> Result<Finding> {
+    let wanted: Vec<String> = lab.topology.servers.iter().map(|server| datapath(server.datapath_id)).collect();
+    let waited = wait_for("all switches connected to the controller", CONNECT_LIMIT, || {
+        lab.check_processes()?;
+        let status = lab.controller_status()?;
+        let switches = status["switches"].as_array().context("the controller's status lists no switches")?;
+        let is_up =
+            |id: &String| switches.iter().any(|switch| switch["datapath_id"] == **id && switch["up"] == true);
+        Ok(wanted.iter().all(is_up).then_some(()))
+    });
+    lab.explain(waited, CONTROLLER_LOG).map_err(|error| {
+        let logs = lab.switches.iter().map(|switch| switch.log());
+        logs.fold(error, |error, log| with_log(error, "ovs-vswitchd", &log))
+    })?;
+    Ok(Finding::new(format!("datapaths {} over OpenFlow 1.0", wanted.join(" and "))))
+}
+
 /// Waits until the controller has registered every vNIC, where it is, and each has confirmed its entries.
 pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
     let mut last = String::new();
@@ -49,8 +69,7 @@ pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
     let status = lab.explain(waited.with_context(|| format!("not ready: {last}")), CONTROLLER_LOG)?;
     for vm in &lab.topology.vms {
         let found = registration(&status, vm)?;
-        let datapath = lab.topology.servers[vm.server].datapath_id;
-        let expected = place(datapath, vm.ofport);
+        let expected = place(lab.topology.servers[vm.server].datapath_id, vm.ofport);
         ensure!(found.place == expected, "{} registered at {}, not at {expected}", vm.name, found.place);
     }
     let count = lab.topology.vms.len();
@@ -93,8 +112,13 @@ pub fn drops_from_host(stats: &Value) -> Result<u64> {
     Ok(drops["control_from_host"].as_u64().unwrap_or_default())
 }
 
-fn place(datapath: u64, port: u16) -> String {
-    format!("{datapath:016x} port {port}")
+/// A datapath identifier as the controller writes it.
+fn datapath(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+fn place(id: u64, port: u16) -> String {
+    format!("{} port {port}", datapath(id))
 }
 
 fn not_ready(lab: &Lab, status: &Value) -> Vec<String> {

@@ -25,15 +25,6 @@ pub struct Ping {
     pub milliseconds: Option<f64>,
 }
 
-/// A `ping` inside a VM, not yet started.
-pub fn ping_tool(vm: &Vm, to: Ipv4Addr, more: &[&str]) -> Tool {
-    let to = to.to_string();
-    let count = ECHOES.to_string();
-    let args =
-        ["-n", "-q", "-c", &count, "-i", "0.2", "-W", "1"].into_iter().chain(more.iter().copied()).chain([&*to]);
-    netns::tool(&vm.namespace, "ping", args)
-}
-
 /// Pings and counts; a lost reply is not an error.
 pub fn ping(vm: &Vm, to: Ipv4Addr, more: &[&str]) -> Result<Ping> {
     let outcome = ping_tool(vm, to, more).outcome()?;
@@ -108,6 +99,12 @@ pub fn largest_packet(lab: &Lab) -> Result<Finding> {
     });
     results.into_iter().collect::<Result<()>>()?;
     Ok(Finding::new(format!("IP packets of {} octets pass with DF, {} are refused at home", fits + 28, fits + 29)))
+}
+
+fn ping_tool(vm: &Vm, to: Ipv4Addr, more: &[&str]) -> Tool {
+    let (to, count) = (to.to_string(), ECHOES.to_string());
+    let args = ["-n", "-c", &count, "-i", "0.2", "-W", "1"].into_iter().chain(more.iter().copied()).chain([&*to]);
+    netns::tool(&vm.namespace, "ping", args)
 }
 
 /// Runs the same work for all items at once.

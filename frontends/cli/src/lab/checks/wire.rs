@@ -98,6 +98,7 @@ pub enum Rule {
 pub struct Dissection {
     frames: u64,
     vxlan: u64,
+    probes: u64,
     frames_by_vni: BTreeMap<u32, u64>,
     ports_by_flow: HashMap<String, BTreeSet<u16>>,
     wrong: BTreeMap<Rule, Vec<String>>,
@@ -124,9 +125,13 @@ impl Dissection {
         }
         // No complaint about no frame says nothing.
         ensure!(self.vxlan > 0, "no VXLAN frame to judge among {} frames", self.frames);
-        let frames = self.frames;
+        let frames = self.vxlan;
         Ok(match rule {
-            Rule::VxlanOnly => Finding::new(format!("all {frames} frames are VXLAN to UDP port {VXLAN_PORT}")),
+            Rule::VxlanOnly => {
+                let detail = format!("all {frames} tenant frames are VXLAN to UDP port {VXLAN_PORT}");
+                let aside = format!("; beside them {} of the controller's probes for vNICs", self.probes);
+                Finding::with(detail + &aside, json!({ "vxlan": frames, "probes": self.probes }))
+            }
             Rule::OwnNetwork => {
                 Finding::new(format!("all {frames} frames carry VNI and addresses of their network"))
             }
@@ -170,6 +175,10 @@ impl Dissection {
 
     fn frame(&mut self, row: &Row<'_>, topology: &Topology) {
         self.frames += 1;
+        if row.is_probe() {
+            self.probes += 1;
+            return;
+        }
         if !row.text("frame.protocols").starts_with("eth:ethertype:ip:udp:vxlan:eth")
             || row.nth("udp.dstport", 0) != VXLAN_PORT
             || row.text("vxlan.flags") != "0x0800"
@@ -209,12 +218,20 @@ impl Dissection {
     }
 }
 
-const FIELDS: [&str; 21] = [
+/// EtherType of control frames.
+const CONTROL_TYPE: &str = "0xabba";
+/// The header of an empty HELLO of protocol version 2, at the source address's place.
+const PROBE_HELLO: &str = "21:00:00:00:00:00";
+/// The header of an empty LIST_ENTRIES.
+const PROBE_LIST: &str = "27:00:00:00:00:00";
+
+const FIELDS: [&str; 22] = [
     "frame.number",
     "frame.len",
     "frame.protocols",
     "eth.src",
     "eth.dst",
+    "eth.type",
     "ip.src",
     "ip.dst",
     "ip.proto",
@@ -253,6 +270,16 @@ impl<'a> Row<'a> {
 
     fn nth(&self, field: &str, index: usize) -> &'a str {
         self.all(field).nth(index).unwrap_or_default()
+    }
+
+    /// The controller sends HELLO and LIST_ENTRIES out of every port of a switch to learn who is there, so out of the
+    /// uplink too, where the next switch's backstop flow catches them. They tell nothing of any tenant: broadcast, and
+    /// only the type is set.
+    fn is_probe(&self) -> bool {
+        let header = self.text("eth.src");
+        self.text("eth.type") == CONTROL_TYPE
+            && self.text("eth.dst") == "ff:ff:ff:ff:ff:ff"
+            && (header == PROBE_HELLO || header == PROBE_LIST)
     }
 
     /// An ICMP error quotes the headers of another packet, which is not judged here.
@@ -377,6 +404,11 @@ mod tests {
         FIELDS.iter().map(pick).collect::<Vec<_>>().join("\t") + "\n"
     }
 
+    /// What turns a frame into a control frame.
+    fn control<'a>(header: &'a str, to: &'a str) -> [(&'a str, &'a str); 4] {
+        [("frame.protocols", "eth"), ("eth.type", CONTROL_TYPE), ("eth.src", header), ("eth.dst", to)]
+    }
+
     fn broken(table: &str) -> Vec<Rule> {
         let dissection = Dissection::judge(table, &topology()).unwrap();
         RULES.into_iter().filter(|rule| dissection.verdict(*rule).is_err()).collect()
@@ -388,16 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn probes_are_counted_apart() {
+        let table = frame(&[]) + &frame(&control(PROBE_HELLO, "ff:ff:ff:ff:ff:ff"));
+        let dissection = Dissection::judge(&table, &topology()).unwrap();
+        assert_eq!((dissection.vxlan, dissection.probes), (1, 1));
+        assert_eq!(broken(&table), []);
+    }
+
+    #[test]
     fn an_empty_capture_passes_no_rule() {
         assert_eq!(broken(""), RULES);
     }
 
     #[test]
     fn every_kind_of_wrong_frame_breaks_its_rule() {
-        let cases: [(&[(&str, &str)], Rule); 11] = [
+        let cases: [(&[(&str, &str)], Rule); 13] = [
             (&[("frame.protocols", "eth:ethertype:arp")], Rule::VxlanOnly),
             (&[("frame.protocols", "eth:ethertype:ip:udp:data")], Rule::VxlanOnly),
             (&[("vxlan.flags", "0x0000")], Rule::VxlanOnly),
+            (&control("21:00:00:00:00:00", "02:00:00:00:01:02"), Rule::VxlanOnly),
+            (&control("23:00:00:50:00:00", "ff:ff:ff:ff:ff:ff"), Rule::VxlanOnly),
             (&[("vxlan.vni", "43")], Rule::OwnNetwork),
             (&[("eth.src", "02:00:00:01:01:01,02:00:00:00:02:01")], Rule::OwnNetwork),
             (&[("ip.dst", "198.18.2.2,10.0.0.2")], Rule::OwnNetwork),
