@@ -3,7 +3,7 @@
 //! | module | concern |
 //! |---|---|
 //! | [`config`] | the TOML file, checked, with errors that name line, column and fix |
-//! | [`derive`] | which MTU, offloads and flows each vNIC should have |
+//! | [`mod@derive`] | which MTU, offloads and flows each vNIC should have |
 //! | [`plan`] | the differences between that and what a vNIC is believed to have |
 //! | [`state`] | the controller as a machine: OpenFlow and control messages in and out, no I/O, no clock |
 //! | [`status`] | the machine's state as a document |

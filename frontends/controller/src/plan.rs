@@ -124,3 +124,120 @@ fn same_entry(a: &FlowMod, b: &FlowMod) -> bool {
         && a.hard_timeout == b.hard_timeout
         && (a.actions == b.actions || (drops(a) && drops(b)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cvsw_core::flow::{Action, ActionList, Field, Match};
+    use proptest::prelude::*;
+
+    fn flow(port: u16, priority: u16, action: Option<u16>) -> FlowMod {
+        let mut actions = ActionList::new();
+        if let Some(port) = action {
+            actions.push(Action::SetTpDst(port)).unwrap();
+        }
+        let matching = Match::ANY.with(Field::InPort, port.into());
+        FlowMod { matching, priority, actions, ..FlowMod::default() }
+    }
+
+    fn desired(flows: Vec<FlowMod>, mtu: u16) -> Desired {
+        Desired {
+            network: None,
+            name: String::new(),
+            mtu: IpMtu::new(mtu),
+            offloads: Some(OffloadFlags(1)),
+            flows: flows.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    fn carry_out(belief: &mut Belief, commands: &[Command]) {
+        commands.iter().for_each(|command| belief.sent(command));
+    }
+
+    #[test]
+    fn only_differences_and_make_before_break() {
+        let mut belief = Belief::default();
+        let old = desired(vec![flow(1, 5, None), flow(1, 6, Some(80)), flow(2, 6, Some(80))], 1450);
+        let all = belief.plan(&old);
+        assert_eq!(all.len(), 5);
+        assert!(matches!(all[..2], [Command::SetMtu(_), Command::SetOffload(_)]));
+        carry_out(&mut belief, &all);
+        assert_eq!(belief.plan(&old), []);
+
+        let new = desired(vec![flow(1, 6, Some(81)), flow(3, 6, None), flow(2, 6, Some(80))], 1400);
+        let gone = Arc::new(flow(1, 5, None));
+        let expected = [
+            Command::SetMtu(IpMtu::new(1400).unwrap()),
+            Command::Set(Arc::new(flow(1, 6, Some(81)))),
+            Command::Set(Arc::new(flow(3, 6, None))),
+            Command::Delete(gone),
+        ];
+        assert_eq!(belief.plan(&new), expected);
+    }
+
+    #[test]
+    fn one_listing_that_lacks_a_confirmed_entry_is_not_believed() {
+        let mut belief = Belief::default();
+        let wanted = desired(vec![flow(1, 5, None), flow(2, 5, None)], 1450);
+        let commands = belief.plan(&wanted);
+        carry_out(&mut belief, &commands);
+        assert_eq!(belief.confirmed(&wanted), 0);
+        assert!(belief.learn(vec![flow(1, 5, None)]), "the other one was never confirmed");
+        assert_eq!((belief.confirmed(&wanted), belief.plan(&wanted).len()), (1, 1));
+        let commands = belief.plan(&wanted);
+        carry_out(&mut belief, &commands);
+        assert!(belief.learn(vec![flow(1, 5, None), flow(2, 5, None)]));
+        assert_eq!(belief.confirmed(&wanted), 2);
+
+        assert!(!belief.learn(vec![flow(1, 5, None)]), "perhaps only the answer was lost");
+        assert_eq!(belief.plan(&wanted), []);
+        assert!(belief.learn(vec![flow(1, 5, None)]));
+        assert_eq!(belief.plan(&wanted), [Command::Set(Arc::new(flow(2, 5, None)))]);
+    }
+
+    #[test]
+    fn ways_to_say_drop_are_one() {
+        let mut output_none = flow(1, 5, None);
+        output_none.actions.push(Action::Output { port: cvsw_core::flow::OFPP_NONE, max_len: 0 }).unwrap();
+        let mut belief = Belief::default();
+        belief.learn(vec![output_none]);
+        let wanted = Desired { mtu: None, offloads: None, ..desired(vec![flow(1, 5, None)], 1450) };
+        assert_eq!(belief.plan(&wanted), []);
+    }
+
+    fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
+        let one = (1..4u16, 1..4u16, prop::option::of(1..3u16));
+        prop::collection::vec(one, 0..8).prop_map(|list| {
+            // One entry per identity, as in any table.
+            let map: HashMap<_, _> =
+                list.into_iter().map(|(port, priority, action)| ((port, priority), action)).collect();
+            map.into_iter().map(|((port, priority), action)| flow(port, priority, action)).collect()
+        })
+    }
+
+    proptest! {
+        /// From any state to any other: the plan leads there, and nothing is left to plan.
+        #[test]
+        fn the_plan_leads_to_the_wanted_state(before in flows(), wanted in flows()) {
+            let mut belief = Belief::default();
+            belief.learn(before.clone());
+            let wanted = desired(wanted, 1450);
+            let commands = belief.plan(&wanted);
+            let mut table: HashMap<EntryId, FlowMod> = before.iter().map(|flow| (EntryId::of(flow), flow.clone())).collect();
+            for command in &commands {
+                match command {
+                    Command::Set(flow) => drop(table.insert(EntryId::of(flow), FlowMod::clone(flow))),
+                    Command::Delete(flow) => prop_assert!(table.remove(&EntryId::of(flow)).is_some()),
+                    Command::SetMtu(_) | Command::SetOffload(_) => {}
+                }
+            }
+            let expected: HashMap<EntryId, FlowMod> =
+                wanted.flows.iter().map(|flow| (EntryId::of(flow), FlowMod::clone(flow))).collect();
+            prop_assert_eq!(table, expected);
+            let first_delete = commands.iter().position(|c| matches!(c, Command::Delete(_))).unwrap_or(commands.len());
+            prop_assert!(commands[first_delete..].iter().all(|c| matches!(c, Command::Delete(_))));
+            carry_out(&mut belief, &commands);
+            prop_assert_eq!(belief.plan(&wanted), vec![]);
+        }
+    }
+}

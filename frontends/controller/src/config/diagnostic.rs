@@ -101,13 +101,12 @@ impl<'a> Report<'a> {
         format!("{}:{line}", self.file)
     }
 
-    /// The warnings if there is no error, else the errors in the order of the file.
+    /// The warnings if there is no error, else the errors; in the order of the file.
     pub(super) fn finish(mut self) -> Result<Vec<Diagnostic>, ConfigErrors> {
-        if self.errors.is_empty() {
-            return Ok(self.warnings);
+        for list in [&mut self.errors, &mut self.warnings] {
+            list.sort_by_key(|d| (d.line, d.column));
         }
-        self.errors.sort_by_key(|d| (d.line, d.column));
-        Err(ConfigErrors(self.errors))
+        if self.errors.is_empty() { Ok(self.warnings) } else { Err(ConfigErrors(self.errors)) }
     }
 
     fn diagnostic(&self, severity: Severity, span: Range<usize>, message: String, help: String) -> Diagnostic {

@@ -173,7 +173,12 @@ impl Vnic {
 
     /// It has sent REGISTER: it has nothing, or nothing that counts, and gets its full state.
     pub fn register(&mut self, now: Duration) {
-        let allowed = self.full_push_at.map_or(now, |last| now.max(last.saturating_add(MIN_BETWEEN_FULL)));
+        let allowed = match self.full_push_at {
+            // It has not even begun.
+            Some(planned) if planned > now => planned,
+            Some(last) => now.max(last.saturating_add(MIN_BETWEEN_FULL)),
+            None => now,
+        };
         self.full_push_at = Some(allowed);
         self.not_before = allowed;
         self.belief = Belief::default();

@@ -1,15 +1,13 @@
 //! A controller, a real Open vSwitch and real engines: from the first HELLO to everything that comes and goes.
 
-mod support;
-
-use cvsw_controller::{Mac, status::Status};
-use cvsw_core::control::{MessageType, SessionState};
-use support::{
+use super::support::{
     controller::{Running, TIMERS, vnic},
     ovs::Ovs,
     vnic::Vnic,
     wait_for,
 };
+use cvsw_controller::{Mac, status::Status};
+use cvsw_core::control::{MessageType, SessionState};
 
 const VM1: &str = "02:00:00:00:01:01";
 const VM2: &str = "02:00:00:00:01:02";

@@ -1,0 +1,6 @@
+//! Tests of the controller: against a real Open vSwitch, against switches in memory, and of what it derives.
+
+mod derived;
+mod lifecycle;
+mod simulated;
+mod support;

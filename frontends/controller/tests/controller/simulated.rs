@@ -1,0 +1,350 @@
+//! The controller against switches and engines in memory, with a clock of its own: time-outs, losses, storms, and
+//! whatever else happens in the wrong order.
+
+use std::time::Duration;
+
+use super::support::world::{Nic, World};
+use cvsw_controller::{Mac, derive};
+use cvsw_core::{
+    control::MessageType,
+    flow::PORT_HOST,
+    openflow::{ErrorMessage, Message},
+};
+use proptest::prelude::*;
+
+fn mac(number: u8) -> Mac {
+    Mac([2, 0, 0, 0, 1, number])
+}
+
+/// A configuration with these members in one network, each with an extra flow to this port if it is not 0.
+fn config(members: &[u8], extra: u16, mtu: u16) -> String {
+    let mut text = format!("[[network]]\nname = \"blue\"\nvni = 42\ngroup = \"239.1.1.42\"\nmtu = {mtu}\n");
+    for number in members {
+        let flow = format!("\"priority=50000,in_port=HOST,udp,tp_dst={extra},actions=drop\"");
+        let flows = if extra == 0 { String::new() } else { flow };
+        text += &format!(
+            "[[network.member]]\nname = \"vm{number}\"\nmac = \"{}\"\nip = \"10.0.0.{number}\"\nunderlay_mac = \
+             \"02:00:00:01:00:{number:02x}\"\nunderlay_ip = \"192.0.2.{number}\"\nflows = [{flows}]\n",
+            mac(*number)
+        );
+    }
+    text
+}
+
+const SOON: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(600);
+
+#[test]
+fn the_handshake_comes_in_the_right_order_and_once() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 2);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    let got = &world.switches[switch].got;
+    for (message, count) in [("HELLO", 1), ("FEATURES_REQUEST", 1), ("SET_CONFIG", 1), ("FLOW_MOD", 2)] {
+        assert_eq!(got.get(message), Some(&count), "{message}: {got:?}");
+    }
+    let wanted = derive::switch_flows(world.controller.config());
+    assert_eq!(world.switches[switch].flows, wanted);
+    world.check_ready_vnics();
+}
+
+#[test]
+fn a_switch_without_vnics_is_not_flooded() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 4);
+    world.run(Duration::from_secs(60));
+    let sent = world.switches[switch].got["PACKET_OUT"];
+    // Every two seconds on each of four ports.
+    assert!((100..=132).contains(&sent), "{sent}");
+}
+
+#[test]
+fn another_switch_that_passes_hellos_on_causes_no_storm() {
+    let mut world = World::new(&config(&[], 0, 1450), 1);
+    let switch = world.add_switch(7, 2);
+    let hello = [[0xff; 6].as_slice(), &[0x21, 0, 0, 0, 0, 0, 0xab, 0xba]].concat();
+    for _ in 0..600 {
+        world.send_frame(switch, 1, &hello);
+        world.run(Duration::from_millis(100));
+    }
+    let sent = world.switches[switch].got["PACKET_OUT"];
+    assert!(sent < 80, "{sent} in 60 s on two ports");
+}
+
+#[test]
+fn a_vnic_that_registers_all_the_time_gets_its_state_once_a_second() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    let before = world.count(mac(1), MessageType::SetEntry);
+    let register = [&mac(1).0[..], &[0x22, 0, 0, 0, 0, 0, 0xab, 0xba]].concat();
+    for _ in 0..1000 {
+        world.send_frame(switch, 1, &register);
+        world.run(Duration::from_millis(50));
+    }
+    let sent = world.count(mac(1), MessageType::SetEntry) - before;
+    assert!(sent <= 51 * 4, "{sent} entries in 50 s");
+    world.run_until_converged(SOON);
+}
+
+#[test]
+fn a_silent_switch_is_given_up_and_its_vnics_with_it() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    world.run(Duration::from_secs(60));
+    assert!(world.status().converged, "echo keeps the connection");
+    world.switches[switch].alive = false;
+    world.run(Duration::from_secs(11));
+    assert_eq!(world.closed, ["the switch does not answer ECHO_REQUEST"]);
+    assert_eq!(world.status().vnics[0].state, "absent");
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.switches[switch].alive = false;
+    world.run(Duration::from_secs(11));
+    assert_eq!(world.closed, ["the OpenFlow handshake was not completed in time"]);
+}
+
+#[test]
+fn a_live_switch_is_not_evicted_by_another_with_its_datapath_id() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    let impostor = world.add_switch(7, 1);
+    world.run(SOON);
+    assert_eq!(world.switches[impostor].connection, None);
+    assert!(world.closed[0].contains("0000000000000007"), "{:?}", world.closed);
+    assert!(world.status().converged);
+    // A switch that was restarted without a goodbye is in the same place, but nobody answers for the old one.
+    world.switches[switch].alive = false;
+    world.connect(impostor);
+    world.run(Duration::from_secs(3));
+    world.connect(impostor);
+    world.run(Duration::from_secs(1));
+    assert!(world.switches[impostor].connection.is_some(), "{:?}", world.closed);
+}
+
+#[test]
+fn a_switch_that_ignores_barriers_does_not_stop_the_push() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.switches[switch].barriers = false;
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(Duration::from_secs(60));
+    assert!(world.status().vnics[0].errors[0].contains("BARRIER_REQUEST"));
+}
+
+#[test]
+fn an_error_names_the_message_that_caused_it() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.switches[switch].barriers = false;
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.settle();
+    // HELLO, FEATURES_REQUEST, SET_CONFIG, two FLOW_MODs, two STATS_REQUESTs, a barrier, HELLO on port 1, then SET_MTU.
+    let error = ErrorMessage { kind: 2, code: 4, data: &[] };
+    world.send(switch, 10, &Message::Error(error));
+    world.send(switch, 99_999, &Message::Error(ErrorMessage { kind: 3, code: 0, data: &[] }));
+    let status = world.status();
+    let expected = "the switch refused PACKET_OUT (SET_MTU to 02:00:00:00:01:01 on port 1) (xid 10): OFPBAC_BAD_OUT_PORT (type 2, code 4)";
+    assert_eq!(status.vnics[0].errors, [expected]);
+    assert_eq!(status.switches[0].errors[0], expected);
+    assert!(status.switches[0].errors[1].contains("an unknown message (xid 99999): OFPFMFC_ALL_TABLES_FULL"));
+    assert!(status.table().contains(expected));
+}
+
+#[test]
+fn a_vnic_with_too_small_a_table_is_shown_as_diverged() {
+    let members: Vec<u8> = (1..=80).collect();
+    let mut world = World::new(&config(&members, 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run(Duration::from_secs(10));
+    let status = world.status();
+    assert_eq!((status.vnics[0].state.as_str(), status.vnics[0].flows), ("diverged", 83));
+    assert!(status.vnics[0].flows_confirmed <= 64);
+    assert!(status.vnics[0].errors[0].contains("still differs"), "{:?}", status.vnics[0].errors);
+    let before = world.count(mac(1), MessageType::SetEntry);
+    world.run(Duration::from_secs(300));
+    let sent = world.count(mac(1), MessageType::SetEntry) - before;
+    assert!(sent < 20 * 30, "ever less often: {sent}");
+}
+
+#[test]
+fn the_ethertype_cannot_change_under_way() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let error = world.reconfigure(&format!("ethertype = 0x88b5\n{}", config(&[1], 0, 1450))).unwrap_err();
+    assert!(error.contains("0xabba") && error.contains("0x88b5"), "{error}");
+    assert_eq!(world.controller.config().ethertype, 0xabba);
+}
+
+#[test]
+fn too_many_unknown_vnics_are_counted_not_kept() {
+    let mut world = World::new(&config(&[], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.settle();
+    for number in 0..100 {
+        let register = [&mac(number).0[..], &[0x22, 0, 0, 0, 0, 0, 0xab, 0xba]].concat();
+        world.send_frame(switch, 1, &register);
+    }
+    let status = world.status();
+    assert_eq!(status.unknown.len(), 16);
+    assert_eq!(status.counters["claims_refused"], 84);
+    world.unplug(switch, 1);
+    assert_eq!(world.status().unknown, []);
+}
+
+#[test]
+fn bad_control_frames_are_counted_by_reason() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.settle();
+    let frame =
+        |kind: u8, len: u8, body: &[u8]| [&mac(1).0[..], &[kind, 0, 0, len, 0, 0, 0xab, 0xba], body].concat();
+    let frames = [
+        ("length", frame(0x22, 9, &[])),
+        ("length", frame(0x22, 4, &[0; 4])),
+        ("type", frame(0x29, 0, &[])),
+        ("type", frame(0x25, 0, &[])),
+        ("version", frame(0x32, 0, &[])),
+        ("flow_mod", frame(0x27, 8, &[1, 14, 0, 8, 0, 0, 0, 0])),
+        ("other_ethertype", vec![0; 60]),
+        ("other_ethertype", vec![]),
+        ("address", [&[0xff; 6][..], &[0x22, 0, 0, 0, 0, 0, 0xab, 0xba]].concat()),
+    ];
+    for (_, frame) in &frames {
+        world.send_frame(switch, 1, frame);
+    }
+    let counted = world.controller.counters().bad_control.clone();
+    for (reason, _) in &frames {
+        let expected = frames.iter().filter(|(other, _)| other == reason).count() as u64;
+        assert_eq!(counted.get(reason), Some(&expected), "{reason}: {counted:?}");
+    }
+    assert_eq!(world.status().vnics[0].state, "absent");
+}
+
+/// Something that happens to a network.
+#[derive(Clone, Debug)]
+enum Happening {
+    Restart { port: u16 },
+    Unplug { port: u16 },
+    Plug { port: u16 },
+    Disconnect { switch: usize },
+    Connect { switch: usize },
+    Reconfigure { members: Vec<u8>, extra: u16, mtu: u16 },
+    ClearTable { port: u16 },
+    Wait { millis: u64 },
+    Loss { per_cent: u64 },
+    Frame { port: u16, bytes: Vec<u8> },
+    Message { bytes: Vec<u8> },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let port = 1..=3u16;
+    let header = (0..=22u8, prop::collection::vec(any::<u8>(), 0..80));
+    prop_oneof![
+        port.clone().prop_map(|port| Happening::Restart { port }),
+        port.clone().prop_map(|port| Happening::Unplug { port }),
+        port.clone().prop_map(|port| Happening::Plug { port }),
+        (0..2usize).prop_map(|switch| Happening::Disconnect { switch }),
+        (0..2usize).prop_map(|switch| Happening::Connect { switch }),
+        (prop::sample::subsequence(vec![1, 2, 3, 9], 1..=4), 0..3u16, 1400..1403u16)
+            .prop_map(|(members, extra, mtu)| Happening::Reconfigure { members, extra, mtu }),
+        port.clone().prop_map(|port| Happening::ClearTable { port }),
+        (0..5000u64).prop_map(|millis| Happening::Wait { millis }),
+        (0..50u64).prop_map(|per_cent| Happening::Loss { per_cent }),
+        (port, 0x20..0x38u8, prop::collection::vec(any::<u8>(), 0..100)).prop_map(|(port, kind, body)| {
+            let len = u16::try_from(body.len()).unwrap().to_be_bytes();
+            let head = [&mac(port as u8).0[..], &[kind, 0], &len, &[0, 0, 0xab, 0xba]].concat();
+            Happening::Frame { port, bytes: [head, body].concat() }
+        }),
+        header.prop_map(|(kind, body)| {
+            let len = u16::try_from(body.len() + 8).unwrap().to_be_bytes();
+            Happening::Message { bytes: [&[1, kind][..], &len, &[0; 4], &body].concat() }
+        }),
+    ]
+}
+
+fn happen(world: &mut World, happening: Happening) {
+    match happening {
+        Happening::Restart { port } => {
+            if let Some(nic) = world.switches[0].ports.get_mut(&port) {
+                *nic = Some(Nic::new(mac(port as u8)));
+            }
+        }
+        Happening::Unplug { port } => drop(world.unplug(0, port)),
+        Happening::Plug { port } => world.plug(0, port, Nic::new(mac(port as u8))),
+        Happening::Disconnect { switch } => world.disconnect(switch),
+        Happening::Connect { switch } => world.connect(switch),
+        Happening::Reconfigure { members, extra, mtu } => world.reconfigure(&config(&members, extra, mtu)).unwrap(),
+        Happening::ClearTable { port } => {
+            if let Some(Some(nic)) = world.switches[0].ports.get_mut(&port) {
+                let all =
+                    cvsw_core::flow::FlowMod { command: cvsw_core::flow::Command::Delete, ..Default::default() };
+                nic.engine.flow_mod(cvsw_core::Instant::ZERO, &all).unwrap();
+            }
+        }
+        Happening::Wait { millis } => world.run(Duration::from_millis(millis)),
+        Happening::Loss { per_cent } => world.loss = per_cent,
+        Happening::Frame { port, bytes } => world.send_frame(0, port, &bytes),
+        Happening::Message { bytes } => world.send_raw(0, &bytes),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens, afterwards every vNIC gets exactly what it should have.
+    #[test]
+    fn the_network_converges_after_anything(seed: u64, happenings in prop::collection::vec(happening(), 0..40)) {
+        let mut world = World::new(&config(&[1, 2, 3], 0, 1450), seed);
+        let switch = world.add_switch(7, 0);
+        world.add_switch(8, 3);
+        for port in 1..=3u16 {
+            world.plug(switch, port, Nic::new(mac(port as u8)));
+        }
+        for event in happenings {
+            happen(&mut world, event);
+            world.settle();
+        }
+        world.loss = 0;
+        world.connect(switch);
+        world.settle();
+        for port in 1..=3u16 {
+            world.unplug(switch, port);
+            world.plug(switch, port, Nic::new(mac(port as u8)));
+        }
+        world.reconfigure(&config(&[1, 2, 3], 9, 1400)).unwrap();
+        world.run_until_converged(LONG);
+        world.check_ready_vnics();
+        // And it stays so.
+        world.run(Duration::from_secs(100));
+        prop_assert!(world.status().converged);
+        world.check_ready_vnics();
+        prop_assert!(world.nic(switch, 1).engine.flows().any(|e| e.flow.matching.value().get(cvsw_core::flow::Field::InPort) == u64::from(PORT_HOST)));
+    }
+
+    /// No sequence of bytes from a switch makes the controller panic or listen to it more than to others.
+    #[test]
+    fn no_message_breaks_the_controller(messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..50)) {
+        let mut world = World::new(&config(&[1], 0, 1450), 1);
+        let good = world.add_switch(7, 1);
+        let bad = world.add_switch(8, 1);
+        world.plug(good, 1, Nic::new(mac(1)));
+        world.settle();
+        for message in messages {
+            world.send_raw(bad, &message);
+            world.settle();
+        }
+        world.run_until_converged(SOON);
+        world.check_ready_vnics();
+    }
+}

@@ -1,0 +1,363 @@
+//! A whole network in memory with a clock of its own: a controller, switches that speak OpenFlow 1.0 through the
+//! codec, real engines on their ports, and links that lose control frames.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
+
+use cvsw_controller::{Mac, config::Config, derive, state::ConnectionId, state::Controller, status::Status};
+use cvsw_core::{
+    Cvsw, Frame, Instant,
+    control::{ControlEvent, MAX_FRAME_LEN},
+    flow::{Action, Command, Direction, FlowMod},
+    openflow::{
+        Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason, PortStatus, Ports,
+        StatsReply, message_len,
+    },
+};
+use zerocopy::FromZeros as _;
+
+/// An engine small enough that a world of them is quick to make.
+pub type Engine = Cvsw<64, 64, 32>;
+
+/// How often time passes.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A vNIC: an engine, and the interface that it controls.
+pub struct Nic {
+    pub mac: Mac,
+    pub engine: Box<Engine>,
+    pub mtu: Option<u16>,
+    pub offloads: Option<u16>,
+}
+
+impl Nic {
+    pub fn new(mac: Mac) -> Self {
+        let mut engine = Engine::new_box_zeroed().unwrap();
+        engine.init(&cvsw_core::Config { mac: mac.0, ..Default::default() });
+        Self { mac, engine, mtu: None, offloads: None }
+    }
+
+    /// Its entries, in a fixed order.
+    pub fn flows(&self) -> BTreeSet<String> {
+        self.engine.flows().map(|entry| format!("{:?}", entry.flow)).collect()
+    }
+}
+
+/// A switch.
+pub struct Switch {
+    pub datapath_id: u64,
+    pub connection: Option<ConnectionId>,
+    pub ports: BTreeMap<u16, Option<Nic>>,
+    /// Its own flow entries, by what they are.
+    pub flows: Vec<FlowMod>,
+    /// Messages that it got, by name.
+    pub got: BTreeMap<&'static str, usize>,
+    /// Answers barriers.
+    pub barriers: bool,
+    /// Answers anything at all.
+    pub alive: bool,
+}
+
+/// Everything.
+pub struct World {
+    pub controller: Controller,
+    pub now: Duration,
+    pub switches: Vec<Switch>,
+    /// Per cent of control frames that are lost, in each direction.
+    pub loss: u64,
+    /// Control frames that reached a vNIC, by address: SET_ENTRY and so on are counted by type number.
+    pub delivered: BTreeMap<(Mac, u8), usize>,
+    pub closed: Vec<String>,
+    random: u64,
+}
+
+impl World {
+    /// A world with this configuration and no switch.
+    pub fn new(config: &str, seed: u64) -> Self {
+        let loaded = Config::parse("world.toml", config).unwrap_or_else(|errors| panic!("{errors}"));
+        Self {
+            controller: Controller::new(loaded.config, loaded.warnings),
+            now: Duration::ZERO,
+            switches: Vec::new(),
+            loss: 0,
+            delivered: BTreeMap::new(),
+            closed: Vec::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// Adds a switch with ports 1 to `ports`, and connects it.
+    pub fn add_switch(&mut self, datapath_id: u64, ports: u16) -> usize {
+        self.switches.push(Switch {
+            datapath_id,
+            connection: None,
+            ports: (1..=ports).map(|number| (number, None)).collect(),
+            flows: Vec::new(),
+            got: BTreeMap::new(),
+            barriers: true,
+            alive: true,
+        });
+        self.connect(self.switches.len() - 1);
+        self.switches.len() - 1
+    }
+
+    /// Connects a switch, if it is not connected.
+    pub fn connect(&mut self, switch: usize) {
+        if self.switches[switch].connection.is_none() {
+            let id = self.controller.connected(self.now, format!("switch {switch}"));
+            self.switches[switch].connection = Some(id);
+            self.send(switch, 0, &Message::Hello { version: 1 });
+        }
+    }
+
+    /// Cuts a switch's connection; its vNICs stay as they are.
+    pub fn disconnect(&mut self, switch: usize) {
+        if let Some(id) = self.switches[switch].connection.take() {
+            self.controller.disconnected(self.now, id);
+        }
+    }
+
+    /// Puts a vNIC on a port, adding the port if it is not there, and says so.
+    pub fn plug(&mut self, switch: usize, port: u16, nic: Nic) {
+        self.switches[switch].ports.insert(port, Some(nic));
+        self.port_status(switch, port, PortReason::Add);
+    }
+
+    /// Removes a port with its vNIC.
+    pub fn unplug(&mut self, switch: usize, port: u16) -> Option<Nic> {
+        let nic = self.switches[switch].ports.remove(&port)?;
+        self.port_status(switch, port, PortReason::Delete);
+        nic
+    }
+
+    /// The vNIC on a port.
+    pub fn nic(&self, switch: usize, port: u16) -> &Nic {
+        self.switches[switch].ports[&port].as_ref().unwrap()
+    }
+
+    /// Another configuration.
+    pub fn reconfigure(&mut self, config: &str) -> Result<(), String> {
+        let loaded = Config::parse("world.toml", config).unwrap_or_else(|errors| panic!("{errors}"));
+        self.controller.reconfigure(self.now, loaded.config, loaded.warnings)
+    }
+
+    /// Lets time pass, and everybody do what is due.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += STEP;
+            self.controller.tick(self.now);
+            self.settle();
+        }
+    }
+
+    /// Lets time pass until everybody has what it should have; fails after `limit`. Returns how long it took.
+    pub fn run_until_converged(&mut self, limit: Duration) -> Duration {
+        let start = self.now;
+        self.settle();
+        while !self.status().converged {
+            assert!(self.now - start < limit, "not converged after {limit:?}\n{}", self.status().table());
+            self.run(STEP);
+        }
+        self.now - start
+    }
+
+    /// The controller's view.
+    pub fn status(&self) -> Status {
+        Status::of(&self.controller, self.now)
+    }
+
+    /// Checks that every connected vNIC which the controller calls ready has exactly what the configuration says.
+    pub fn check_ready_vnics(&self) {
+        let desired = derive::desired(self.controller.config());
+        let status = self.status();
+        for nic in self.switches.iter().flat_map(|switch| switch.ports.values().flatten()) {
+            let Some(shown) = status.vnics.iter().find(|vnic| vnic.mac == nic.mac.to_string()) else { continue };
+            let Some(wanted) = desired.get(&nic.mac).filter(|_| shown.state == "ready") else { continue };
+            let flows: BTreeSet<_> = wanted.flows.iter().map(|flow| format!("{:?}", **flow)).collect();
+            assert_eq!(nic.flows(), flows, "{}", status.table());
+            assert_eq!(nic.mtu, wanted.mtu.map(|mtu| mtu.get()));
+            assert_eq!(nic.offloads, wanted.offloads.map(|flags| flags.0));
+        }
+    }
+
+    /// How many control messages of this type reached the vNIC.
+    pub fn count(&self, mac: Mac, kind: cvsw_core::control::MessageType) -> usize {
+        self.delivered.get(&(mac, kind as u8)).copied().unwrap_or(0)
+    }
+
+    /// Sends a message to the controller as the switch would.
+    pub fn send(&mut self, switch: usize, xid: u32, message: &Message<'_>) {
+        let mut bytes = vec![0; 70_000];
+        let len = message.encode(xid, &mut bytes).unwrap();
+        self.send_raw(switch, &bytes[..len]);
+    }
+
+    /// Sends bytes to the controller as if they were a message of the switch.
+    pub fn send_raw(&mut self, switch: usize, bytes: &[u8]) {
+        if let Some(id) = self.switches[switch].connection {
+            self.controller.received(self.now, id, bytes);
+        }
+    }
+
+    /// Sends a frame to the controller as if it had come in by a port.
+    pub fn send_frame(&mut self, switch: usize, port: u16, frame: &[u8]) {
+        let packet = PacketIn {
+            buffer_id: None,
+            total_len: frame.len().try_into().unwrap(),
+            in_port: port,
+            reason: 1,
+            data: frame,
+        };
+        self.send(switch, 0, &Message::PacketIn(packet));
+    }
+
+    /// Moves messages until nobody has one.
+    pub fn settle(&mut self) {
+        // More rounds than any exchange takes; without an end, a storm of messages would hang the test.
+        for _ in 0..10_000 {
+            let outgoing = self.controller.take_outgoing();
+            for (id, why) in self.controller.take_closing() {
+                self.closed.push(why);
+                self.switches.iter_mut().filter(|s| s.connection == Some(id)).for_each(|s| s.connection = None);
+            }
+            if outgoing.is_empty() {
+                return;
+            }
+            for (id, bytes) in outgoing {
+                if let Some(switch) = self.switches.iter().position(|switch| switch.connection == Some(id)) {
+                    self.deliver_to_switch(switch, &bytes);
+                }
+            }
+        }
+        panic!("messages without end\n{}", self.status().table());
+    }
+
+    fn deliver_to_switch(&mut self, switch: usize, mut bytes: &[u8]) {
+        while let Some(len) = message_len(bytes) {
+            let (message, rest) = bytes.split_at(len.unwrap());
+            bytes = rest;
+            if self.switches[switch].alive {
+                let xid = Header::read(message).unwrap().xid;
+                let message = Message::decode(message).expect("the controller sends good messages");
+                self.switch_got(switch, xid, &message);
+            }
+        }
+        assert!(bytes.is_empty(), "the controller sends whole messages");
+    }
+
+    fn switch_got(&mut self, switch: usize, xid: u32, message: &Message<'_>) {
+        *self.switches[switch].got.entry(name(message)).or_default() += 1;
+        match message {
+            Message::FeaturesRequest => {
+                let state = &self.switches[switch];
+                let mut ports: Vec<_> = state.ports.keys().map(|number| port(*number)).collect();
+                ports.push(Port { number: Port::LOCAL, name: PortName::new("br0"), ..Port::default() });
+                let (datapath_id, ports) = (state.datapath_id, wire_ports(&ports));
+                let ports = Ports::new(&ports).unwrap();
+                let features = Features { datapath_id, ports, n_tables: 1, ..Features::default() };
+                self.send(switch, xid, &Message::FeaturesReply(features));
+            }
+            Message::EchoRequest(data) => self.send(switch, xid, &Message::EchoReply(data)),
+            Message::BarrierRequest if self.switches[switch].barriers => {
+                self.send(switch, xid, &Message::BarrierReply);
+            }
+            Message::StatsRequest(_) => {
+                let reply = StatsReply::Flow { more: false, entries: FlowStatsEntries(&[]) };
+                self.send(switch, xid, &Message::StatsReply(reply));
+            }
+            Message::FlowMod(flow) => self.switches[switch].change_flow(flow),
+            Message::PacketOut(packet) => {
+                let Some(Action::Output { port, .. }) = packet.actions.first() else { panic!("{packet:?}") };
+                self.deliver_to_port(switch, *port, packet.data);
+            }
+            _ => {}
+        }
+    }
+
+    fn deliver_to_port(&mut self, switch: usize, number: u16, frame: &[u8]) {
+        if self.lost() {
+            return;
+        }
+        let now = Instant::from_nanos(self.now.as_nanos().try_into().unwrap());
+        let Some(Some(nic)) = self.switches[switch].ports.get_mut(&number) else { return };
+        *self.delivered.entry((nic.mac, frame[6] & 0x0f)).or_default() += 1;
+        let mut frame = Frame::new(frame.to_vec(), 0, frame.len()).unwrap();
+        // A control frame ends in the engine.
+        let _ = nic.engine.process(now, Direction::Rx, &mut frame);
+        while let Some(event) = nic.engine.poll_event() {
+            match event {
+                ControlEvent::SetMtu(mtu) => nic.mtu = Some(mtu.get()),
+                ControlEvent::SetOffload(flags) => nic.offloads = Some(flags.0),
+                ControlEvent::Session(_) => {}
+            }
+        }
+        let mut out = [0; MAX_FRAME_LEN];
+        let mut answers = Vec::new();
+        while let Some(len) = nic.engine.poll_transmit(&mut out) {
+            answers.push(out[..len].to_vec());
+        }
+        for answer in answers {
+            if !self.lost() {
+                self.send_frame(switch, number, &answer);
+            }
+        }
+    }
+
+    fn port_status(&mut self, switch: usize, number: u16, reason: PortReason) {
+        let status = PortStatus { reason, port: port(number) };
+        self.send(switch, 0, &Message::PortStatus(status));
+    }
+
+    fn lost(&mut self) -> bool {
+        // xorshift64: good enough to lose frames, and the same each time.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 100 < self.loss
+    }
+}
+
+impl Switch {
+    fn change_flow(&mut self, flow: &FlowMod) {
+        self.flows.retain(|old| old.priority != flow.priority || old.matching != flow.matching);
+        if flow.command == Command::Add {
+            self.flows.push(flow.clone());
+        }
+    }
+}
+
+fn port(number: u16) -> Port {
+    let mut name = String::new();
+    write!(name, "p{number}").unwrap();
+    Port { number, name: PortName::new(&name), ..Port::default() }
+}
+
+/// The wire form of ports: that of a FEATURES_REPLY has no other maker, so it is cut out of PORT_STATUS messages.
+fn wire_ports(ports: &[Port]) -> Vec<u8> {
+    let one = |port: &Port| {
+        let mut bytes = [0; 64];
+        let status = Message::PortStatus(PortStatus { reason: PortReason::Add, port: *port });
+        let len = status.encode(0, &mut bytes).unwrap();
+        bytes[16..len].to_vec()
+    };
+    ports.iter().flat_map(one).collect()
+}
+
+const fn name(message: &Message<'_>) -> &'static str {
+    match message {
+        Message::Hello { .. } => "HELLO",
+        Message::EchoRequest(_) => "ECHO_REQUEST",
+        Message::EchoReply(_) => "ECHO_REPLY",
+        Message::FeaturesRequest => "FEATURES_REQUEST",
+        Message::SetConfig(_) => "SET_CONFIG",
+        Message::PacketOut(_) => "PACKET_OUT",
+        Message::FlowMod(_) => "FLOW_MOD",
+        Message::StatsRequest(_) => "STATS_REQUEST",
+        Message::BarrierRequest => "BARRIER_REQUEST",
+        _ => "other",
+    }
+}
