@@ -161,6 +161,22 @@ fn udp_checksum_zero_is_sent_as_ffff() {
     assert_eq!(checksums::verify(&found.expect("one of all ports")), Ok(()));
 }
 
+/// The same when the checksum is filled in by software.
+#[test]
+fn completed_udp_checksum_zero_is_sent_as_ffff() {
+    let left = partial(&Packet::udp4(A, 1, B, 2, b"abc").build());
+    let found = (0..=u16::MAX).map(|port| {
+        let mut frame = left.clone();
+        frame.bytes_mut()[34..36].copy_from_slice(&port.to_be_bytes());
+        frame.complete_checksum().expect("inside");
+        frame.bytes().to_vec()
+    });
+    let found: Vec<_> = found.filter(|bytes| [[0, 0], [0xff, 0xff]].contains(&[bytes[40], bytes[41]])).collect();
+    assert_eq!(found.len(), 1, "one of all ports");
+    assert_eq!(checksums::verify(&found[0]), Ok(()));
+    assert_eq!(found[0][40..42], [0xff, 0xff]);
+}
+
 #[test]
 fn tags_need_headroom() {
     let bytes = Packet::arp(A, B).build();
