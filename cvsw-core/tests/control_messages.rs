@@ -12,8 +12,11 @@
 
 use cvsw_core::{
     ControlError, NoRoom,
-    control::{ControlMessage, ETHERTYPE, MessageType},
+    control::{ControlMessage, ETHERTYPE, MessageType, OffloadFlags},
+    flow::{FlowMod, text::parse_flow},
+    openflow::encode_flow_mod,
 };
+use cvsw_testkit::hex;
 use proptest::prelude::*;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -40,6 +43,41 @@ fn every_type_has_its_bytes() {
         assert_eq!(&out[..len], &bytes[..]);
         assert_eq!(ControlMessage::parse(&bytes), Ok(message));
         assert_eq!(message.emit(ETHERTYPE, &mut out[..len - 1]), Err(NoRoom));
+    }
+}
+
+/// The frames of the documentation are what it says they are.
+#[test]
+fn documented_frames() {
+    let page = include_str!("../../docs/src/protocol-v2.md");
+    let frames: Vec<Vec<u8>> =
+        page.split("```hex\n").skip(1).map(|block| hex::bytes(block.split("```").next().unwrap())).collect();
+    let set_entry = parse_flow(
+        "priority=100,in_port=HOST,dl_dst=02:00:00:00:00:02,actions=set_vxlan(vni=42,src=192.0.2.1,dst=192.0.2.2,\
+         eth_src=02:00:00:01:00:01,eth_dst=02:00:00:01:00:02)",
+    )
+    .unwrap();
+    let flow_mod = |flow: &FlowMod, xid: u32| {
+        let mut body = vec![0; 256];
+        let len = encode_flow_mod(flow, xid, &mut body).unwrap();
+        body.truncate(len);
+        body
+    };
+    let entry = flow_mod(&set_entry, 7);
+    let everything = flow_mod(&parse_flow("delete").unwrap(), 8);
+    let expected = [
+        ControlMessage { dst: [0xff; 6], ..message(MessageType::Hello, 0, &[]) },
+        message(MessageType::Register, 0, &[]),
+        message(MessageType::SetMtu, 1450, &[]),
+        message(MessageType::SetOffload, OffloadFlags::CSUM | OffloadFlags::TSO, &[]),
+        message(MessageType::SetEntry, 0, &entry),
+        message(MessageType::DeleteEntry, 0, &everything),
+    ];
+    assert_eq!(frames.len(), expected.len());
+    for (frame, expected) in frames.iter().zip(expected) {
+        assert_eq!(ControlMessage::parse(frame), Ok(expected));
+        assert_eq!(frame[12..14], ETHERTYPE.to_be_bytes());
+        assert_eq!(frame.len(), 14 + expected.body.len());
     }
 }
 
