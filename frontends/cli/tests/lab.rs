@@ -37,6 +37,8 @@ fn a_small_laboratory_passes_every_check_and_leaves_nothing_behind() {
         "tcp-parallel",
         "udp",
         "udp-parallel",
+        "counters",
+        "processes",
         "teardown",
     ] {
         assert_eq!(check(&report, name)["verdict"], "pass", "{name}: {text}");

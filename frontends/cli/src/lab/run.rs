@@ -3,7 +3,7 @@
 use super::build::Lab;
 use super::checks::throughput::Protocol;
 use super::checks::wire::{Dissection, Rule};
-use super::checks::{control, forgery, isolation, reach, switch, throughput, wire};
+use super::checks::{control, counters, forgery, isolation, reach, switch, throughput, wire};
 use super::process::{self, Interrupted, check_interrupt};
 use super::report::{Finding, Reporter};
 use super::state::{self, Standing};
@@ -132,6 +132,8 @@ impl Run<'_> {
         self.tenants()?;
         self.link()?;
         self.throughput()?;
+        self.report.heading("Afterwards");
+        self.check("counters", "what the vNICs dropped", |lab| counters::nothing_unexplained(lab))?;
         // What died during a check may have gone unnoticed by it.
         self.check("processes", "nothing has crashed", |lab| {
             lab.check_processes().map(|()| Finding::new("every process of the laboratory still runs"))

@@ -105,13 +105,6 @@ pub fn registration(status: &Value, vm: &Vm) -> Result<Registration> {
     Ok(Registration { state, place, registrations: vnic["registrations"].as_u64().unwrap_or_default() })
 }
 
-/// Control frames from the VM's own stack that its vNIC has dropped, from `cvsw stats --json`.
-pub fn drops_from_host(stats: &Value) -> Result<u64> {
-    let drops = &stats["engine"]["tx"]["drops"];
-    ensure!(drops.is_object(), "the vNIC's counters have no engine.tx.drops: {stats}");
-    Ok(drops["control_from_host"].as_u64().unwrap_or_default())
-}
-
 /// A datapath identifier as the controller writes it.
 fn datapath(id: u64) -> String {
     format!("{id:016x}")
@@ -144,15 +137,5 @@ mod tests {
         let found = registration(&status, &lab.vms[0]).unwrap();
         assert_eq!(found, Registration { state: "ready".into(), place: place(1, 2), registrations: 1 });
         assert!(registration(&status, &lab.vms[1]).unwrap_err().to_string().contains("blue-1b is unknown"));
-    }
-
-    #[test]
-    fn counters_of_another_shape_are_an_error_not_a_zero() {
-        assert_eq!(
-            drops_from_host(&json!({ "engine": { "tx": { "drops": { "control_from_host": 3 } } } })).unwrap(),
-            3
-        );
-        assert_eq!(drops_from_host(&json!({ "engine": { "tx": { "drops": {} } } })).unwrap(), 0);
-        drops_from_host(&json!({ "counters": 3 })).unwrap_err();
     }
 }

@@ -1,6 +1,7 @@
 //! A VM that forges control frames: its own vNIC drops and counts them, and nobody else ever sees one.
 
-use super::control::{Registration, drops_from_host, registration};
+use super::control::{Registration, registration};
+use super::counters::dropped;
 use super::reach::{ECHOES, ping};
 use crate::lab::build::Lab;
 use crate::lab::netns;
@@ -32,7 +33,7 @@ pub fn forged_control_frames(lab: &mut Lab) -> Result<Finding> {
     args.extend(frames.iter().map(String::as_str));
     lab.agent(&forger, &args)?;
     wait_for("the vNIC's counter of forged control frames", LIMIT, || {
-        Ok((drops_from_host(&lab.vnic_stats(&forger)?)? >= before.dropped + sent).then_some(()))
+        Ok((drops_from_host(lab, &forger)? >= before.dropped + sent).then_some(()))
     })?;
     // What was sent before these echoes would have left the vNIC before them.
     let echo = ping(&forger, victim.ip, &[])?;
@@ -76,6 +77,10 @@ fn seen(log: &Path, text: &str) -> Result<usize> {
     Ok(lines.lines().filter(|line| line.starts_with("eth:") && line.contains(text)).count())
 }
 
+fn drops_from_host(lab: &Lab, forger: &Vm) -> Result<u64> {
+    dropped(&lab.vnic_stats(forger)?, "tx", "control_from_host")
+}
+
 #[derive(Debug)]
 struct Snapshot {
     dropped: u64,
@@ -86,7 +91,7 @@ struct Snapshot {
 impl Snapshot {
     fn take(lab: &Lab, forger: &Vm, victim: &Vm) -> Result<Self> {
         Ok(Self {
-            dropped: drops_from_host(&lab.vnic_stats(forger)?)?,
+            dropped: drops_from_host(lab, forger)?,
             mtus: [netns::mtu(&forger.namespace, VM_NIC)?, netns::mtu(&victim.namespace, VM_NIC)?],
             victim: registration(&lab.controller_status()?, victim)?,
         })

@@ -1,5 +1,6 @@
 //! Do the networks stay apart although they use the same inner addresses?
 
+use super::counters::kept_out;
 use super::reach::{in_parallel, ping};
 use crate::lab::build::Lab;
 use crate::lab::netns;
@@ -56,6 +57,7 @@ pub fn strangers_stay_out(lab: &Lab) -> Result<Finding> {
         attempts
             .extend(topology.vms.iter().filter(|vm| vm.network != index).map(|vm| (vm, owner, network.landmark)));
     }
+    let before = kept_out(lab)?;
     let results = in_parallel(&attempts, |&(stranger, owner, landmark)| {
         // First as any VM would, by ARP; then with the answer to ARP given in advance.
         let by_arp = ping(stranger, landmark, &[])?;
@@ -71,8 +73,12 @@ pub fn strangers_stay_out(lab: &Lab) -> Result<Finding> {
         sent += result.context("a VM crossed the border of its network")?;
     }
     ensure!(!attempts.is_empty(), "only one network: nobody to keep out");
-    let detail = format!("{} tries to enter another network, {sent} echo requests, no reply", attempts.len());
-    Ok(Finding::with(detail, json!({ "attempts": attempts.len(), "requests": sent, "replies": 0 })))
+    let stopped = kept_out(lab)? - before;
+    ensure!(stopped > 0, "nothing of the attempts came as far as another network's vNIC: they prove nothing");
+    let tries = attempts.len();
+    let detail =
+        format!("{tries} tries, {sent} echo requests, no reply; {stopped} frames stopped by strangers' vNICs");
+    Ok(Finding::with(detail, json!({ "attempts": tries, "requests": sent, "replies": 0, "stopped": stopped })))
 }
 
 fn twins(lab: &Lab, vm: &Vm) -> usize {

@@ -1,6 +1,7 @@
 //! The checks, one file per question asked. Each takes the built laboratory and gives a finding, or says what is wrong.
 
 pub mod control;
+pub mod counters;
 pub mod forgery;
 pub mod isolation;
 pub mod reach;
