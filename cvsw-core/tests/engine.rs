@@ -1,4 +1,12 @@
 //! The engine as a whole: session, bursts, tunnels, the guard around control frames, counters that add up.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
 
 use cvsw_core::{
     Config, ControlError, Cvsw, Direction, DropReason, Frame, Instant, Verdict,

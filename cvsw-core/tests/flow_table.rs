@@ -1,5 +1,13 @@
 //! The flow table against the naive model: random operation sequences over a small universe of fields, so that
 //! identical, containing and overlapping matches occur often.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail loudly"
+)]
 
 use cvsw_core::{
     Instant,
@@ -21,6 +29,7 @@ fn table(seed: u64) -> Box<Table> {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen at a time")]
 enum Step {
     Change(FlowMod),
     Frame(FlowKey, u64),

@@ -36,6 +36,7 @@ pub fn control_kind(frame: &[u8], ethertype: u16) -> Option<ControlKind> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
     use super::*;
 
     fn frame(types: &[u16]) -> std::vec::Vec<u8> {
