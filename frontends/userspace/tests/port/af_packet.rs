@@ -66,6 +66,14 @@ fn transmitted_frames_arrive_unchanged() {
 }
 
 #[test]
+fn the_interface_is_promiscuous_only_while_in_use() {
+    let (namespace, port, _pool) = port_and_peer();
+    assert_eq!(namespace.link("port")["promiscuity"], 1);
+    drop(port);
+    assert_eq!(namespace.link("port")["promiscuity"], 0);
+}
+
+#[test]
 fn many_frames_go_around_the_rings_in_order() {
     let (namespace, mut port, mut pool) = port_and_peer();
     let peer = namespace.raw("peer");

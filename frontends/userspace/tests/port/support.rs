@@ -92,7 +92,7 @@ impl Namespace {
 
     /// What `ip link` says about an interface.
     pub fn link(&self, name: &str) -> Value {
-        let links: Value = serde_json::from_str(&self.ip(&format!("-j link show {name}"))).unwrap();
+        let links: Value = serde_json::from_str(&self.ip(&format!("-j -d link show {name}"))).unwrap();
         links[0].clone()
     }
 
@@ -349,10 +349,17 @@ pub fn noise(len: usize) -> Vec<u8> {
 /// Sends `len` bytes over TCP from one namespace to `address` in another, and compares what arrives.
 pub fn tcp_transfer(from: &Namespace, to: &Namespace, address: SocketAddr, len: usize) {
     let listener = to.within(|| TcpListener::bind(address));
+    listener.set_nonblocking(true).unwrap();
     let sent = noise(len);
     let received = thread::scope(|scope| {
         let receiver = scope.spawn(|| {
-            let (mut stream, _) = listener.accept().unwrap();
+            let mut accepted = None;
+            eventually("the connection is accepted", || {
+                accepted = listener.accept().ok();
+                accepted.is_some()
+            });
+            let (mut stream, _) = accepted.unwrap();
+            stream.set_nonblocking(false).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).unwrap();
