@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_small_laboratory_passes_every_check_and_leaves_nothing_behind() {
-    let mut lab = Lab::start(&["--pairs", "1", "--json", "--duration", "1"]);
+    let mut lab = Lab::start(&["--pairs", "1", "--json", "--duration", "1", "--udp-rate", "20"]);
     let (status, text) = lab.end();
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let id = report["lab"].as_str().expect("an identifier");
@@ -89,7 +89,7 @@ fn what_a_killed_laboratory_leaves_is_reported_and_removed() {
 
 #[test]
 fn a_kept_laboratory_works_until_it_is_taken_down() {
-    let mut lab = Lab::start(&["--pairs", "1", "--networks", "1", "--duration", "1", "--keep"]);
+    let mut lab = Lab::start(&["--pairs", "1", "--networks", "1", "--duration", "1", "--udp-rate", "20", "--keep"]);
     let id = lab.identifier();
     let (status, text) = lab.end();
     assert!(status.success(), "{text}");

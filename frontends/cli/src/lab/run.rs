@@ -103,16 +103,24 @@ fn introduce(lab: &Lab, options: &Options, report: &mut Reporter) -> Result<()> 
         "seconds_per_measurement": options.duration,
         "udp_mbit_per_second_offered": options.udp_rate,
         "udp_payload": options.udp_length,
+        "left_behind": left_behind(&topology.id, report)?,
     });
-    for id in state::identifiers()?.iter().filter(|id| **id != topology.id) {
-        let left = match state::standing(id) {
+    Ok(())
+}
+
+/// Mentions the laboratories that nobody will remove by himself, and names them.
+fn left_behind(own: &str, report: &Reporter) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for id in state::identifiers()?.into_iter().filter(|id| id != own) {
+        let how = match state::standing(&id) {
             Standing::Running => continue,
             Standing::Kept => "was kept",
             Standing::Stale => "was left behind by a run that was killed",
         };
-        report.line(&format!("Note: laboratory {id} {left}. Remove it with: cvsw lab down {id}"));
+        report.line(&format!("Note: laboratory {id} {how}. Remove it with: cvsw lab down {id}"));
+        left.push(id);
     }
-    Ok(())
+    Ok(left)
 }
 
 /// The parts of one run.
