@@ -19,11 +19,11 @@ use cvsw_core::{
 };
 use cvsw_testkit::hex::bytes as hex;
 
-/// Wildcards: dl_src 0x4, dl_dst 0x8, tp_src 0x40, nw_src 32 << 8, nw_dst 8 << 14, pcp 1 << 20, tos 1 << 21.
+/// Wildcards: dl_src 0x4, dl_dst 0x8, tp_src 0x40, nw_src 63 << 8, nw_dst 8 << 14, pcp 1 << 20, tos 1 << 21.
 /// `priority=100,tcp,in_port=1,dl_vlan=5,nw_dst=10.0.0.0/24,tp_dst=80 actions=mod_nw_dst:10.1.1.1,output:NONE`.
 const FLOW_MOD: &str = "
     01 0e 0058 00000007
-    0032204c 0001 000000000000 000000000000 0005 00 00 0800 00 06 0000 00000000 0a000000 0000 0050
+    00323f4c 0001 000000000000 000000000000 0005 00 00 0800 00 06 0000 00000000 0a000000 0000 0050
     0000000000000abc 0000 003c 0000 0064 ffffffff ffff 0001
     0007 0008 0a010101
     0000 0008 ffff 0000";
@@ -294,6 +294,13 @@ fn matches_that_openflow_1_0_cannot_say() {
     }
     let whole_tos = FlowMod { matching: ip.with(Field::NwTos, 0xb8), ..FlowMod::default() };
     assert_eq!(encode_flow_mod(&whole_tos, 0, &mut [0; 256]), Ok(72));
+}
+
+#[test]
+fn everything_wildcarded_is_ofpfw_all() {
+    let mut out = [0; 72];
+    encode_flow_mod(&FlowMod::default(), 0, &mut out).unwrap();
+    assert_eq!(out[8..12], 0x003f_ffff_u32.to_be_bytes());
 }
 
 #[test]

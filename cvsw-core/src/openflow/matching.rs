@@ -113,7 +113,10 @@ pub(super) fn encode_match(matching: &Match) -> Result<OfpMatch, EncodeError> {
         if given.leading_ones().saturating_add(given.trailing_zeros()) != u32::BITS {
             return Err(EncodeError::Inexpressible(field));
         }
-        wildcards |= given.trailing_zeros() << shift;
+        // All six bits rather than 32 for a whole address, as `OFPFW_ALL` has them: the public CVSW driver takes
+        // four of `nw_dst`'s bits for wildcards of tunnel ids, and must find them set.
+        let ignored = if given == 0 { 0x3f } else { given.trailing_zeros() };
+        wildcards |= ignored << shift;
     }
     let mut out = encode_vlan(value.get(Field::VlanTci), mask.get(Field::VlanTci))
         .ok_or(EncodeError::Inexpressible(Field::VlanTci))?;
