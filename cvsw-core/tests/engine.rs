@@ -452,3 +452,11 @@ fn a_trace_tells_every_step_and_counts_nothing() {
     assert!(engine.flows().all(|entry| entry.packets == 0));
     assert_eq!(engine.stats().direction(Direction::Tx).frames, 0);
 }
+
+#[test]
+fn an_announcement_is_a_hello_with_the_own_address() {
+    let mut engine = engine();
+    engine.announce();
+    assert_eq!(sent(&mut engine), [[&MAC[..], &[0x21, 0, 0, 0, 0, 0, 0xab, 0xba]].concat()]);
+    assert_eq!(engine.session_state(), SessionState::Disconnected);
+}

@@ -97,6 +97,9 @@ impl Session {
     }
 
     /// Queues a HELLO to the controller: "a vNIC is here", so that a controller need not poll for new ones.
+    ///
+    /// It carries the vNIC's own address, as REGISTER does: broadcast, it would reach other vNICs through a
+    /// switch that has no backstop flow yet, and they would take it for the controller's.
     pub const fn announce(&mut self) {
         self.hello_due = true;
     }
@@ -149,8 +152,7 @@ impl Session {
         mut next_entry: impl FnMut(u32) -> Option<(u32, FlowMod)>,
     ) -> Result<Option<usize>, NoRoom> {
         if self.hello_due {
-            let message = ControlMessage { dst: [0xff; 6], ..self.message(MessageType::Hello, &[]) };
-            let len = message.emit(ethertype, out)?;
+            let len = self.message(MessageType::Hello, &[]).emit(ethertype, out)?;
             self.hello_due = false;
             return Ok(Some(len));
         }

@@ -96,7 +96,8 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot serve statistics at {}; is another port using it?", path.display()))
     };
     let mut stats = args.stats_socket.as_ref().map(bind).transpose()?;
-    announce(&vnic, mac, args.json)?;
+    vnic.announce();
+    print_ready(&vnic, mac, args.json)?;
     run::run(&mut vnic, args.poll, &stop, stats.as_mut()).context("the port stopped")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -114,7 +115,7 @@ fn cannot_open(side: &str, spec: &PortSpec) -> String {
     format!("cannot open the {side} port ({hint})")
 }
 
-fn announce(vnic: &Vnic, mac: MacAddr, as_json: bool) -> io::Result<()> {
+fn print_ready(vnic: &Vnic, mac: MacAddr, as_json: bool) -> io::Result<()> {
     let ports = vnic.ports();
     let [mtu, _] = ports.map(|port| port.mtu().map(|mtu| mtu.get()));
     let [host, net] = ports.map(|port| port.name());

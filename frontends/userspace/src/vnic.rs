@@ -101,6 +101,11 @@ impl Vnic {
         [&*self.host, &*self.net]
     }
 
+    /// Tells the controller, at the next step, that a vNIC has come up.
+    pub fn announce(&mut self) {
+        self.engine.announce();
+    }
+
     /// Puts the flows of a file into the table.
     pub fn load_flows(&mut self, now: Instant, flows: &FlowsFile) -> Result<(), FlowsError> {
         flows.install(&mut *self.engine, now)
