@@ -65,6 +65,20 @@ fn transmitted_frames_arrive_unchanged() {
     assert_eq!(pool.available(), pool.capacity());
 }
 
+/// What others send on the interface is not for the vNIC.
+#[test]
+fn outgoing_frames_of_others_are_not_received() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    let (other, peer) = (namespace.raw("port"), namespace.raw("peer"));
+    let (outgoing, incoming) = (test_frame(64, &[]), test_frame(65, &[]));
+    other.send(&outgoing);
+    assert_eq!(peer.receive(|frame| frame[12..14] == [0x88, 0xb5]), outgoing);
+    peer.send(&incoming);
+    let frames = receive(&mut port, &mut pool, 1);
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].bytes(), incoming);
+}
+
 #[test]
 fn the_interface_is_promiscuous_only_while_in_use() {
     let (namespace, port, _pool) = port_and_peer();
