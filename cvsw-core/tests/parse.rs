@@ -282,6 +282,11 @@ fn with_transport(key: FlowKey, transport: &packet::Transport) -> FlowKey {
 
 /// etherparse's view of a frame with at most one tag, as far as it accepts it, against ours.
 fn agree_with_etherparse(bytes: &[u8]) -> Result<(), TestCaseError> {
+    // The tag type of old QinQ equipment: a tag for etherparse, not for Open vSwitch, nor for us.
+    const DOUBLE_TAG_9100: [u8; 2] = [0x91, 0x00];
+    if [12, 16].iter().any(|at| bytes.get(*at..at + 2) == Some(&DOUBLE_TAG_9100)) {
+        return Ok(());
+    }
     let Ok(theirs) = SlicedPacket::from_ethernet(bytes) else { return Ok(()) };
     let tags = theirs.link_exts.iter().filter(|ext| matches!(ext, LinkExtSlice::Vlan(_))).count();
     if tags != theirs.link_exts.len() || tags > 1 {
@@ -318,7 +323,8 @@ fn agree_with_etherparse(bytes: &[u8]) -> Result<(), TestCaseError> {
             prop_assert_eq!(ours.headers.transport, Transport::Udp);
             prop_assert_eq!(ports, (udp.source_port(), udp.destination_port()));
         }
-        Some(TransportSlice::Icmpv4(icmp)) => {
+        // ICMPv4 inside IPv6 is no ICMP for Open vSwitch, nor for us.
+        Some(TransportSlice::Icmpv4(icmp)) if matches!(theirs.net, Some(NetSlice::Ipv4(_))) => {
             prop_assert_eq!(ours.headers.transport, Transport::Icmp);
             prop_assert_eq!(ports, (icmp.type_u8().into(), icmp.code_u8().into()));
         }
