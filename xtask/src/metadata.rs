@@ -68,8 +68,10 @@ fn built_packages(metadata: &Value) -> BTreeSet<String> {
     built
 }
 
-fn version(text: &str) -> Result<(u32, u32, u32)> {
-    let mut parts = text.split('.').map(str::parse);
+/// A Rust version as numbers that compare; a missing part is 0, what follows a `-` does not count.
+pub fn version(text: &str) -> Result<(u32, u32, u32)> {
+    let release = text.split('-').next().unwrap_or_default();
+    let mut parts = release.split('.').map(str::parse);
     let mut next = || parts.next().unwrap_or(Ok(0)).with_context(|| format!("`{text}` is not a Rust version"));
     Ok((next()?, next()?, next()?))
 }
@@ -95,6 +97,7 @@ mod tests {
     #[test]
     fn versions_compare_by_number() {
         assert_eq!(version("1.91").unwrap(), (1, 91, 0));
+        assert_eq!(version("1.96.0-nightly").unwrap(), (1, 96, 0));
         assert!(version("1.100.1").unwrap() > version("1.99").unwrap());
         assert!(version("new").is_err());
     }

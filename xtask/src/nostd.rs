@@ -13,6 +13,8 @@ const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
 
 const TARGET: &str = "x86_64-unknown-none";
 const BUILD_LIMIT: u32 = 600;
+/// The workspace's `rust-version`.
+const OUR_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// A compiler for the bare-metal target.
 #[derive(Debug)]
@@ -30,7 +32,15 @@ pub fn toolchain() -> Result<Toolchain> {
         return Ok(Toolchain::Installed);
     }
     if [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_SOURCE].iter().all(|file| Path::new(file).exists()) {
-        return Ok(Toolchain::Debian);
+        let has = Cmd::new(DEBIAN_RUSTC).arg("--version").read()?;
+        let has = has.split_whitespace().nth(1).unwrap_or_default();
+        if metadata::version(has)? >= metadata::version(OUR_RUST)? {
+            return Ok(Toolchain::Debian);
+        }
+        bail!(
+            "Debian's rustc-web is {has}, CVSW needs {OUR_RUST}: newer ones are in Debian's security archive \
+             (bookworm-security in APT's sources), or `rustup target add {TARGET}`"
+        );
     }
     bail!(
         "no compiler for {TARGET}: `rustup target add {TARGET}`, or on Debian `apt-get install {}`",

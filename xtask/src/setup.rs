@@ -50,7 +50,8 @@ pub fn run(need: Need) -> Result<()> {
         install_packages(&packages)?;
         let still = missing_packages(need);
         if !still.is_empty() {
-            bail!("installed, yet their programs are not found in PATH: {}", still.join(" "));
+            let compiler = nostd::toolchain().err().map(|error| format!(" ({error})")).unwrap_or_default();
+            bail!("installed, yet still missing or too old: {}{compiler}", still.join(" "));
         }
     }
     if need == Need::Everything {
