@@ -1,7 +1,7 @@
 //! `cvsw port` as a program of its own.
 
 use clap::Parser;
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 /// Run one CVSW vNIC in userspace.
 #[derive(Debug, Parser)]
@@ -12,7 +12,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     cvsw_userspace::cli::run(Cli::parse().port).unwrap_or_else(|error| {
         eprintln!("cvsw-port: {error:#}");
         ExitCode::FAILURE
