@@ -81,7 +81,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         self.context.zero();
         self.session.reset(config.mac);
         self.seed = config.hash_seed;
-        self.link_mtu = config.link_mtu.map_or(u32::MAX, L2Mtu::get);
+        self.set_link_mtu(config.link_mtu);
         self.ethertype = config.ethertype;
         self.active = false;
     }
@@ -91,9 +91,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     /// a shorter one a frame that does not fit stays queued and the answer is `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<usize> {
         let table = &self.table;
-        let answer = self.session.poll_transmit(self.ethertype, out, |from| {
-            table.next_from(from).map(|(id, entry)| (id.0, as_add(&table.matching(entry), entry)))
-        });
+        let answer = self.session.poll_transmit(self.ethertype, out, |from| entry_from(table, from));
         let unlisted = u64::from(self.session.take_unlisted());
         if let Some(count) = self.stats.control_errors.get_mut(ControlError::Unlistable.index()) {
             *count = count.wrapping_add(unlisted);
@@ -109,6 +107,16 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     /// Queues a HELLO to the controller: call when the vNIC comes up, so that the controller finds it at once.
     pub fn announce(&mut self) {
         self.session.announce();
+    }
+
+    /// The lower device takes other frames now: see [`Config::link_mtu`].
+    pub fn set_link_mtu(&mut self, link_mtu: Option<L2Mtu>) {
+        self.link_mtu = link_mtu.map_or(u32::MAX, L2Mtu::get);
+    }
+
+    /// The vNIC has another MAC address now: see [`Config::mac`].
+    pub const fn set_mac(&mut self, mac: MacAddr) {
+        self.session.set_mac(mac);
     }
 
     /// State of the control session.
@@ -131,13 +139,24 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
 
     /// Every entry of the table as an ADD, with its counters, in no particular order.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry> + '_ {
-        self.table.iter().map(|(_, entry)| FlowEntry {
+        self.table.iter().map(|(_, entry)| self.listed(entry))
+    }
+
+    /// The first entry at or behind index `from`, with the index to go on from: for a listing in parts, between
+    /// which the table may change.
+    pub fn next_flow(&self, from: u32) -> Option<(u32, FlowEntry)> {
+        let (id, entry) = self.table.next_from(from)?;
+        Some((id.0.saturating_add(1), self.listed(entry)))
+    }
+
+    fn listed(&self, entry: &Entry<Program>) -> FlowEntry {
+        FlowEntry {
             flow: as_add(&self.table.matching(entry), entry),
             packets: entry.packets,
             bytes: entry.bytes,
             created: entry.created,
             last_used: entry.last_used,
-        })
+        }
     }
 
     /// Number of entries in the table.
@@ -190,6 +209,17 @@ pub struct FlowEntry {
     pub created: Instant,
     /// When it was last applied (or added).
     pub last_used: Instant,
+}
+
+/// The first entry at or behind index `from` as the ADD that would create it. Out of line, so that its copies of
+/// an action list do not add to the stack frame of the caller.
+#[inline(never)]
+fn entry_from<const FLOWS: usize, const MASKS: usize>(
+    table: &FlowTable<Program, FLOWS, MASKS>,
+    from: u32,
+) -> Option<(u32, FlowMod)> {
+    let (id, entry) = table.next_from(from)?;
+    Some((id.0, as_add(&table.matching(entry), entry)))
 }
 
 fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {

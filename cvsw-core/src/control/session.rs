@@ -91,6 +91,11 @@ impl Session {
         self.mac = mac;
     }
 
+    /// The vNIC's address is `mac` from now on; the session goes on.
+    pub const fn set_mac(&mut self, mac: MacAddr) {
+        self.mac = mac;
+    }
+
     /// The session's state.
     pub const fn state(&self) -> SessionState {
         self.state
@@ -191,6 +196,7 @@ impl Session {
     }
 
     /// One LIST_ENTRIES answer.
+    #[inline(never)] // its buffers would add to the stack frame of the caller, which holds an entry already
     fn emit_entry(&self, ethertype: u16, out: &mut [u8], flow: &FlowMod) -> Result<usize, EncodeError> {
         let (header, body) = out.split_at_mut_checked(super::HEADER_LEN).ok_or(NoRoom)?;
         let len = openflow::encode_flow_mod(flow, 0, body)?;

@@ -58,8 +58,9 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
                 .zip(0usize..)
                 .find_map(|(frame, at)| Some((at, control_kind(frame.bytes(), self.ethertype)?)));
             let plain = control.map_or(frames.len().min(BURST), |(at, _)| at);
-            let (frames, next_frame) = frames.split_at_mut(plain);
-            let (verdicts, next_verdict) = verdicts.split_at_mut(plain);
+            // Never `None`: `plain` is at most the length of both.
+            let Some((frames, next_frame)) = frames.split_at_mut_checked(plain) else { break };
+            let Some((verdicts, next_verdict)) = verdicts.split_at_mut_checked(plain) else { break };
             self.run_stages(now, direction, frames, verdicts);
             start = start.saturating_add(plain);
             if let (Some((_, kind)), Some(frame), Some(verdict)) =
@@ -213,7 +214,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         Verdict::Forward
     }
 
-    /// A control frame: honoured from the network only.
+    /// A control frame: honoured from the network only. Kept out of line: its flow mod would grow the stack frame
+    /// of every burst, and kernel stacks are small.
+    #[cold]
+    #[inline(never)]
     fn take_control<B: Buffer>(
         &mut self,
         now: Instant,
