@@ -1,4 +1,4 @@
-//! Builds `cvsw-core` for bare metal: the proof that it needs neither std nor an allocator.
+//! Builds the engine, and its smoltcp device, for bare metal: the proof that they need neither std nor an allocator.
 
 use crate::{command::Cmd, metadata};
 use anyhow::{Result, bail};
@@ -48,7 +48,7 @@ pub fn toolchain() -> Result<Toolchain> {
     )
 }
 
-/// Builds the crate plain and with every feature.
+/// Builds the crates plain and with every feature.
 pub fn run() -> Result<()> {
     let toolchain = toolchain()?;
     let target_dir = metadata::target_directory()?.join("nostd");
@@ -61,7 +61,7 @@ pub fn run() -> Result<()> {
             }
         };
         let command = command
-            .words("build --locked --quiet --package cvsw-core --target")
+            .words("build --locked --quiet --package cvsw-core --package cvsw-smoltcp --target")
             .args([TARGET, "--target-dir"])
             .arg(&target_dir)
             .words(features);

@@ -31,7 +31,11 @@ pub const CHECKS: &[Check] = &[
     Check { name: "clippy", about: "no lint fires in any target", run: clippy },
     Check { name: "doc", about: "rustdoc builds without a warning", run: doc },
     Check { name: "unit", about: "cargo test: unit, property and end-to-end tests", run: unit },
-    Check { name: "nostd", about: "cvsw-core builds for a target without std", run: nostd::run },
+    Check {
+        name: "nostd",
+        about: "the engine and its smoltcp device build for a target without std",
+        run: nostd::run,
+    },
     Check { name: "fuzz", about: "every fuzz target survives a short run", run: || fuzz::run(fuzz::SECONDS, &[]) },
 ];
 

@@ -122,7 +122,7 @@ fn check_dependencies(all: &[(String, String, bool)]) -> Vec<String> {
     for (from, to, _) in all.iter().filter(|(_, _, for_tests)| !for_tests) {
         let reason = match (&**from, &**to) {
             ("cvsw-core", to) if to.starts_with("cvsw") => "the core depends on no other crate of the project",
-            (from, "smoltcp") if from != "cvsw-unikernel" => "smoltcp is for the unikernel, and a test oracle",
+            (from, "smoltcp") if from != "cvsw-smoltcp" => "smoltcp is for the unikernel, and a test oracle",
             ("cvsw-benches", "cvsw-testkit") => continue,
             (_, "cvsw-testkit") => "the test kit is for tests only",
             _ => continue,
@@ -255,7 +255,7 @@ mod tests {
             |from: &str, to: &str, for_tests| check_dependencies(&[(from.into(), to.into(), for_tests)]).len();
         assert_eq!(check("cvsw-core", "smoltcp", true), 0);
         assert_eq!(check("cvsw-core", "smoltcp", false), 1);
-        assert_eq!(check("cvsw-unikernel", "smoltcp", false), 0);
+        assert_eq!(check("cvsw-smoltcp", "smoltcp", false), 0);
         assert_eq!(check("cvsw-core", "cvsw-testkit", true), 0);
         assert_eq!(check("cvsw-cli", "cvsw-testkit", false), 1);
         assert_eq!(check("cvsw-core", "cvsw-userspace", false), 1);
