@@ -3,6 +3,7 @@
 mod edit;
 
 use crate::{
+    crypto::{Ciphers, EncryptedOnly, SaTable},
     flow::{
         Action, ActionList, Field, FlowKey, Ipv4Addr, MAX_ACTIONS, MacAddr, OFPP_NONE, OfpError, PORT_HOST,
         PORT_NET, RESUBMIT_IN_PORT,
@@ -10,8 +11,9 @@ use crate::{
     frame::{Buffer, Frame},
     parse::{Headers, Parsed, parse},
     stats::DropReason,
+    time::Instant,
     trace::{Effect, Event, Observer},
-    tunnel::vxlan,
+    tunnel::{esp, vxlan},
     wire::{ipv4::ECN_MASK, vlan, vxlan::VNI_MAX},
 };
 use edit::Side;
@@ -42,17 +44,26 @@ pub enum Next {
         in_port: u16,
         /// VNI of the tunnel that was removed, or the one the frame had before.
         tun_id: u32,
+        /// Whether the frame, as it is now, came out of an ESP packet.
+        decrypted: bool,
     },
     /// Drop it.
     Drop(DropReason),
 }
 
-/// Engine state that actions need: counters for header fields.
-#[derive(Clone, Copy, Debug, FromZeros, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Context {
+/// Engine state that actions need.
+#[derive(Debug)]
+pub struct Context<'a, C, const SAS: usize> {
+    /// Time of the frame.
+    pub now: Instant,
     /// IPv4 identification of the next encapsulated packet.
-    pub ip_id: u16,
+    pub ip_id: &'a mut u16,
+    /// Security associations.
+    pub sas: &'a mut SaTable<SAS>,
+    /// Computes the ciphers.
+    pub ciphers: &'a mut C,
+    /// Networks whose frames may not travel in clear.
+    pub encrypted_only: &'a EncryptedOnly,
 }
 
 impl Program {
@@ -61,7 +72,8 @@ impl Program {
     /// - `BadOutPort`: OUTPUT to anything but `OFPP_NONE`, any ENQUEUE, resubmit to anything but
     ///   [`PORT_HOST`], [`PORT_NET`] and [`RESUBMIT_IN_PORT`].
     /// - `BadArgument`: VLAN id above 12 bits, priority above 3 bits, ToS with ECN bits, VNI above 24 bits, a
-    ///   resubmit that is not the last action.
+    ///   resubmit that is not the last action, an encryption that has no encapsulation to protect or is followed by a
+    ///   decapsulation, a decryption behind another tunnel action.
     /// - `TooManyActions`: more than [`MAX_ACTIONS`], or more than one `SetVxlan`.
     pub fn compile(actions: &[Action]) -> Result<Self, OfpError> {
         let mut program = Self { ops: [Op::End; MAX_ACTIONS], template: FromZeros::new_zeroed() };
@@ -69,16 +81,23 @@ impl Program {
             return Err(OfpError::TooManyActions);
         }
         let mut rest = actions;
+        let mut layer = Layer::AsCame;
         for op in &mut program.ops {
             let [action, behind @ ..] = rest else { break };
             rest = behind;
             *op = Op::compile(action)?;
+            layer = layer.after(action)?;
             match action {
                 Action::Resubmit { .. } if !rest.is_empty() => return Err(OfpError::BadArgument),
                 Action::SetVxlan(_) if rest.iter().any(|other| matches!(other, Action::SetVxlan(_))) => {
                     return Err(OfpError::TooManyActions);
                 }
-                Action::SetVxlan(tunnel) => program.template = vxlan::Template::new(tunnel),
+                Action::SetVxlan(tunnel) => {
+                    program.template = vxlan::Template::new(tunnel);
+                    if rest.iter().any(|other| matches!(other, Action::Encrypt { .. })) {
+                        *op = Op::SetVxlan { sealed: true };
+                    }
+                }
                 _ => {}
             }
         }
@@ -105,9 +124,11 @@ impl Program {
             Op::SetNwTos(tos) => Action::SetNwTos(tos),
             Op::SetTpSrc(port) => Action::SetTpSrc(port),
             Op::SetTpDst(port) => Action::SetTpDst(port),
-            Op::SetVxlan => Action::SetVxlan(self.template.tunnel()),
+            Op::SetVxlan { .. } => Action::SetVxlan(self.template.tunnel()),
             Op::StripVxlan => Action::StripVxlan(None),
             Op::StripVxlanVni(vni) => Action::StripVxlan(Some(vni)),
+            Op::Encrypt { sa } => Action::Encrypt { sa },
+            Op::Decrypt => Action::Decrypt,
             Op::Resubmit { in_port } => Action::Resubmit { in_port },
         })
     }
@@ -117,11 +138,14 @@ impl Program {
 ///
 /// An action whose field the frame does not have changes nothing. When the result is a drop, the frame may
 /// already carry the changes of earlier actions.
-pub fn run<B: Buffer, O: Observer>(
+///
+/// `decrypted`: the frame, as it is now, came out of an ESP packet ([`Next::Resubmit`] says so).
+pub fn run<B: Buffer, C: Ciphers, O: Observer, const SAS: usize>(
     program: &Program,
-    context: &mut Context,
+    context: &mut Context<'_, C, SAS>,
     frame: &mut Frame<B>,
     parsed: &Parsed,
+    decrypted: bool,
     observer: &mut O,
 ) -> Next {
     if let [Op::End, ..] = program.ops {
@@ -132,6 +156,7 @@ pub fn run<B: Buffer, O: Observer>(
         key: &parsed.key,
         inner_key: None,
         tun_id: parsed.key.get(Field::TunId) as u32,
+        decrypted,
     };
     let mut ops = program.ops.as_slice();
     while let [op, rest @ ..] = ops {
@@ -141,9 +166,11 @@ pub fn run<B: Buffer, O: Observer>(
             // The frame is parsed again only if something follows that wants to know.
             Op::StripVxlan | Op::StripVxlanVni(_) => {
                 let headers_wanted = !matches!(rest, [] | [Op::End | Op::Drop { .. } | Op::Resubmit { .. }, ..]);
-                run.strip_vxlan(frame, *op, headers_wanted)
+                run.strip_vxlan(frame, *op, headers_wanted, context.encrypted_only)
             }
-            Op::SetVxlan => run.set_vxlan(frame, &program.template, context),
+            Op::SetVxlan { sealed } => run.set_vxlan(frame, &program.template, sealed, context),
+            Op::Encrypt { sa } => run.encrypt(frame, context, sa, O::ENABLED),
+            Op::Decrypt => run.decrypt(frame, context, O::ENABLED),
             Op::Drop { .. } => Step::Done(Next::Drop(DropReason::Policy)),
             Op::Resubmit { in_port } => Step::Done(run.resubmit(in_port)),
             _ => run.edit(frame, *op),
@@ -176,9 +203,11 @@ enum Op {
     SetNwTos(u8),
     SetTpSrc(u16),
     SetTpDst(u16),
-    SetVxlan,
+    SetVxlan { sealed: bool },
     StripVxlan,
     StripVxlanVni(u32),
+    Encrypt { sa: u32 },
+    Decrypt,
     Resubmit { in_port: u16 },
 }
 
@@ -199,14 +228,46 @@ impl Op {
             Action::SetNwTos(tos) => argument(tos & ECN_MASK == 0, Self::SetNwTos(tos)),
             Action::SetTpSrc(port) => Ok(Self::SetTpSrc(port)),
             Action::SetTpDst(port) => Ok(Self::SetTpDst(port)),
-            Action::SetVxlan(tunnel) => argument(tunnel.vni <= VNI_MAX, Self::SetVxlan),
+            Action::SetVxlan(tunnel) => argument(tunnel.vni <= VNI_MAX, Self::SetVxlan { sealed: false }),
             Action::StripVxlan(None) => Ok(Self::StripVxlan),
             Action::StripVxlan(Some(vni)) => argument(vni <= VNI_MAX, Self::StripVxlanVni(vni)),
+            Action::Encrypt { sa } => Ok(Self::Encrypt { sa }),
+            Action::Decrypt => Ok(Self::Decrypt),
             Action::Resubmit { in_port: in_port @ (PORT_HOST | PORT_NET | RESUBMIT_IN_PORT) } => {
                 Ok(Self::Resubmit { in_port })
             }
             Action::Resubmit { .. } => Err(OfpError::BadOutPort),
         }
+    }
+}
+
+/// What an action list has made of a frame so far, as far as one can tell without the frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    /// Whatever came.
+    AsCame,
+    /// Opened; there should be a tunnel packet.
+    Decrypted,
+    /// The inside of a tunnel packet.
+    Decapsulated,
+    /// A tunnel packet of ours.
+    Encapsulated,
+    /// That, sealed.
+    Encrypted,
+}
+
+impl Layer {
+    /// The layer after one more action, or an error if it makes no sense.
+    const fn after(self, action: &Action) -> Result<Self, OfpError> {
+        Ok(match (action, self) {
+            (Action::Encrypt { .. }, Self::Encapsulated) => Self::Encrypted,
+            (Action::Decrypt, Self::AsCame) => Self::Decrypted,
+            (Action::Encrypt { .. } | Action::Decrypt, _)
+            | (Action::SetVxlan(_) | Action::StripVxlan(_), Self::Encrypted) => return Err(OfpError::BadArgument),
+            (Action::SetVxlan(_), _) => Self::Encapsulated,
+            (Action::StripVxlan(_), _) => Self::Decapsulated,
+            (_, layer) => layer,
+        })
     }
 }
 
@@ -250,6 +311,8 @@ struct Run<'a> {
     /// Key of the inner frame, after a decapsulation that other actions follow.
     inner_key: Option<FlowKey>,
     tun_id: u32,
+    /// Whether the frame, as it is now, came out of an ESP packet.
+    decrypted: bool,
 }
 
 impl Run<'_> {
@@ -271,34 +334,51 @@ impl Run<'_> {
             Op::SetTpDst(port) => edit::set_tp(frame, headers, Side::Dst, port).into(),
             Op::End
             | Op::Drop { .. }
-            | Op::SetVxlan
+            | Op::SetVxlan { .. }
+            | Op::Encrypt { .. }
+            | Op::Decrypt
             | Op::StripVxlan
             | Op::StripVxlanVni(_)
             | Op::Resubmit { .. } => Step::NotApplicable,
         }
     }
 
-    fn set_vxlan<B: Buffer>(
+    /// Encapsulates. `sealed`: an encryption follows.
+    fn set_vxlan<B: Buffer, C, const SAS: usize>(
         &mut self,
         frame: &mut Frame<B>,
         template: &vxlan::Template,
-        context: &mut Context,
+        sealed: bool,
+        context: &mut Context<'_, C, SAS>,
     ) -> Step {
+        if !sealed && context.encrypted_only.contains(template.tunnel().vni) {
+            return Step::Done(Next::Drop(DropReason::ClearTextRefused));
+        }
         let key = self.inner_key.as_ref().unwrap_or(self.key);
-        if let Err(reason) = template.encapsulate(frame, &self.headers, key, context.ip_id) {
+        if let Err(reason) = template.encapsulate(frame, &self.headers, key, *context.ip_id) {
             return Step::Done(Next::Drop(reason));
         }
-        context.ip_id = context.ip_id.wrapping_add(1);
+        *context.ip_id = context.ip_id.wrapping_add(1);
         self.headers = vxlan::OUTER_HEADERS;
         Step::Applied
     }
 
-    fn strip_vxlan<B: Buffer>(&mut self, frame: &mut Frame<B>, op: Op, headers_wanted: bool) -> Step {
+    fn strip_vxlan<B: Buffer>(
+        &mut self,
+        frame: &mut Frame<B>,
+        op: Op,
+        headers_wanted: bool,
+        encrypted_only: &EncryptedOnly,
+    ) -> Step {
         let demanded = if let Op::StripVxlanVni(vni) = op { Some(vni) } else { None };
         match vxlan::decapsulate(frame, &self.headers, demanded) {
+            Ok(vni) if !self.decrypted && encrypted_only.contains(vni) => {
+                return Step::Done(Next::Drop(DropReason::ClearTextRefused));
+            }
             Ok(vni) => self.tun_id = vni,
             Err(reason) => return Step::Done(Next::Drop(reason)),
         }
+        self.decrypted = false;
         if headers_wanted
             && let Some(parsed) = parse(frame.bytes(), self.key.get(Field::InPort) as u16, self.tun_id)
         {
@@ -308,8 +388,57 @@ impl Run<'_> {
         Step::Applied
     }
 
+    /// Seals. `watch`: a trace, which counts nothing; it uses up a sequence number nevertheless, since two packets
+    /// with one number must never be seen.
+    fn encrypt<B: Buffer, C: Ciphers, const SAS: usize>(
+        &mut self,
+        frame: &mut Frame<B>,
+        context: &mut Context<'_, C, SAS>,
+        sa: u32,
+        watch: bool,
+    ) -> Step {
+        let Context { now, sas, ciphers, .. } = context;
+        let result = esp::seal(frame, &mut self.headers, sas, *ciphers, *now, sa);
+        protected(sas, result, watch)
+    }
+
+    /// Opens. `watch`: a trace, which counts nothing and leaves the anti-replay window alone.
+    fn decrypt<B: Buffer, C: Ciphers, const SAS: usize>(
+        &mut self,
+        frame: &mut Frame<B>,
+        context: &mut Context<'_, C, SAS>,
+        watch: bool,
+    ) -> Step {
+        let Context { now, sas, ciphers, .. } = context;
+        let result = esp::open(frame, &mut self.headers, sas, *ciphers, *now, watch);
+        self.decrypted = result.is_ok();
+        protected(sas, result, watch)
+    }
+
     fn resubmit(&self, in_port: u16) -> Next {
         let in_port = if in_port == RESUBMIT_IN_PORT { self.key.get(Field::InPort) as u16 } else { in_port };
-        Next::Resubmit { in_port, tun_id: self.tun_id }
+        Next::Resubmit { in_port, tun_id: self.tun_id, decrypted: self.decrypted }
+    }
+}
+
+/// Counts what sealing or opening led to, and makes a step of it.
+fn protected<const SAS: usize>(
+    sas: &mut SaTable<SAS>,
+    result: Result<esp::Done, esp::Refused>,
+    watch: bool,
+) -> Step {
+    match result {
+        Ok(esp::Done { slot, bytes }) => {
+            if !watch {
+                sas.count(slot, bytes);
+            }
+            Step::Applied
+        }
+        Err(esp::Refused { reason, slot }) => {
+            if let Some(slot) = slot.filter(|_| !watch) {
+                sas.count_drop(slot, reason);
+            }
+            Step::Done(Next::Drop(reason))
+        }
     }
 }

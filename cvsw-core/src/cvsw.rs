@@ -3,16 +3,18 @@
 //! # Grammar
 //!
 //! In go frames ([`Cvsw::process_burst`], [`Cvsw::process`]) and time ([`Cvsw::tick`]). Out come a verdict per
-//! frame, and through [`Cvsw::poll_event`] and [`Cvsw::poll_transmit`] what the engine wants done outside. After
-//! each burst and each tick, call both until they return `None`. The engine never sends, sleeps, allocates or
+//! frame, and through [`Cvsw::poll_event`], [`Cvsw::poll_transmit`] and [`Cvsw::poll_sa_event`] what the engine wants
+//! done outside or has to report. After each burst and each tick, call them until they return `None`. The engine never sends, sleeps, allocates or
 //! reads a clock.
 
 mod burst;
 mod explain;
+mod security;
 
 use crate::{
-    apply::{Context, Program},
+    apply::Program,
     control::{ControlEvent, ETHERTYPE, Request, Session, SessionState},
+    crypto::{EncryptedOnly, SaTable},
     flow::{Command, FlowMod, FlowTable, MacAddr, Match, OfpError, cache::FlowCache, table::Entry},
     mtu::L2Mtu,
     parse::Parsed,
@@ -48,18 +50,24 @@ impl Default for Config {
 }
 
 /// One vNIC's engine. `FLOWS`: table entries (a power of two). `CACHE`: exact-match cache slots (a power of
-/// two). `MASKS`: distinct masks in the table.
+/// two). `MASKS`: distinct masks in the table. `SAS`: security associations.
 ///
 /// All-zero memory is an engine that was not initialised: take one from [`FromZeros::new_zeroed`] (or
 /// `new_box_zeroed` with std, a zeroed allocation in the kernel, a static on bare metal) and call
 /// [`Cvsw::init`].
 #[derive(FromZeros)]
 #[repr(C)]
-pub struct Cvsw<const FLOWS: usize = 1024, const CACHE: usize = 1024, const MASKS: usize = 128> {
+pub struct Cvsw<
+    const FLOWS: usize = 1024,
+    const CACHE: usize = 1024,
+    const MASKS: usize = 128,
+    const SAS: usize = 64,
+> {
     table: FlowTable<Program, FLOWS, MASKS>,
     cache: FlowCache<CACHE>,
     stats: Stats,
-    context: Context,
+    sas: SaTable<SAS>,
+    encrypted_only: EncryptedOnly,
     /// Scratch of [`Cvsw::process_burst`]; here because 3 KiB are too much for a kernel stack.
     parsed: [Parsed; BURST],
     seed: u64,
@@ -67,18 +75,23 @@ pub struct Cvsw<const FLOWS: usize = 1024, const CACHE: usize = 1024, const MASK
     link_mtu: u32,
     session: Session,
     ethertype: u16,
+    /// IPv4 identification of the next encapsulated packet.
+    ip_id: u16,
     /// Whether the table is used at all: set by the first SET_* or the first local flow.
     active: bool,
 }
 
-impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CACHE, MASKS> {
-    /// Configures a zeroed engine, or resets a used one.
+impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
+    /// Configures a zeroed engine, or resets a used one, which must not happen while keys are in use: start again with
+    /// new ciphers then, and with new keys.
     pub fn init(&mut self, config: &Config) {
         let () = FlowCache::<CACHE>::VALID;
         self.table.reset(config.hash_seed);
         self.cache.zero();
         self.stats.zero();
-        self.context.zero();
+        self.sas.zero();
+        self.encrypted_only.zero();
+        self.ip_id = 0;
         self.session.reset(config.mac);
         self.seed = config.hash_seed;
         self.set_link_mtu(config.link_mtu);
@@ -128,6 +141,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     pub fn tick(&mut self, now: Instant) {
         let expired = &mut self.stats.expired;
         self.table.expire(now, |_, _, _| *expired = expired.wrapping_add(1));
+        self.sas.tick(now);
     }
 
     /// Changes the flow table locally (not by a controller) and makes it active.

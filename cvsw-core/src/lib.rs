@@ -1,5 +1,5 @@
-//! The engine of CVSW, the Co-Virtual Switch: OpenFlow 1.0 match/action, VXLAN and NIC parameters inside a
-//! virtual NIC. `no_std`, no allocation, no `unsafe`, no clock, no I/O.
+//! The engine of CVSW, the Co-Virtual Switch: OpenFlow 1.0 match/action, VXLAN, encryption (ESP) and NIC parameters
+//! inside a virtual NIC. `no_std`, no allocation, no `unsafe`, no clock, no I/O.
 //!
 //! The engine **decides and edits bytes**; a front-end (kernel module, userspace port, unikernel) **moves
 //! bytes**. [`Cvsw`] is the engine; its module states the grammar of its calls.
@@ -11,7 +11,7 @@
 //!   control::guard   a control frame? from the network: control::session, Consumed; from the host: Drop
 //!   parse            bytes -> Headers (offsets) + FlowKey
 //!   flow::cache      exact match -> entry; else flow::table (tuple-space search)
-//!   apply            the entry's compiled actions, in order, in place (tunnel/ for VXLAN)
+//!   apply            the entry's compiled actions, in order, in place (tunnel/ for VXLAN and ESP, crypto for keys)
 //!                    resubmit: parse and look up what is there now
 //!   stats            counters, one reason per drop
 //! -> Verdict -> front-end tx
@@ -25,7 +25,7 @@
 //! |---|---|---|
 //! | L0 | [`wire`] | bytes to fields and back, one file per format |
 //! | L1 | [`key`], [`frame`], [`mtu`], [`time`], [`parse`] | the caller's buffer; frame to flow key |
-//! | L2 | [`flow`], [`stats`], [`verdict`], [`trace`] | pure data: matches, actions, table, counters |
+//! | L2 | [`flow`], [`stats`], [`verdict`], [`trace`], [`crypto`] | pure data: matches, actions, table, counters; ciphers and security associations |
 //! | L3 | [`tunnel`], [`apply`], [`openflow`], [`control`] | edits frames; speaks OpenFlow and the control protocol |
 //! | L4 | [`cvsw`] | the engine |
 //!
@@ -63,6 +63,7 @@ extern crate std;
 
 pub mod apply;
 pub mod control;
+pub mod crypto;
 pub mod cvsw;
 pub mod flow;
 pub mod frame;

@@ -78,6 +78,30 @@ reasons! {
         /// Decapsulation: the underlay marked congestion (CE) on a packet whose inner sender does not
         /// understand such marks (RFC 6040 section 4.2).
         TunnelEcn = "tunnel_ecn",
+        /// A frame of a network that is "encrypted only" came, or was to leave, in clear.
+        ClearTextRefused = "clear_text_refused",
+        /// Decryption of a frame that is not IPv4/ESP.
+        EspNotEsp = "esp_not_esp",
+        /// No security association: unknown SPI and destination, or no sending one with the entry's id.
+        EspNoSa = "esp_no_sa",
+        /// The cipher implementation holds no key for the association.
+        EspNoKey = "esp_no_key",
+        /// The outer destination is not the one that the sending association is for.
+        EspDestination = "esp_destination",
+        /// Replayed, or older than the anti-replay window.
+        EspReplay = "esp_replay",
+        /// Wrong integrity check value: damaged, forged, or sealed with another key.
+        EspAuth = "esp_auth",
+        /// Too short, not aligned, or wrong padding.
+        EspMalformed = "esp_malformed",
+        /// The payload is not UDP (dummy packets of RFC 4303 section 2.6 among them).
+        EspNextHeader = "esp_next_header",
+        /// The association has no sequence number left.
+        EspExhausted = "esp_exhausted",
+        /// The association has reached a hard limit.
+        EspExpired = "esp_expired",
+        /// The association is from before the VM was restored or cloned.
+        EspStale = "esp_stale",
     }
 }
 

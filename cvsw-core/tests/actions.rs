@@ -13,7 +13,7 @@ mod support;
 
 use cvsw_core::{
     Checksum, DropReason, Frame, Gso, GsoKind, Offload,
-    apply::{Context, Next, Program, run},
+    apply::{Next, Program},
     flow::{Action, OFPP_NONE, OFPP_NORMAL, OfpError, PORT_HOST, PORT_NET, RESUBMIT_IN_PORT, Tunnel},
     parse::parse,
     trace::{Effect, NoTrace},
@@ -21,6 +21,7 @@ use cvsw_core::{
 use cvsw_testkit::{
     checksums, hex,
     packet::{Fragment, Network, Packet, Transport},
+    program::run,
     strategy,
 };
 use proptest::{collection::vec, prelude::*};
@@ -88,8 +89,8 @@ fn resubmit_names_port_and_tunnel() {
     for (in_port, expected) in [(RESUBMIT_IN_PORT, PORT_NET), (PORT_HOST, PORT_HOST), (PORT_NET, PORT_NET)] {
         let program = Program::compile(&[Action::Resubmit { in_port }]).expect("valid");
         let parsed = parse(&bytes, PORT_NET, 77).expect("Ethernet");
-        let next = run(&program, &mut Context { ip_id: 0 }, &mut frame(&bytes), &parsed, &mut NoTrace);
-        assert_eq!(next, Next::Resubmit { in_port: expected, tun_id: 77 });
+        let next = run(&program, &mut 0, &mut frame(&bytes), &parsed, &mut NoTrace);
+        assert_eq!(next, Next::Resubmit { in_port: expected, tun_id: 77, decrypted: false });
     }
 }
 

@@ -9,12 +9,12 @@
 
 use cvsw_core::{
     Frame,
-    apply::{Context, Next, Program, run},
+    apply::{Next, Program},
     flow::{Action, Tunnel},
     parse::parse,
     trace::NoTrace,
 };
-use cvsw_testkit::packet::Packet;
+use cvsw_testkit::{packet::Packet, program::run};
 use std::{fs, path::PathBuf, process::Command};
 
 const TUNNEL: Tunnel = Tunnel {
@@ -32,7 +32,7 @@ fn processed(actions: &[Action], bytes: &[u8]) -> Vec<u8> {
     let mut frame = Frame::new([&[0; 64][..], bytes].concat(), 64, bytes.len()).expect("fits");
     let program = Program::compile(actions).expect("valid");
     let parsed = parse(bytes, 1, 0).expect("Ethernet");
-    assert_eq!(run(&program, &mut Context { ip_id: 1 }, &mut frame, &parsed, &mut NoTrace), Next::Forward);
+    assert_eq!(run(&program, &mut 1, &mut frame, &parsed, &mut NoTrace), Next::Forward);
     frame.bytes().to_vec()
 }
 

@@ -11,7 +11,7 @@ mod support;
 
 use cvsw_core::{
     Checksum, DropReason, Frame, Gso, GsoKind, Offload,
-    apply::{Context, Next, Program, run},
+    apply::{Next, Program},
     flow::{Action, PORT_NET, RESUBMIT_IN_PORT},
     parse::parse,
     trace::NoTrace,
@@ -19,6 +19,7 @@ use cvsw_core::{
 use cvsw_testkit::{
     checksums, hex,
     packet::{Fragment, Network, Packet, Transport},
+    program::run,
     strategy,
 };
 use proptest::prelude::*;
@@ -72,11 +73,11 @@ fn outer_headers_byte_by_byte() {
 #[test]
 fn identification_counts() {
     let program = Program::compile(&[ENCAP]).expect("valid");
-    let mut context = Context { ip_id: 0xffff };
+    let mut ip_id = 0xffff;
     for expected in [0xffff, 0, 1u16] {
         let mut frame = frame(&inner());
         let parsed = parse(frame.bytes(), 1, 0).expect("Ethernet");
-        assert_eq!(run(&program, &mut context, &mut frame, &parsed, &mut NoTrace), Next::Forward);
+        assert_eq!(run(&program, &mut ip_id, &mut frame, &parsed, &mut NoTrace), Next::Forward);
         assert_eq!(frame.bytes()[18..20], expected.to_be_bytes());
         assert_eq!(checksums::verify(frame.bytes()), Ok(()));
     }
@@ -163,7 +164,7 @@ fn padding_and_tags_of_the_outer_frame_go_away() {
 fn any_vni_without_demand() {
     let mut frame = frame(&Packet::vxlan([192, 0, 2, 1], [192, 0, 2, 2], 0xff_ffff, &inner()).build());
     let actions = [Action::StripVxlan(None), Action::Resubmit { in_port: RESUBMIT_IN_PORT }];
-    assert_eq!(run_on(&actions, &mut frame), Next::Resubmit { in_port: 1, tun_id: 0xff_ffff });
+    assert_eq!(run_on(&actions, &mut frame), Next::Resubmit { in_port: 1, tun_id: 0xff_ffff, decrypted: false });
     assert_eq!(frame.bytes(), inner());
 }
 

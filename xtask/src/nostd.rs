@@ -13,6 +13,8 @@ const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
 
 const TARGET: &str = "x86_64-unknown-none";
 const BUILD_LIMIT: u32 = 600;
+/// The target has no SSE registers, so the portable ciphers must not use instructions that need them.
+const SOFT_CIPHERS: &str = "--cfg aes_backend=\"soft\" --cfg polyval_backend=\"soft\" --cfg sha2_backend=\"soft\"";
 /// The workspace's `rust-version`.
 const OUR_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 
@@ -61,6 +63,7 @@ pub fn run() -> Result<()> {
             }
         };
         let command = command
+            .env("RUSTFLAGS", SOFT_CIPHERS)
             .words("build --locked --quiet --package cvsw-core --package cvsw-smoltcp --target")
             .args([TARGET, "--target-dir"])
             .arg(&target_dir)

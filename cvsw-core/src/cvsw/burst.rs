@@ -6,8 +6,9 @@
 
 use super::{BURST, Cvsw, MAX_LOOKUPS};
 use crate::{
-    apply::{self, Next},
+    apply::{self, Context, Next},
     control::{ControlKind, control_kind},
+    crypto::{Ciphers, NoCiphers},
     flow::{Direction, FlowId, hash::hash_key},
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
@@ -31,18 +32,45 @@ enum Found {
     Entry(FlowId),
 }
 
-impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CACHE, MASKS> {
-    /// Processes one frame.
+impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
+    /// Processes one frame, without ciphers: what demands encryption is dropped.
     pub fn process<B: Buffer>(&mut self, now: Instant, direction: Direction, frame: &mut Frame<B>) -> Verdict {
         let mut verdict = Verdict::Consumed;
         self.process_burst(now, direction, core::slice::from_mut(frame), core::slice::from_mut(&mut verdict));
         verdict
     }
 
-    /// Processes frames; `verdicts` gets one verdict per frame and must be at least as long as `frames`
-    /// (frames without a verdict slot are not touched). Returns the number of frames processed.
+    /// Processes one frame.
+    pub fn process_with<B: Buffer, C: Ciphers>(
+        &mut self,
+        ciphers: &mut C,
+        now: Instant,
+        direction: Direction,
+        frame: &mut Frame<B>,
+    ) -> Verdict {
+        let mut verdict = Verdict::Consumed;
+        let (frames, verdicts) = (core::slice::from_mut(frame), core::slice::from_mut(&mut verdict));
+        self.process_burst_with(ciphers, now, direction, frames, verdicts);
+        verdict
+    }
+
+    /// Processes frames without ciphers, as [`Cvsw::process_burst_with`]: what demands encryption is dropped.
     pub fn process_burst<B: Buffer>(
         &mut self,
+        now: Instant,
+        direction: Direction,
+        frames: &mut [Frame<B>],
+        verdicts: &mut [Verdict],
+    ) -> usize {
+        self.process_burst_with(&mut NoCiphers, now, direction, frames, verdicts)
+    }
+
+    /// Processes frames; `verdicts` gets one verdict per frame and must be at least as long as `frames`
+    /// (frames without a verdict slot are not touched). Returns the number of frames processed. `ciphers` is what
+    /// the engine's security associations were added with.
+    pub fn process_burst_with<B: Buffer, C: Ciphers>(
+        &mut self,
+        ciphers: &mut C,
         now: Instant,
         direction: Direction,
         frames: &mut [Frame<B>],
@@ -61,7 +89,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
             // Never `None`: `plain` is at most the length of both.
             let Some((frames, next_frame)) = frames.split_at_mut_checked(plain) else { break };
             let Some((verdicts, next_verdict)) = verdicts.split_at_mut_checked(plain) else { break };
-            self.run_stages(now, direction, frames, verdicts);
+            self.run_stages(ciphers, now, direction, frames, verdicts);
             start = start.saturating_add(plain);
             if let (Some((_, kind)), Some(frame), Some(verdict)) =
                 (control, next_frame.first(), next_verdict.first_mut())
@@ -74,8 +102,9 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     }
 
     /// Parse all, look up all, run all: at most [`BURST`] frames, none of them a control frame.
-    fn run_stages<B: Buffer>(
+    fn run_stages<B: Buffer, C: Ciphers>(
         &mut self,
+        ciphers: &mut C,
         now: Instant,
         direction: Direction,
         frames: &mut [Frame<B>],
@@ -94,7 +123,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
                     tally.missed = tally.missed.wrapping_add(1);
                     self.leave(direction, frame)
                 }
-                Found::Entry(id) => self.execute(now, direction, frame, index, id, &mut NoTrace),
+                Found::Entry(id) => self.execute(ciphers, now, direction, frame, index, id, &mut NoTrace),
             };
             match *verdict {
                 Verdict::Forward => tally.left(frame.len()),
@@ -149,8 +178,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
 
     /// Runs the entry's actions, and those of the entries that it resubmits to. `slot` is where the frame's
     /// first parse lies in the scratch.
-    pub(super) fn execute<B: Buffer, O: Observer>(
+    #[allow(clippy::too_many_arguments, reason = "one frame and everything that is done to it")]
+    pub(super) fn execute<B: Buffer, C: Ciphers, O: Observer>(
         &mut self,
+        ciphers: &mut C,
         now: Instant,
         direction: Direction,
         frame: &mut Frame<B>,
@@ -160,6 +191,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
     ) -> Verdict {
         let mut id = first;
         let mut again = None;
+        let mut came_decrypted = false;
         for _ in 0..MAX_LOOKUPS {
             let Some(parsed) = again.as_ref().or_else(|| self.parsed.get(slot)) else { break };
             let program = if O::ENABLED {
@@ -168,10 +200,20 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
                 self.table.hit(id, now, frame.len())
             };
             let Some(program) = program else { return self.leave(direction, frame) };
-            match apply::run(program, &mut self.context, frame, parsed, observer) {
+            let mut context = Context {
+                now,
+                ip_id: &mut self.ip_id,
+                sas: &mut self.sas,
+                ciphers,
+                encrypted_only: &self.encrypted_only,
+            };
+            match apply::run(program, &mut context, frame, parsed, came_decrypted, observer) {
                 Next::Forward => return self.leave(direction, frame),
                 Next::Drop(reason) => return Verdict::Drop(reason),
-                Next::Resubmit { in_port, tun_id } => again = parse(frame.bytes(), in_port, tun_id),
+                Next::Resubmit { in_port, tun_id, decrypted } => {
+                    again = parse(frame.bytes(), in_port, tun_id);
+                    came_decrypted = decrypted;
+                }
             }
             let Some(parsed) = &again else { return Verdict::Drop(DropReason::FrameTooShort) };
             let next = if O::ENABLED { self.consider(direction, parsed, observer) } else { self.find(&parsed.key) };

@@ -3,6 +3,7 @@
 use super::Cvsw;
 use crate::{
     control::control_kind,
+    crypto::{Ciphers, NoCiphers},
     flow::{Direction, Field, FlowId, FlowKey, Match},
     frame::{Buffer, Frame},
     parse::{Parsed, parse},
@@ -15,8 +16,8 @@ use crate::{
 /// Most entries that a trace reports per look-up.
 pub const MAX_CONSIDERED: usize = 256;
 
-impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CACHE, MASKS> {
-    /// Processes one frame, tells `observer` every step, and counts nothing. Control frames change nothing.
+impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
+    /// As [`Cvsw::trace_with`], without ciphers.
     pub fn trace<B: Buffer, O: Observer>(
         &mut self,
         now: Instant,
@@ -24,15 +25,31 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         frame: &mut Frame<B>,
         observer: &mut O,
     ) -> Verdict {
-        let context = self.context;
-        let verdict = self.trace_steps(now, direction, frame, observer);
-        self.context = context;
+        self.trace_with(&mut NoCiphers, now, direction, frame, observer)
+    }
+
+    /// Processes one frame, tells `observer` every step, and counts nothing. Control frames change nothing.
+    ///
+    /// A sealed packet uses up a sequence number, so that no other packet can get the same one; an opened packet can
+    /// still be received afterwards.
+    pub fn trace_with<B: Buffer, C: Ciphers, O: Observer>(
+        &mut self,
+        ciphers: &mut C,
+        now: Instant,
+        direction: Direction,
+        frame: &mut Frame<B>,
+        observer: &mut O,
+    ) -> Verdict {
+        let ip_id = self.ip_id;
+        let verdict = self.trace_steps(ciphers, now, direction, frame, observer);
+        self.ip_id = ip_id;
         observer.event(&Event::Verdict(verdict));
         verdict
     }
 
-    fn trace_steps<B: Buffer, O: Observer>(
+    fn trace_steps<B: Buffer, C: Ciphers, O: Observer>(
         &mut self,
+        ciphers: &mut C,
         now: Instant,
         direction: Direction,
         frame: &mut Frame<B>,
@@ -54,7 +71,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize> Cvsw<FLOWS, CAC
         let Some(slot) = self.parsed.first_mut() else { return self.leave(direction, frame) };
         *slot = parsed;
         match self.consider(direction, &parsed, observer) {
-            Some(id) => self.execute(now, direction, frame, 0, id, observer),
+            Some(id) => self.execute(ciphers, now, direction, frame, 0, id, observer),
             None => self.leave(direction, frame),
         }
     }

@@ -69,6 +69,13 @@ pub enum Action {
     SetVxlan(Tunnel),
     /// 0x1002 `STRIP_VXLAN`, the paper's TUNNEL_DECAP; with a VNI, another VNI is a counted drop.
     StripVxlan(Option<u32>),
+    /// 0x1101 `ENCRYPT`: seals the tunnel packet that an earlier `SetVxlan` made, in ESP (RFC 4303).
+    Encrypt {
+        /// Id of the sending security association. Without it the frame is dropped.
+        sa: u32,
+    },
+    /// 0x1102 `DECRYPT`: opens an ESP packet with the security association that its SPI and destination name.
+    Decrypt,
     /// `NXAST_RESUBMIT`: looks the frame (as it is now) up again, as if it came in from `in_port`
     /// ([`RESUBMIT_IN_PORT`] keeps the port). Must be the last action.
     Resubmit {

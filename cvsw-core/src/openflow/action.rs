@@ -43,6 +43,11 @@ fn decode_action(action_type: u16, bytes: &[u8]) -> Result<Action, OfpError> {
         kind::SET_VXLAN => Action::SetVxlan(decode_tunnel(view(bytes)?)?),
         kind::STRIP_VXLAN if bytes.len() == size_of::<ShortAction>() => Action::StripVxlan(None),
         kind::STRIP_VXLAN => Action::StripVxlan(Some(vni(view(bytes)?)?)),
+        kind::ENCRYPT => Action::Encrypt { sa: u32::from_be_bytes(view::<ShortAction>(bytes)?.argument) },
+        kind::DECRYPT => match view::<ShortAction>(bytes)?.argument {
+            [0, 0, 0, 0] => Action::Decrypt,
+            _ => return Err(OfpError::BadArgument),
+        },
         kind::OUTPUT..=kind::SET_TP_DST => return decode_short(action_type, view(bytes)?),
         _ => return Err(OfpError::BadActionType),
     })
@@ -144,6 +149,8 @@ fn encode_action(writer: &mut Writer<'_>, action: &Action) -> Result<(), NoRoom>
         Action::StripVxlan(Some(vni)) => {
             encode_tunnel(writer, kind::STRIP_VXLAN, &Tunnel { vni, ..Tunnel::default() })
         }
+        Action::Encrypt { sa } => short(writer, kind::ENCRYPT, sa.to_be_bytes()),
+        Action::Decrypt => short(writer, kind::DECRYPT, [0; 4]),
         Action::Resubmit { in_port } => writer.put(&ResubmitAction {
             vendor: VendorAction {
                 header: header::<ResubmitAction>(kind::VENDOR),

@@ -1,6 +1,6 @@
 //! VXLAN over IPv4 (RFC 7348).
 
-use super::ecn;
+use super::{ecn, ip_payload};
 use crate::{
     flow::{Field, FlowKey, Tunnel},
     frame::{Buffer, Checksum, Frame, GsoKind, Offload},
@@ -189,7 +189,7 @@ struct Inner {
 /// Checks the outer headers, from the outside inwards. `verify`: the UDP checksum too.
 fn inspect(bytes: &[u8], headers: &Headers, verify: bool, demanded: Option<u32>) -> Result<Inner, DropReason> {
     let ip_start = usize::from(headers.network_offset);
-    let (ip, datagram) = ip_payload(bytes, headers)?;
+    let (ip, datagram) = ip_payload(bytes, headers, ipv4::PROTOCOL_UDP, DropReason::TunnelNotUdp)?;
     let (udp, _) = udp::Header::ref_from_prefix(datagram).map_err(|_| DropReason::TunnelUdpLength)?;
     let length = usize::from(udp.length.get());
     let payload = datagram.get(udp::LEN..length).ok_or(DropReason::TunnelUdpLength)?;
@@ -216,35 +216,6 @@ fn inspect(bytes: &[u8], headers: &Headers, verify: bool, demanded: Option<u32>)
     }
     let end = ip_start.wrapping_add(ip.header_len()).wrapping_add(length);
     Ok(Inner { start: end.wrapping_sub(inner.len()), end, vni, tos: ip.tos })
-}
-
-/// The outer IPv4 header and its payload, if that is a whole UDP datagram.
-fn ip_payload<'a>(bytes: &'a [u8], headers: &Headers) -> Result<(&'a ipv4::Header, &'a [u8]), DropReason> {
-    let start = usize::from(headers.network_offset);
-    if headers.network != Network::Ipv4 {
-        // The parser leaves out malformed headers; the EtherType in front says what it was meant to be.
-        let ethertype = bytes.get(..start).and_then(<[u8]>::last_chunk).copied().map(u16::from_be_bytes);
-        let meant_ipv4 = ethertype == Some(ethernet::ETHERTYPE_IPV4);
-        return Err(if meant_ipv4 { DropReason::TunnelIpHeader } else { DropReason::TunnelNotUdp });
-    }
-    let packet = bytes.get(start..).unwrap_or_default();
-    let (ip, _) = ipv4::Header::ref_from_prefix(packet).map_err(|_| DropReason::TunnelIpHeader)?;
-    let header_len = ip.header_len();
-    let header = packet.get(..header_len).ok_or(DropReason::TunnelIpHeader)?;
-    let payload = packet.get(header_len..usize::from(ip.total_length.get())).ok_or(DropReason::TunnelIpHeader)?;
-    if ip.version_ihl >> 4 != 4 {
-        return Err(DropReason::TunnelIpHeader);
-    }
-    if ip.protocol != ipv4::PROTOCOL_UDP {
-        return Err(DropReason::TunnelNotUdp);
-    }
-    if checksum::sum(header) != 0xffff {
-        return Err(DropReason::TunnelIpChecksum);
-    }
-    if ip.is_fragment() {
-        return Err(DropReason::TunnelFragment);
-    }
-    Ok((ip, payload))
 }
 
 /// State of the inner frame's checksum, of which the inner frame starts at `start`.

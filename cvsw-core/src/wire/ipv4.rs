@@ -21,6 +21,8 @@ pub const PROTOCOL_IGMP: u8 = 2;
 pub const PROTOCOL_TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// Protocol number of ESP (RFC 4303).
+pub const PROTOCOL_ESP: u8 = 50;
 /// Protocol number of SCTP.
 pub const PROTOCOL_SCTP: u8 = 132;
 /// The ECN bits of the ToS octet (RFC 3168).

@@ -6,6 +6,7 @@ pub mod fuzz;
 pub mod hex;
 pub mod model;
 pub mod packet;
+pub mod program;
 pub mod strategy;
 
 /// Makes the Rust code in README.md a documentation test.

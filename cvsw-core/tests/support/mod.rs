@@ -2,12 +2,12 @@
 
 use cvsw_core::{
     Checksum, Frame,
-    apply::{Context, Next, Program, run},
+    apply::{Next, Program},
     flow::{Action, Tunnel},
     parse::{Transport, parse},
     trace::{Effect, Event, NoTrace, Observer},
 };
-use cvsw_testkit::hex;
+use cvsw_testkit::{hex, program::run};
 
 /// Room in front of every frame: enough for an encapsulation and two tags.
 pub const HEADROOM: usize = 64;
@@ -60,7 +60,7 @@ fn ones_sum(bytes: &[u8]) -> u16 {
 pub fn run_on(actions: &[Action], frame: &mut Frame<Vec<u8>>) -> Next {
     let program = Program::compile(actions).expect("valid actions");
     let parsed = parse(frame.bytes(), 1, 0).expect("an Ethernet header");
-    run(&program, &mut Context { ip_id: 0x4321 }, frame, &parsed, &mut NoTrace)
+    run(&program, &mut 0x4321, frame, &parsed, &mut NoTrace)
 }
 
 /// The bytes after `actions`, which must forward the frame.
@@ -84,6 +84,6 @@ pub fn observed(actions: &[Action], frame: &mut Frame<Vec<u8>>) -> (Next, Vec<(A
     let program = Program::compile(actions).expect("valid actions");
     let parsed = parse(frame.bytes(), 1, 0).expect("an Ethernet header");
     let mut steps = Steps(Vec::new());
-    let next = run(&program, &mut Context { ip_id: 0 }, frame, &parsed, &mut steps);
+    let next = run(&program, &mut 0, frame, &parsed, &mut steps);
     (next, steps.0)
 }

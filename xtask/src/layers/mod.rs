@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules of the core that only the core itself uses.
-const INSIDES: &[&str] = &["wire", "parse", "apply", "tunnel", "crypto"];
+const INSIDES: &[&str] = &["wire", "parse", "apply", "tunnel"];
 
 /// Folders of crates that see only the core's public face.
 const FRONT_ENDS: &[&str] = &["frontends", "examples"];

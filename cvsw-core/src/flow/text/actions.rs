@@ -53,6 +53,11 @@ fn parse_action(pair: &Pair<'_>) -> Result<Action, TextError> {
         "resubmit" => Action::Resubmit { in_port: resubmit_port(pair.value()?)? },
         "set_vxlan" => Action::SetVxlan(tunnel(pair)?),
         "strip_vxlan" => Action::StripVxlan(pair.value.map(strip_vni).transpose()?),
+        "encrypt" => Action::Encrypt { sa: sa_id(pair)? },
+        "decrypt" => {
+            pair.no_value()?;
+            Action::Decrypt
+        }
         name if name.eq_ignore_ascii_case("controller") => controller(pair.value)?,
         name if named_port(name).is_some() || name.starts_with(|c: char| c.is_ascii_digit()) => {
             pair.no_value()?;
@@ -115,6 +120,16 @@ fn tunnel(pair: &Pair<'_>) -> Result<Tunnel, TextError> {
             Ok(Tunnel { eth_dst, eth_src, dst, src, vni })
         }
         _ => Err(pair.error(FORM)),
+    }
+}
+
+/// `sa=ID`.
+fn sa_id(pair: &Pair<'_>) -> Result<u32, TextError> {
+    const FORM: &str = "encrypt(sa=ID)";
+    let value = pair.value.ok_or_else(|| pair.error(FORM))?;
+    match value.split_once('=') {
+        Some((Token { text: "sa", .. }, id)) => Ok(number(id, u32::MAX.into())? as u32),
+        _ => Err(value.error("sa=ID")),
     }
 }
 

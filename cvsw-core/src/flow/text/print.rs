@@ -17,7 +17,7 @@ use core::{
 };
 
 /// Displays a flow as text that [`super::parse_flow`] reads back, and `ovs-ofctl` too unless it holds a tunnel
-/// action or an output to `NONE`. With `{:#}`, ports 1 and 2 are `HOST` and `NET`, which `ovs-ofctl` does not
+/// or cipher action or an output to `NONE`. With `{:#}`, ports 1 and 2 are `HOST` and `NET`, which `ovs-ofctl` does not
 /// know.
 #[derive(Clone, Copy, Debug)]
 pub struct DisplayFlow<'a>(pub &'a FlowMod);
@@ -86,6 +86,8 @@ impl Display for DisplayAction<'_> {
             Action::SetVxlan(ref tunnel) => set_vxlan(f, tunnel),
             Action::StripVxlan(None) => f.write_str("strip_vxlan"),
             Action::StripVxlan(Some(vni)) => write!(f, "strip_vxlan(vni={vni})"),
+            Action::Encrypt { sa } => write!(f, "encrypt(sa={sa})"),
+            Action::Decrypt => f.write_str("decrypt"),
             // Open vSwitch does not read `resubmit:IN_PORT`.
             Action::Resubmit { in_port: RESUBMIT_IN_PORT } => f.write_str("resubmit(,0)"),
             Action::Resubmit { in_port } => write!(f, "resubmit:{}", Port { number: in_port, sides }),

@@ -25,6 +25,10 @@ pub mod action_type {
     pub const SET_VXLAN: u16 = 0x1001;
     /// CVSW extension: decapsulate VXLAN.
     pub const STRIP_VXLAN: u16 = 0x1002;
+    /// CVSW extension: seal in ESP; the argument is the id of the security association.
+    pub const ENCRYPT: u16 = 0x1101;
+    /// CVSW extension: open ESP.
+    pub const DECRYPT: u16 = 0x1102;
 }
 
 /// Subtype of `NXAST_RESUBMIT`.

@@ -1,0 +1,212 @@
+//! The ciphers of RustCrypto.
+
+use super::{CipherError, Ciphers, KeyMaterial, PacketHeader, Suite};
+use aes::{
+    Aes128, Aes256,
+    cipher::{BlockCipherEncrypt, BlockSizeUser, InnerIvInit, StreamCipherCore, consts::U16},
+};
+use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit, aead};
+use ctr::{CtrCore, flavors::Ctr32BE};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// Ciphers in portable Rust, for `SLOTS` security associations: no allocation, no std. On x86-64 and AArch64
+/// they find the processor's AES, carry-less multiplication and SHA instructions at run time.
+#[derive(Debug)]
+pub struct Portable<const SLOTS: usize> {
+    slots: [Option<Key>; SLOTS],
+}
+
+impl<const SLOTS: usize> Portable<SLOTS> {
+    /// Ciphers without any key.
+    pub const fn new() -> Self {
+        Self { slots: [const { None }; SLOTS] }
+    }
+
+    fn key(&self, slot: usize) -> Result<&Key, CipherError> {
+        self.slots.get(slot).and_then(Option::as_ref).ok_or(CipherError::NoKey)
+    }
+}
+
+impl<const SLOTS: usize> Default for Portable<SLOTS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const SLOTS: usize> Ciphers for Portable<SLOTS> {
+    fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
+        let slot = self.slots.get_mut(slot).ok_or(CipherError::NoSlot)?;
+        *slot = Some(Key::new(key)?);
+        Ok(())
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            *slot = None;
+        }
+    }
+
+    fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.key(slot)?.seal(header, data)
+    }
+
+    fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.key(slot)?.open(header, data)
+    }
+}
+
+/// Everything that can be computed once per key. The parts wipe themselves when dropped.
+struct Key {
+    salt: [u8; Suite::SALT_LEN],
+    cipher: Cipher,
+}
+
+#[allow(clippy::large_enum_variant, reason = "there is no allocator to box the larger ones with")]
+enum Cipher {
+    Gcm128(Aes128Gcm),
+    Gcm256(Aes256Gcm),
+    Ctr128(Aes128, Option<Hmac<Sha256>>),
+    Ctr256(Aes256, Option<Hmac<Sha256>>),
+}
+
+impl core::fmt::Debug for Key {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    fn new(material: &KeyMaterial) -> Result<Self, CipherError> {
+        let cipher = material.cipher_key();
+        let mac = |_| CipherError::Unsupported;
+        let cipher = match material.suite() {
+            Suite::Aes128Gcm => Cipher::Gcm128(Aes128Gcm::new_from_slice(cipher).map_err(mac)?),
+            Suite::Aes256Gcm => Cipher::Gcm256(Aes256Gcm::new_from_slice(cipher).map_err(mac)?),
+            Suite::Aes128CtrHmacSha256 | Suite::Aes128CtrUnauthenticated => {
+                Cipher::Ctr128(Aes128::new_from_slice(cipher).map_err(mac)?, keyed_hmac(material))
+            }
+            Suite::Aes256CtrHmacSha256 | Suite::Aes256CtrUnauthenticated => {
+                Cipher::Ctr256(Aes256::new_from_slice(cipher).map_err(mac)?, keyed_hmac(material))
+            }
+        };
+        Ok(Self { salt: material.salt(), cipher })
+    }
+
+    fn seal(&self, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        match &self.cipher {
+            Cipher::Gcm128(gcm) => seal_gcm(gcm, self.salt, header, data),
+            Cipher::Gcm256(gcm) => seal_gcm(gcm, self.salt, header, data),
+            Cipher::Ctr128(aes, hmac) => seal_ctr(aes, hmac.as_ref(), self.salt, header, data),
+            Cipher::Ctr256(aes, hmac) => seal_ctr(aes, hmac.as_ref(), self.salt, header, data),
+        }
+    }
+
+    fn open(&self, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        match &self.cipher {
+            Cipher::Gcm128(gcm) => open_gcm(gcm, self.salt, header, data),
+            Cipher::Gcm256(gcm) => open_gcm(gcm, self.salt, header, data),
+            Cipher::Ctr128(aes, hmac) => open_ctr(aes, hmac.as_ref(), self.salt, header, data),
+            Cipher::Ctr256(aes, hmac) => open_ctr(aes, hmac.as_ref(), self.salt, header, data),
+        }
+    }
+}
+
+/// A MAC with its key taken in; `None` for suites without one.
+fn keyed_hmac(material: &KeyMaterial) -> Option<Hmac<Sha256>> {
+    match material.mac_key() {
+        [] => None,
+        key => Hmac::new_from_slice(key).ok(),
+    }
+}
+
+/// RFC 4106 section 4: the nonce is the salt and the IV.
+fn gcm_nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
+    let [s0, s1, s2, s3] = salt;
+    let [i0, i1, i2, i3, i4, i5, i6, i7] = header.iv();
+    [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
+}
+
+fn seal_gcm<G>(gcm: &G, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+where
+    G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
+{
+    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
+    let mut aad = [0; 12];
+    let nonce = gcm_nonce(salt, header).into();
+    let tag =
+        gcm.encrypt_inout_detached(&nonce, header.aad(&mut aad), text.into()).map_err(|_| CipherError::Length)?;
+    *icv = tag.into();
+    Ok(())
+}
+
+fn open_gcm<G>(gcm: &G, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+where
+    G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
+{
+    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
+    let mut aad = [0; 12];
+    let nonce = gcm_nonce(salt, header).into();
+    let tag = (*icv).into();
+    gcm.decrypt_inout_detached(&nonce, header.aad(&mut aad), text.into(), &tag).map_err(|_| CipherError::Forged)
+}
+
+fn seal_ctr<A>(
+    aes: &A,
+    hmac: Option<&Hmac<Sha256>>,
+    salt: [u8; 4],
+    header: &PacketHeader,
+    data: &mut [u8],
+) -> Result<(), CipherError>
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
+{
+    let Some(hmac) = hmac else { return apply_ctr(aes, salt, header, data) };
+    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
+    apply_ctr(aes, salt, header, text)?;
+    let full = mac(hmac, header, text).finalize().into_bytes();
+    // RFC 4868 section 2.1.1: the first half of the hash.
+    if let Some(half) = full.first_chunk::<16>() {
+        *icv = *half;
+    }
+    Ok(())
+}
+
+fn open_ctr<A>(
+    aes: &A,
+    hmac: Option<&Hmac<Sha256>>,
+    salt: [u8; 4],
+    header: &PacketHeader,
+    data: &mut [u8],
+) -> Result<(), CipherError>
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
+{
+    let Some(hmac) = hmac else { return apply_ctr(aes, salt, header, data) };
+    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
+    mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
+    apply_ctr(aes, salt, header, text)
+}
+
+fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<Sha256> {
+    let mut mac = keyed.clone();
+    mac.update(header.mac_prefix());
+    mac.update(ciphertext);
+    mac.update(header.mac_suffix(&mut [0; 4]));
+    mac
+}
+
+/// RFC 3686 section 4: the counter block is the nonce, the IV and a block counter that starts at 1.
+fn apply_ctr<A>(aes: &A, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
+{
+    let [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7] = gcm_nonce(salt, header);
+    let block = [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7, 0, 0, 0, 1];
+    // The block counter has 32 bits; no IP packet comes near its end.
+    if data.len() > usize::from(u16::MAX) {
+        return Err(CipherError::Length);
+    }
+    CtrCore::<&A, Ctr32BE>::inner_iv_init(aes, &block.into()).apply_keystream_partial(data.into());
+    Ok(())
+}

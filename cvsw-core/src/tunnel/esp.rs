@@ -1,0 +1,218 @@
+//! ESP in transport mode over IPv4 (RFC 4303 section 3.1.1): what lies behind the outer IPv4 header is sealed, in place.
+//!
+//! ```text
+//! before  Ethernet | IPv4 (UDP) |                     UDP | VXLAN | inner frame
+//! after   Ethernet | IPv4 (ESP) | SPI, sequence, IV | UDP | VXLAN | inner frame | padding, trailer | ICV
+//! ```
+//!
+//! A stock peer (Linux `ip xfrm`, mode transport) understands it.
+
+use super::ip_payload;
+use crate::{
+    crypto::{Ciphers, PacketHeader, SaTable, Suite},
+    flow::Ipv4Addr,
+    frame::{Buffer, Checksum, Frame, GsoKind, Offload},
+    parse::{Headers, Network, Transport},
+    stats::DropReason,
+    time::Instant,
+    wire::{checksum, esp, ipv4, udp},
+};
+use zerocopy::FromBytes;
+
+/// What was sealed or opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Slot of the security association.
+    pub slot: usize,
+    /// Bytes of the payload in clear.
+    pub bytes: usize,
+}
+
+/// Why it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why the frame must be dropped.
+    pub reason: DropReason,
+    /// Slot of the security association, if one was found.
+    pub slot: Option<usize>,
+}
+
+impl From<DropReason> for Refused {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, slot: None }
+    }
+}
+
+impl From<(DropReason, Option<usize>)> for Refused {
+    fn from((reason, slot): (DropReason, Option<usize>)) -> Self {
+        Self { reason, slot }
+    }
+}
+
+/// Seals the payload of the IPv4 packet in `frame`, which `headers` describe, with the sending association `id`.
+/// `headers` then describe the sealed frame. Takes one sequence number, except when the room does not suffice.
+pub fn seal<B: Buffer, C: Ciphers, const SAS: usize>(
+    frame: &mut Frame<B>,
+    headers: &mut Headers,
+    sas: &mut SaTable<SAS>,
+    ciphers: &mut C,
+    now: Instant,
+    id: u32,
+) -> Result<Done, Refused> {
+    if frame.offload.gso.kind != GsoKind::None {
+        return Err(DropReason::GsoUnsupported.into());
+    }
+    frame.complete_checksum().map_err(|_| DropReason::BadOffload)?;
+    let Place { payload, len, destination } = place(frame, headers)?;
+    let padding = Suite::padding(len);
+    let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
+    // Checked here for the longest ICV, so that no sequence number is used in vain.
+    if frame.headroom() < esp::LEN {
+        return Err(DropReason::NoHeadroom.into());
+    }
+    if frame.tailroom() < room_behind.wrapping_add(esp::MAX_ICV) {
+        return Err(DropReason::NoTailroom.into());
+    }
+    let outbound = sas.next_outbound(now, id, destination)?;
+    let refused = |reason| Refused { reason, slot: Some(outbound.slot) };
+    let grown = esp::LEN.wrapping_add(room_behind).wrapping_add(outbound.suite.icv_len());
+    let total = payload.wrapping_add(len).wrapping_add(grown);
+    frame.push_front(esp::LEN).map_err(|_| refused(DropReason::NoHeadroom))?;
+    frame.set_len(total).map_err(|_| refused(DropReason::NoTailroom))?;
+    let bytes = frame.bytes_mut();
+    // The outer headers move to the front; what they leave free is for the ESP header.
+    if let Some(front) = bytes.get_mut(..payload.wrapping_add(esp::LEN)) {
+        front.copy_within(esp::LEN.., 0);
+    }
+    let protocol = replace_protocol(bytes, headers, ipv4::PROTOCOL_ESP, |length| length.checked_add(grown))
+        .ok_or(refused(DropReason::FrameTooBig))?;
+    let (wire, data) = esp::Header::mut_from_prefix(bytes.get_mut(payload..).unwrap_or_default())
+        .map_err(|_| refused(DropReason::NoHeadroom))?;
+    *wire = *outbound.header.wire();
+    write_trailer(data.get_mut(len..).unwrap_or_default(), padding, protocol);
+    ciphers.seal(outbound.slot, &outbound.header, data).map_err(|error| refused(error.into()))?;
+    headers.transport = Transport::Other;
+    frame.offload = Offload::default();
+    Ok(Done { slot: outbound.slot, bytes: len })
+}
+
+/// Opens the ESP packet in `frame`, which `headers` describe; they then describe the opened frame, which is IPv4/UDP.
+///
+/// `watch`: the packet is only looked at; it stays possible to receive it.
+pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
+    frame: &mut Frame<B>,
+    headers: &mut Headers,
+    sas: &mut SaTable<SAS>,
+    ciphers: &mut C,
+    now: Instant,
+    watch: bool,
+) -> Result<Done, Refused> {
+    if frame.offload.gso.kind != GsoKind::None {
+        return Err(DropReason::GsoUnsupported.into());
+    }
+    if matches!(frame.offload.checksum, Checksum::Partial { .. }) {
+        return Err(DropReason::BadOffload.into());
+    }
+    let (ip, packet) = ip_payload(frame.bytes(), headers, ipv4::PROTOCOL_ESP, DropReason::EspNotEsp)?;
+    let payload = usize::from(headers.network_offset).wrapping_add(ip.header_len());
+    let (wire, data) = esp::Header::read_from_prefix(packet).map_err(|_| DropReason::EspMalformed)?;
+    let (destination, sealed_len) = (ip.dst, data.len());
+    let inbound = sas.find_inbound(now, wire.spi.get(), destination, wire.sequence.get())?;
+    let refused = |reason| Refused { reason, slot: Some(inbound.slot) };
+    let text_len = sealed_len
+        .checked_sub(inbound.suite.icv_len())
+        .filter(|len| *len >= esp::TRAILER_LEN && len.is_multiple_of(esp::ALIGNMENT))
+        .ok_or(refused(DropReason::EspMalformed))?;
+    let start = payload.wrapping_add(esp::LEN);
+    let data = frame.bytes_mut().get_mut(start..start.wrapping_add(sealed_len)).unwrap_or_default();
+    let header = PacketHeader::new(wire.spi.get(), inbound.sequence, inbound.extended, wire.iv);
+    ciphers.open(inbound.slot, &header, data).map_err(|error| refused(error.into()))?;
+    if !watch {
+        sas.accept(&inbound);
+    }
+    let text = data.get(..text_len).unwrap_or_default();
+    let len = check_trailer(text).map_err(refused)?;
+    frame.set_len(start.wrapping_add(len)).map_err(|_| refused(DropReason::EspMalformed))?;
+    if let Some(front) = frame.bytes_mut().get_mut(..start) {
+        front.copy_within(..payload, esp::LEN);
+    }
+    frame.pull_front(esp::LEN).map_err(|_| refused(DropReason::EspMalformed))?;
+    let removed = esp::LEN.wrapping_add(sealed_len).wrapping_sub(len);
+    replace_protocol(frame.bytes_mut(), headers, ipv4::PROTOCOL_UDP, |length| length.checked_sub(removed))
+        .ok_or(refused(DropReason::EspMalformed))?;
+    headers.transport = if len >= udp::LEN { Transport::Udp } else { Transport::Other };
+    headers.transport_offset = payload as u16;
+    frame.offload = Offload::default();
+    Ok(Done { slot: inbound.slot, bytes: len })
+}
+
+/// Where the payload of an IPv4 packet is.
+struct Place {
+    /// Its offset from the start of the frame.
+    payload: usize,
+    /// Its length.
+    len: usize,
+    /// The packet's destination.
+    destination: Ipv4Addr,
+}
+
+/// Finds what is to be sealed. Only an encapsulation of ours comes here, so the header is known to be good.
+fn place<B: Buffer>(frame: &Frame<B>, headers: &Headers) -> Result<Place, DropReason> {
+    let start = usize::from(headers.network_offset);
+    let bytes = frame.bytes().get(start..).unwrap_or_default();
+    let (ip, _) = ipv4::Header::ref_from_prefix(bytes).map_err(|_| DropReason::TunnelIpHeader)?;
+    let len = usize::from(ip.total_length.get()).checked_sub(ip.header_len()).ok_or(DropReason::TunnelIpHeader)?;
+    if headers.network != Network::Ipv4 || ip.header_len().wrapping_add(len) > bytes.len() {
+        return Err(DropReason::TunnelIpHeader);
+    }
+    Ok(Place { payload: start.wrapping_add(ip.header_len()), len, destination: ip.dst })
+}
+
+/// Changes protocol and length of the IPv4 packet in `bytes`, and its checksum with them; returns the old protocol.
+/// `None`, and nothing has changed, if there is no such length.
+fn replace_protocol(
+    bytes: &mut [u8],
+    headers: &Headers,
+    protocol: u8,
+    length: impl FnOnce(usize) -> Option<usize>,
+) -> Option<u8> {
+    let ip = headers.ipv4_mut(bytes)?;
+    let old_length = ip.total_length.get();
+    let new_length = u16::try_from(length(old_length.into())?).ok()?;
+    let old_protocol = core::mem::replace(&mut ip.protocol, protocol);
+    ip.total_length.set(new_length);
+    let change = checksum::add(
+        checksum::difference16(old_length, new_length),
+        // The protocol is the low octet of its word.
+        checksum::difference16(old_protocol.into(), protocol.into()),
+    );
+    ip.checksum.set(checksum::update(ip.checksum.get(), change));
+    Some(old_protocol)
+}
+
+/// Writes padding and trailer at the start of `bytes`.
+fn write_trailer(bytes: &mut [u8], padding: usize, next_header: u8) {
+    let (pad, rest) = bytes.split_at_mut_checked(padding).unwrap_or_default();
+    for (octet, value) in pad.iter_mut().zip(1..=u8::MAX) {
+        *octet = value;
+    }
+    if let [pad_len, next, ..] = rest {
+        *pad_len = padding as u8;
+        *next = next_header;
+    }
+}
+
+/// Length of the payload in front of padding and trailer.
+fn check_trailer(text: &[u8]) -> Result<usize, DropReason> {
+    let [rest @ .., pad_len, next_header] = text else { return Err(DropReason::EspMalformed) };
+    let len = rest.len().checked_sub(usize::from(*pad_len)).ok_or(DropReason::EspMalformed)?;
+    // RFC 4303 section 2.4: 1, 2, 3, ...
+    if !rest.iter().skip(len).copied().eq(1..=*pad_len) {
+        return Err(DropReason::EspMalformed);
+    }
+    // RFC 4303 section 2.6: another protocol, and a dummy packet (59) among them, is nothing for a tunnel.
+    if *next_header != ipv4::PROTOCOL_UDP {
+        return Err(DropReason::EspNextHeader);
+    }
+    Ok(len)
+}
