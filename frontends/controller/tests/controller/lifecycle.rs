@@ -296,8 +296,13 @@ fn stale_entries_of_an_earlier_controller_go_and_others_stay() {
         ovs.ofctl("add-flow", &[flow]);
     }
     let _controller = Running::start(&two_members(), &[&ovs]);
-    let kept = "cookie=0x1, priority=9,dl_type=0x88b6 actions=CONTROLLER:65535";
-    let good = |flows: &Vec<String>| flows.len() == 3 && flows.iter().any(|flow| flow == kept);
+    let expected = [
+        "cookie=0x1, priority=9,dl_type=0x88b6 actions=CONTROLLER:65535",
+        "cookie=0x43565357f0000000, priority=65535,dl_type=0xabba actions=CONTROLLER:65535",
+        "cookie=0x43565357f1000000, priority=1 actions=NORMAL",
+    ];
+    let good =
+        |flows: &Vec<String>| flows.len() == 3 && expected.iter().all(|flow| flows.iter().any(|f| f == flow));
     wait_for("the stale flows to go", || Some(ovs.flows()).filter(good), || ovs.flows().join("\n"));
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::support::world::{Nic, World};
 use cvsw_controller::{Mac, derive};
 use cvsw_core::{
+    Instant,
     control::MessageType,
-    flow::PORT_HOST,
-    openflow::{ErrorMessage, Message},
+    flow::{Command, FlowMod},
+    openflow::{ErrorMessage, Message, PacketIn},
 };
 use proptest::prelude::*;
 
@@ -223,12 +224,69 @@ fn bad_control_frames_are_counted_by_reason() {
     for (_, frame) in &frames {
         world.send_frame(switch, 1, frame);
     }
+    let part = PacketIn { buffer_id: Some(1), total_len: 61, in_port: 1, reason: 0, data: &frame(0x22, 0, &[]) };
+    world.send(switch, 0, &Message::PacketIn(part));
     let counted = world.controller.counters().bad_control.clone();
+    assert_eq!(counted.get("truncated"), Some(&1));
     for (reason, _) in &frames {
         let expected = frames.iter().filter(|(other, _)| other == reason).count() as u64;
         assert_eq!(counted.get(reason), Some(&expected), "{reason}: {counted:?}");
     }
     assert_eq!(world.status().vnics[0].state, "absent");
+}
+
+#[test]
+fn a_restarted_vnic_gets_its_parameters_at_once() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    world.run(SOON);
+    world.restart(switch, 1);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.nic(switch, 1).mtu, Some(1450));
+    assert!(world.status().converged);
+    world.check_ready_vnics();
+}
+
+#[test]
+fn entries_that_are_lost_come_back_with_the_first_keepalive() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    clear_table(&mut world, 1);
+    world.run(Duration::from_secs(31));
+    assert_eq!(world.nic(switch, 1).engine.flow_count(), 4);
+}
+
+#[test]
+fn a_port_that_comes_up_is_looked_at_once() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.settle();
+    world.link(switch, 1, false);
+    world.run(Duration::from_millis(2400));
+    *world.switches[switch].ports.get_mut(&1).unwrap() = Some(Nic::new(mac(1)));
+    world.link(switch, 1, true);
+    world.settle();
+    assert!(world.status().converged);
+}
+
+#[test]
+fn the_second_vnic_with_an_address_takes_over_when_the_first_ones_port_goes() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 2);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    world.plug(switch, 2, Nic::new(mac(1)));
+    world.run(SOON);
+    assert_eq!((world.status().vnics[0].port, world.status().unknown.len()), (Some(1), 1));
+    world.unplug(switch, 1);
+    world.settle();
+    assert_eq!((world.status().vnics[0].port, world.status().unknown.len()), (Some(2), 0));
+    assert!(world.status().converged);
+    world.check_ready_vnics();
 }
 
 /// Something that happens to a network.
@@ -273,6 +331,13 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+fn clear_table(world: &mut World, port: u16) {
+    if let Some(Some(nic)) = world.switches[0].ports.get_mut(&port) {
+        let all = FlowMod { command: Command::Delete, ..FlowMod::default() };
+        nic.engine.flow_mod(Instant::ZERO, &all).unwrap();
+    }
+}
+
 fn happen(world: &mut World, happening: Happening) {
     match happening {
         Happening::Restart { port } => {
@@ -285,13 +350,7 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Disconnect { switch } => world.disconnect(switch),
         Happening::Connect { switch } => world.connect(switch),
         Happening::Reconfigure { members, extra, mtu } => world.reconfigure(&config(&members, extra, mtu)).unwrap(),
-        Happening::ClearTable { port } => {
-            if let Some(Some(nic)) = world.switches[0].ports.get_mut(&port) {
-                let all =
-                    cvsw_core::flow::FlowMod { command: cvsw_core::flow::Command::Delete, ..Default::default() };
-                nic.engine.flow_mod(cvsw_core::Instant::ZERO, &all).unwrap();
-            }
-        }
+        Happening::ClearTable { port } => clear_table(world, port),
         Happening::Wait { millis } => world.run(Duration::from_millis(millis)),
         Happening::Loss { per_cent } => world.loss = per_cent,
         Happening::Frame { port, bytes } => world.send_frame(0, port, &bytes),
@@ -329,7 +388,6 @@ proptest! {
         world.run(Duration::from_secs(100));
         prop_assert!(world.status().converged);
         world.check_ready_vnics();
-        prop_assert!(world.nic(switch, 1).engine.flows().any(|e| e.flow.matching.value().get(cvsw_core::flow::Field::InPort) == u64::from(PORT_HOST)));
     }
 
     /// No sequence of bytes from a switch makes the controller panic or listen to it more than to others.

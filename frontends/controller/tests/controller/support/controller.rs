@@ -11,7 +11,7 @@ use cvsw_controller::{
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::{ovs::Ovs, wait_for};
+use super::{join, ovs::Ovs, wait_for};
 
 /// Quick timers, so that tests are.
 pub const TIMERS: &str = "[timers]\nhello = \"300ms\"\nkeepalive = \"1s\"\nanswer = \"300ms\"\necho = \"1s\"\n";
@@ -59,7 +59,7 @@ impl Running {
     pub fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the controller does not panic");
+            join(thread, "the controller");
         }
     }
 

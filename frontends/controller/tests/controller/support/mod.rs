@@ -23,3 +23,10 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>, describe: i
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Waits for a thread, and fails if it has panicked (unless the test has failed already: a second panic would abort
+/// the whole run, and leave its processes behind).
+pub fn join(thread: std::thread::JoinHandle<()>, what: &str) {
+    let result = thread.join();
+    assert!(result.is_ok() || std::thread::panicking(), "{what} has panicked");
+}

@@ -23,7 +23,7 @@ impl Ovs {
         let path = folder.path();
         let schema = "/usr/share/openvswitch/vswitch.ovsschema";
         succeed(command(path, "ovsdb-tool").args(["create", "conf.db", schema]));
-        let database = command(path, "ovsdb-server")
+        let database = daemon(path, "ovsdb-server")
             .args(["conf.db", "--remote=punix:db.sock", "--unixctl=db.ctl", "--log-file=db.log", "-vconsole:off"])
             .stdin(Stdio::null())
             .spawn()
@@ -119,12 +119,19 @@ impl Drop for Ovs {
 }
 
 fn spawn_switch(path: &Path) -> Child {
-    let child = command(path, "ovs-vswitchd")
+    let child = daemon(path, "ovs-vswitchd")
         .args(["unix:db.sock", "--unixctl=switch.ctl", "--log-file=switch.log", "-vconsole:off"])
         .args(["--enable-dummy=override", "--disable-system"])
         .stdin(Stdio::null())
         .spawn();
     child.expect("ovs-vswitchd is installed with openvswitch-switch")
+}
+
+/// A daemon that ends with the thread that started it, whatever ends that.
+fn daemon(path: &Path, program: &str) -> Command {
+    let mut command = command(path, "setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
 }
 
 fn command(path: &Path, program: &str) -> Command {

@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant as Clock},
 };
@@ -17,7 +17,7 @@ use cvsw_core::{
 };
 use zerocopy::FromZeros as _;
 
-use super::wait_for;
+use super::{join, wait_for};
 
 /// What a vNIC has seen and has.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Vnic {
 
     /// Looks at what it has seen and has.
     pub fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
-        look(&self.seen.lock().unwrap())
+        look(&lock(&self.seen))
     }
 
     /// How many control messages of one type it has got.
@@ -98,7 +98,7 @@ impl Vnic {
 
     /// Changes its faults.
     pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.faults.lock().unwrap());
+        change(&mut lock(&self.faults));
     }
 }
 
@@ -106,7 +106,7 @@ impl Drop for Vnic {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the vNIC's thread does not panic");
+            join(thread, "the vNIC");
         }
     }
 }
@@ -163,15 +163,15 @@ impl Worker {
     }
 
     fn receive(&mut self, bytes: Vec<u8>) {
-        self.seen.lock().unwrap().frames.push(bytes.clone());
+        lock(&self.seen).frames.push(bytes.clone());
         let control = bytes.get(12..14) == Some(&ETHERTYPE.to_be_bytes());
         if control && let Ok(message) = ControlMessage::parse(&bytes) {
-            let mut faults = self.faults.lock().unwrap();
+            let mut faults = lock(&self.faults);
             if faults.lose == Some(message.kind) {
                 faults.lose = None;
                 return;
             }
-            self.seen.lock().unwrap().control.push((message.kind, message.data));
+            lock(&self.seen).control.push((message.kind, message.data));
         }
         let len = bytes.len();
         let mut frame = Frame::new(bytes, 0, len).unwrap();
@@ -185,7 +185,7 @@ impl Worker {
     fn exchange(&mut self) -> std::io::Result<()> {
         let now = self.now();
         let (mute, inject) = {
-            let mut faults = self.faults.lock().unwrap();
+            let mut faults = lock(&self.faults);
             if std::mem::take(&mut faults.clear_table) {
                 let all = FlowMod { command: cvsw_core::flow::Command::Delete, ..FlowMod::default() };
                 self.engine.flow_mod(now, &all).unwrap();
@@ -201,7 +201,7 @@ impl Worker {
                 send(&mut self.stream, &out[..len])?;
             }
         }
-        let mut seen = self.seen.lock().unwrap();
+        let mut seen = lock(&self.seen);
         while let Some(event) = self.engine.poll_event() {
             match event {
                 ControlEvent::SetMtu(mtu) => seen.mtu = Some(mtu.get()),
@@ -213,6 +213,11 @@ impl Worker {
         seen.flows = self.engine.flows().map(|entry| entry.flow).collect();
         Ok(())
     }
+}
+
+/// Locks, also after a test has failed while it looked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn send(stream: &mut UnixStream, frame: &[u8]) -> std::io::Result<()> {

@@ -126,6 +126,23 @@ impl World {
         self.port_status(switch, port, PortReason::Add);
     }
 
+    /// Replaces the vNIC on a port by a fresh one with the same address, as a restart does. It says HELLO.
+    pub fn restart(&mut self, switch: usize, port: u16) {
+        let nic = self.switches[switch].ports.get_mut(&port).and_then(Option::as_mut).unwrap();
+        *nic = Nic::new(nic.mac);
+        nic.engine.announce();
+        let mut hello = [0; MAX_FRAME_LEN];
+        let len = nic.engine.poll_transmit(&mut hello).unwrap();
+        self.send_frame(switch, port, &hello[..len]);
+    }
+
+    /// Says that a port's link is up or down.
+    pub fn link(&mut self, switch: usize, number: u16, up: bool) {
+        let state = if up { 0 } else { Port::LINK_DOWN };
+        let status = PortStatus { reason: PortReason::Modify, port: Port { state, ..port(number) } };
+        self.send(switch, 0, &Message::PortStatus(status));
+    }
+
     /// Removes a port with its vNIC.
     pub fn unplug(&mut self, switch: usize, port: u16) -> Option<Nic> {
         let nic = self.switches[switch].ports.remove(&port)?;
