@@ -36,26 +36,28 @@ const CONTROLLER_HELP: &str = r#"The configuration file (TOML):
   hello = "2s"                # between two attempts to find a vNIC on a port that has none
   keepalive = "30s"           # between two comparisons of a vNIC's flows with the wanted ones
   answer = "1s"               # how long a vNIC may take to answer
-  echo = "5s"                 # a switch that is silent this long is asked, and given up after as long again
+  echo = "5s"                 # silence after which a switch is asked; given up after as long again
   [[network]]
   name = "blue"
   vni = 42
-  mtu = "auto"                # or a number; auto is underlay_mtu - 50
-  group = "239.1.1.42"        # underlay multicast group for broadcast, multicast and unknown unicast
+  mtu = "auto"                # the default: underlay_mtu - 50; or a number
+  group = "239.1.1.42"        # underlay multicast group for all but known unicast
   [[network.member]]
   name = "vm1"
   mac = "02:00:00:00:01:01"   # by which the vNIC registers
   ip = "10.0.0.1"
   underlay_mac = "02:00:00:01:00:01"
   underlay_ip = "192.0.2.1"
-  offloads = ["csum"]         # csum, tso, ufo, gso, gro; what is not named is switched off
-  flows = ["priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"]   # extra, in ovs-ofctl syntax
-The first seven settings and the timers have these defaults (listen: tcp:127.0.0.1:6653), and so have mtu, offloads and
-flows. A changed file is used within two seconds, or at once on SIGHUP; a file with an error changes nothing.
+  offloads = ["csum"]         # optional: csum, tso, ufo, gso, gro; the others are switched off
+  flows = ["priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"]   # optional, ovs-ofctl syntax
+What stands above the first [[network]] may be left out: these are the defaults, but for listen,
+which is tcp:127.0.0.1:6653. A changed file is used within two seconds, or at once on SIGHUP; a file
+with an error changes nothing.
 
 Connect a switch:
   ovs-vsctl set bridge br0 protocols=OpenFlow10 fail_mode=secure
-  ovs-vsctl set-controller br0 tcp:127.0.0.1:6653"#;
+  ovs-vsctl set-controller br0 tcp:127.0.0.1:6653
+Open vSwitch connects to unix sockets in its own run directory only (unix:/run/openvswitch/...)."#;
 
 /// Arguments of `cvsw controller`.
 #[derive(Args, Clone, Debug)]
