@@ -108,9 +108,13 @@ where
         }
     }
 
+    /// Whether an entry of the same priority could match the same frame. An identical one does not count: it is
+    /// about to be replaced, and whatever it overlaps was accepted before (so decides Open vSwitch).
     fn overlaps(&self, flow: &FlowMod) -> bool {
-        self.iter()
-            .any(|(_, entry)| entry.priority == flow.priority && self.matching(entry).overlaps(&flow.matching))
+        self.find(&flow.matching, flow.priority).is_none()
+            && self
+                .iter()
+                .any(|(_, entry)| entry.priority == flow.priority && self.matching(entry).overlaps(&flow.matching))
     }
 
     fn tuple_of(&self, matching: &Match) -> Option<u16> {

@@ -1,0 +1,135 @@
+//! Our side: one engine, asked the same as the switch.
+
+use crate::{
+    bridge::{Answer, Refusal},
+    known::{self, Known},
+    wire::Listed,
+};
+use cvsw_core::{
+    Config, Cvsw, Direction, DropReason, Frame, Instant, Verdict,
+    flow::{Action, FlowKey},
+    openflow::decode_flow_mod,
+    trace::{Considered, Effect, Event, Observer},
+};
+use zerocopy::FromZeros;
+
+/// Bytes in front of a frame, for tags.
+const HEADROOM: usize = 64;
+
+/// The engine under test.
+pub struct Engine(Box<Cvsw<256, 256, 64>>);
+
+/// What the engine did with a frame.
+#[derive(Debug)]
+pub struct Done {
+    /// What it said.
+    pub verdict: Verdict,
+    /// The frame afterwards.
+    pub bytes: Vec<u8>,
+    /// Some look-up found nothing: the vNIC forwards, a switch drops.
+    pub missed: bool,
+}
+
+impl Engine {
+    /// An engine with an empty table.
+    pub fn new(seed: u64) -> Self {
+        // `new_box_zeroed` fails only without memory.
+        let mut cvsw: Box<Cvsw<256, 256, 64>> = Cvsw::new_box_zeroed().expect("memory for one engine");
+        cvsw.init(&Config { mac: [2, 0, 0, 0, 0, 99], hash_seed: seed, ..Config::default() });
+        Self(cvsw)
+    }
+
+    /// Takes the bytes of a flow change.
+    pub fn change(&mut self, bytes: &[u8]) -> Answer {
+        let flow = decode_flow_mod(bytes).map_err(|error| Refusal::openflow(error.wire()))?;
+        self.0.flow_mod(Instant::ZERO, &flow).map_err(|error| Refusal::openflow(error.wire()))
+    }
+
+    /// The table.
+    pub fn list(&self) -> Vec<Listed> {
+        self.0.flows().map(|entry| Listed::from_entry(&entry)).collect()
+    }
+
+    /// What would happen to a frame; nothing is counted.
+    pub fn foresee(&mut self, direction: Direction, bytes: &[u8]) -> Foreseen {
+        let mut buffer = buffer(bytes);
+        let mut seen = Seen { frame: bytes.to_vec(), ..Seen::default() };
+        if let Ok(mut frame) = Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()) {
+            let verdict = self.0.trace(Instant::ZERO, direction, &mut frame, &mut seen);
+            if verdict == Verdict::Drop(DropReason::ResubmitLimit) {
+                seen.known = Some(Known::ResubmitDepth);
+            }
+        }
+        Foreseen { ambiguous: seen.ambiguous, missed: seen.missed, known: seen.known }
+    }
+
+    /// Processes a frame.
+    pub fn frame(&mut self, direction: Direction, bytes: &[u8], missed: bool) -> Done {
+        let mut buffer = buffer(bytes);
+        let mut frame = Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()).expect("the buffer was made for it");
+        let verdict = self.0.process(Instant::ZERO, direction, &mut frame);
+        Done { verdict, bytes: frame.bytes().to_vec(), missed }
+    }
+}
+
+fn buffer(bytes: &[u8]) -> Vec<u8> {
+    [&[0; HEADROOM], bytes].concat()
+}
+
+/// What a trace says about a frame before it is sent.
+pub struct Foreseen {
+    /// Two entries of the same priority match: what happens then is not defined.
+    pub ambiguous: bool,
+    /// Some look-up finds nothing.
+    pub missed: bool,
+    /// It meets a known difference.
+    pub known: Option<Known>,
+}
+
+#[derive(Default)]
+struct Seen {
+    chosen: u16,
+    key: FlowKey,
+    frame: Vec<u8>,
+    lookups: u32,
+    changed_length: bool,
+    ambiguous: bool,
+    missed: bool,
+    known: Option<Known>,
+}
+
+impl Observer for Seen {
+    const ENABLED: bool = true;
+
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Parsed { key, .. } => {
+                self.lookups += 1;
+                self.key = **key;
+                if self.lookups > 1 && self.changed_length {
+                    self.known = Some(Known::BytesAfterTag);
+                }
+            }
+            Event::Entry { priority, result: Considered::Matched, .. } => self.chosen = *priority,
+            Event::Entry { priority, result: Considered::Shadowed, .. } => self.ambiguous |= *priority == self.chosen,
+            Event::Bypass | Event::Miss => self.missed = true,
+            Event::Action { action, effect, bytes } => {
+                if *effect == Effect::Applied {
+                    self.changed_length |=
+                        matches!(action, Action::SetVlanVid(_) | Action::SetVlanPcp(_) | Action::StripVlan);
+                }
+                self.known = self.known.or(known::of_action(action, *effect, &self.key, tci(&self.frame)));
+                self.frame = bytes.to_vec();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The TCI of a frame's outermost tag.
+fn tci(frame: &[u8]) -> Option<u16> {
+    match frame.get(12..16)? {
+        &[0x81, 0x00, hi, lo] | &[0x88, 0xa8, hi, lo] => Some(u16::from_be_bytes([hi, lo])),
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! Random flow changes, as bytes.
+
+use super::{IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, one_in, pick};
+use crate::wire::fix_length;
+use fastrand::Rng;
+
+/// An OFPT_FLOW_MOD; one in ten is malformed or asks for what a vNIC does not have.
+pub fn flow_mod(rng: &mut Rng, cookie: u64) -> Vec<u8> {
+    let mut out = vec![1, 14, 0, 0, 0, 0, 0, 0];
+    out.extend(matching(rng));
+    out.extend(if one_in(rng, 40) { u64::MAX } else { cookie }.to_be_bytes());
+    let command = pick(rng, &[0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 4u16]);
+    out.extend(command.to_be_bytes());
+    // Idle and hard timeout: far beyond the end of the run.
+    for _ in 0..2 {
+        out.extend(if one_in(rng, 5) { rng.u16(10_000..) } else { 0 }.to_be_bytes());
+    }
+    let priority: u16 = pick(rng, &[0, 1, 2, 3, 4, 5, 100, 101, 102, 0x7fff, 0x8000, 0x8001, 0xfffe]);
+    out.extend(priority.to_be_bytes());
+    out.extend(u32::MAX.to_be_bytes());
+    out.extend(if one_in(rng, 5) { pick(rng, &[5, 0xfffe, 0]) } else { 0xffffu16 }.to_be_bytes());
+    let mut flags = 0;
+    for (bit, rarity) in [(1, 8), (2, 5)] {
+        if one_in(rng, rarity) {
+            flags |= bit;
+        }
+    }
+    let bad_flags = one_in(rng, 60);
+    if bad_flags {
+        flags |= pick(rng, &[4, 8, 0x10, 0x8000]);
+    }
+    out.extend(u16::to_be_bytes(flags));
+    let broken = one_in(rng, 12);
+    for _ in 0..pick(rng, &[0, 1, 1, 2, 2, 3, 5]) {
+        action(rng, &mut out);
+    }
+    if broken {
+        break_it(rng, &mut out);
+    } else if !bad_flags {
+        last_action(rng, &mut out);
+    }
+    fix_length(&mut out);
+    out
+}
+
+/// An `ofp_match`: mostly fields that go together, sometimes any.
+fn matching(rng: &mut Rng) -> Vec<u8> {
+    let mut wildcards = 0x003f_ffffu32;
+    let mut take = |rng: &mut Rng, bit: u32, rarity: u32| {
+        if one_in(rng, rarity) {
+            wildcards &= !bit;
+        }
+    };
+    let kind = rng.u32(..10);
+    let (ethertype, protocol) = match kind {
+        0..=1 => (0x0800, 6),
+        2..=3 => (0x0800, 17),
+        4 => (0x0800, 1),
+        5 => (0x0806, rng.u8(..4)),
+        6 => (0x86dd, pick(rng, &PROTOCOLS)),
+        7 => (0x0800, pick(rng, &PROTOCOLS)),
+        _ => (
+            pick(rng, &[0x0800, 0x0806, 0x8035, 0x86dd, 0x05ff, 0x0000, 0x8100, 0x88a8, 0x88cc, 0x0600]),
+            pick(rng, &PROTOCOLS),
+        ),
+    };
+    take(rng, 1, 4);
+    take(rng, 2, 4);
+    take(rng, 4, 8);
+    take(rng, 8, 6);
+    take(rng, 0x10, if kind < 8 { 1 } else { 3 });
+    take(rng, 0x20, if kind < 8 { 2 } else { 3 });
+    take(rng, 0x40, 4);
+    take(rng, 0x80, 4);
+    take(rng, 1 << 20, 6);
+    take(rng, 1 << 21, 5);
+    for shift in [8, 14] {
+        if one_in(rng, 3) {
+            let ignored = pick(rng, &[0, 0, 0, 1, 8, 16, 24, 31, 32, 33, 63]);
+            wildcards = wildcards & !(0x3f << shift) | ignored << shift;
+        }
+    }
+    if one_in(rng, 12) {
+        // No wildcard at all: the rule about the highest priority.
+        wildcards = 0;
+    }
+    if one_in(rng, 30) {
+        wildcards |= pick(rng, &[1 << 22, 1 << 31, 0xffc0_0000]);
+    }
+    let vlan = if one_in(rng, 3) { 0xffff } else { pick(rng, &VIDS) | if one_in(rng, 10) { 0x1000 } else { 0 } };
+    let mut out = wildcards.to_be_bytes().to_vec();
+    out.extend(pick(rng, &[1u16, 1, 2, 2, 5, 0xfffe]).to_be_bytes());
+    out.extend(pick(rng, &MACS));
+    out.extend(pick(rng, &MACS));
+    out.extend(u16::to_be_bytes(vlan));
+    out.extend([pick(rng, &[0, 3, 7, 9]), pick(rng, &[0, 0, 1])]);
+    out.extend(u16::to_be_bytes(ethertype));
+    out.extend([pick(rng, &TOS), protocol, 0, pick(rng, &[0, 0, 7])]);
+    out.extend(pick(rng, &IPV4));
+    out.extend(pick(rng, &IPV4));
+    out.extend(pick(rng, &PORTS).to_be_bytes());
+    out.extend(pick(rng, &PORTS).to_be_bytes());
+    out
+}
+
+/// Sometimes a drop (which a switch must be told in other words, so that it stands in sound messages only) or a
+/// second look-up.
+fn last_action(rng: &mut Rng, out: &mut Vec<u8>) {
+    match rng.u32(..20) {
+        0 => out.extend([0, 0, 0, 8, 0xff, 0xff, 0, 0]),
+        1..=2 => {
+            let port = pick(rng, &[1, 2, 0xfff8u16]).to_be_bytes();
+            let (subtype, table) = pick(rng, &[(1, 0), (1, 0), (14, 0), (14, 0xff)]);
+            out.extend([0xff, 0xff, 0, 16, 0, 0, 0x23, 0x20, 0, subtype, port[0], port[1], table, 0, 0, 0]);
+        }
+        _ => {}
+    }
+}
+
+fn action(rng: &mut Rng, out: &mut Vec<u8>) {
+    let kind = rng.u16(1..=10);
+    let number = |number: u16| {
+        let [hi, lo] = number.to_be_bytes();
+        [hi, lo, 0, 0]
+    };
+    let argument = match kind {
+        1 => number(pick(rng, &VIDS)),
+        2 => [pick(rng, &[0, 3, 7]), 0, 0, 0],
+        3 => [0; 4],
+        4 | 5 => {
+            out.extend([0, kind as u8, 0, 16]);
+            out.extend(pick(rng, &MACS));
+            out.extend([0; 6]);
+            return;
+        }
+        6 | 7 => pick(rng, &IPV4),
+        8 => [pick(rng, &TOS) & 0xfc, 0, 0, 0],
+        _ => number(pick(rng, &PORTS)),
+    };
+    out.extend([0, kind as u8, 0, 8]);
+    out.extend(argument);
+}
+
+/// Makes one thing wrong with a message.
+fn break_it(rng: &mut Rng, message: &mut Vec<u8>) {
+    match rng.u32(..12) {
+        // The command.
+        0 => message[56..58].copy_from_slice(&pick(rng, &[5, 255, 0x0100u16]).to_be_bytes()),
+        // Cut short, inside the fixed part or the actions.
+        1 => message.truncate(rng.usize(8..message.len())),
+        2 => message.extend(vec![0; rng.usize(1..9)]),
+        // Actions with a wrong length, type, vendor or argument.
+        3 => message.extend([0, 0, 0, 8, 0, 1]),
+        4 => message.extend([0, 3, 0, pick(rng, &[0, 4, 7, 12, 16, 24, 255]), 0, 0, 0, 0]),
+        5 => message.extend([0, pick(rng, &[12, 13, 50]), 0, 8, 0, 0, 0, 0]),
+        6 => message.extend([0xff, 0xff, 0, 8, 0, 0, 0x23, pick(rng, &[0x20, 0x21])]),
+        7 => message.extend([0xff, 0xff, 0, 16, 0, 0, 0x23, 0x20, 0, pick(rng, &[0, 1, 0xf0]), 0, 1, 0, 0, 0, 0]),
+        8 => message.extend([0, 1, 0, 8, 0x10 | rng.u8(..16), rng.u8(..), 0, 0]),
+        9 => message.extend([0, 2, 0, 8, rng.u8(8..), 0, 0, 0]),
+        10 => message.extend([0, 8, 0, 8, rng.u8(..) | 1, 0, 0, 0]),
+        _ => message.extend([0, 4, 0, 8, 2, 0, 0, 0]),
+    }
+    fix_length(message);
+}
