@@ -40,7 +40,7 @@ pub enum Next {
     Forward,
     /// Look it up again.
     Resubmit {
-        /// The `in_port` of the second look-up (never `OFPP_IN_PORT`).
+        /// The `in_port` of the second look-up; [`RESUBMIT_IN_PORT`]: the port that the frame arrived at.
         in_port: u16,
         /// VNI of the tunnel that was removed, or the one the frame had before.
         tun_id: u32,
@@ -416,7 +416,6 @@ impl Run<'_> {
     }
 
     fn resubmit(&self, in_port: u16) -> Next {
-        let in_port = if in_port == RESUBMIT_IN_PORT { self.key.get(Field::InPort) as u16 } else { in_port };
         Next::Resubmit { in_port, tun_id: self.tun_id, decrypted: self.decrypted }
     }
 }

@@ -1,7 +1,7 @@
 //! Frame bytes to flow key and header offsets, once per header stack.
 
 use crate::{
-    key::{FlowKey, VLAN_PRESENT},
+    key::{Field, FlowKey, VLAN_PRESENT},
     wire::{
         arp,
         ethernet::{self, Snap},
@@ -23,7 +23,7 @@ pub enum Network {
     Arp,
     /// IPv4 with a complete header.
     Ipv4,
-    /// IPv6 with a complete header.
+    /// IPv6 with a complete header and complete extension headers.
     Ipv6,
 }
 
@@ -77,6 +77,22 @@ impl Headers {
         }
         let (header, _) = ipv6::Header::mut_from_prefix(bytes.get_mut(usize::from(self.network_offset)..)?).ok()?;
         Some(header)
+    }
+
+    /// Whether the TCP header of the frame `bytes` is as long as its length field says: at least 20 bytes, and
+    /// inside the IP packet.
+    pub(crate) fn holds_tcp_options(&self, bytes: &[u8]) -> bool {
+        let Some(packet) = bytes.get(usize::from(self.network_offset)..) else { return false };
+        let packet_len = match self.network {
+            Network::Ipv4 => ipv4::Header::ref_from_prefix(packet).map_or(0, |(ip, _)| ip.total_length.get()),
+            Network::Ipv6 => ipv6::Header::ref_from_prefix(packet)
+                .map_or(0, |(ip, _)| ip.payload_length.get().saturating_add(ipv6::LEN as u16)),
+            Network::Arp | Network::Other => 0,
+        };
+        let start = usize::from(self.transport_offset.saturating_sub(self.network_offset));
+        let segment = packet.get(start..usize::from(packet_len)).unwrap_or_default();
+        let Ok((tcp, _)) = tcp::Header::ref_from_prefix(segment) else { return false };
+        (tcp::LEN..=segment.len()).contains(&tcp.header_len())
     }
 
     /// ToS octet or traffic class of the frame `bytes`; `None` unless it is IP.
@@ -227,6 +243,7 @@ fn parse_ipv4(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
             _ => return,
         };
         parse_transport(parsed, kind, offset.wrapping_add(header_len), payload);
+        hide_ports(parsed, fragment);
     }
 }
 
@@ -234,9 +251,10 @@ fn parse_ipv4(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
 fn parse_ipv6(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
     let Ok((ip, behind)) = ipv6::Header::ref_from_prefix(rest) else { return };
     let Some(payload) = behind.get(..usize::from(ip.payload_length.get())) else { return };
-    parsed.headers.network = Network::Ipv6;
     parsed.key.set_ipv6_addresses(ip.src, ip.dst);
+    // A packet whose extension headers are cut off keeps its addresses to match on, and nothing to change.
     let Some((protocol, fragment, skipped)) = skip_extensions(ip.next_header, payload) else { return };
+    parsed.headers.network = Network::Ipv6;
     parsed.key.set_nw_proto_tos_frag(protocol, ip.traffic_class() & !ipv4::ECN_MASK, fragment);
     let kind = match protocol {
         ipv4::PROTOCOL_TCP => Upper::Tcp,
@@ -247,6 +265,17 @@ fn parse_ipv6(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
     };
     let payload = payload.get(skipped..).unwrap_or_default();
     parse_transport(parsed, kind, offset.wrapping_add(ipv6::LEN).wrapping_add(skipped), payload);
+    hide_ports(parsed, fragment);
+}
+
+/// Matches see no ports in any fragment, not even in the first (OpenFlow 1.0 section 3.4); so all fragments of a
+/// packet meet the same entry. Actions still find them.
+#[inline]
+fn hide_ports(parsed: &mut Parsed, fragment: u8) {
+    if fragment != 0 {
+        parsed.key.set(Field::TpSrc, 0);
+        parsed.key.set(Field::TpDst, 0);
+    }
 }
 
 /// Walks over extension headers: protocol above them, fragment state, bytes walked over. A later fragment ends
@@ -304,8 +333,10 @@ fn parse_transport(parsed: &mut Parsed, kind: Upper, offset: usize, payload: &[u
         Upper::Tcp => {
             let Ok((tcp, _)) = tcp::Header::ref_from_prefix(payload) else { return };
             parsed.headers.transport = Transport::Tcp;
-            parsed.key.set_tp(tcp.src.get(), tcp.dst.get());
-            parsed.key.set_tcp_flags(tcp.offset_flags.get() & tcp::FLAGS_MASK);
+            if (tcp::LEN..=payload.len()).contains(&tcp.header_len()) {
+                parsed.key.set_tp(tcp.src.get(), tcp.dst.get());
+                parsed.key.set_tcp_flags(tcp.offset_flags.get() & tcp::FLAGS_MASK);
+            }
         }
         Upper::Udp => {
             let Ok((udp, _)) = udp::Header::ref_from_prefix(payload) else { return };

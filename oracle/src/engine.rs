@@ -53,7 +53,7 @@ impl Engine {
     /// What would happen to a frame; nothing is counted.
     pub fn foresee(&mut self, direction: Direction, bytes: &[u8]) -> Foreseen {
         let mut buffer = buffer(bytes);
-        let mut seen = Seen { frame: bytes.to_vec(), ..Seen::default() };
+        let mut seen = Seen { drop_eligible: has_dei(bytes), ..Seen::default() };
         if let Ok(mut frame) = Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()) {
             let verdict = self.0.trace(Instant::ZERO, direction, &mut frame, &mut seen);
             if verdict == Verdict::Drop(DropReason::ResubmitLimit) {
@@ -90,9 +90,10 @@ pub struct Foreseen {
 struct Seen {
     chosen: u16,
     key: FlowKey,
-    frame: Vec<u8>,
+    drop_eligible: bool,
     lookups: u32,
     changed_length: bool,
+    uncovered: bool,
     ambiguous: bool,
     missed: bool,
     known: Option<Known>,
@@ -118,8 +119,12 @@ impl Observer for Seen {
                     self.changed_length |=
                         matches!(action, Action::SetVlanVid(_) | Action::SetVlanPcp(_) | Action::StripVlan);
                 }
-                self.known = self.known.or(known::of_action(action, *effect, &self.key, tci(&self.frame)));
-                self.frame = bytes.to_vec();
+                if self.uncovered {
+                    self.known = Some(Known::InnerTag);
+                }
+                self.uncovered = matches!(action, Action::StripVlan) && *effect == Effect::Applied && tci(bytes).is_some();
+                self.known = self.known.or(known::of_action(action, *effect, &self.key, self.drop_eligible));
+                self.drop_eligible |= has_dei(bytes);
             }
             _ => {}
         }
@@ -132,4 +137,9 @@ fn tci(frame: &[u8]) -> Option<u16> {
         &[0x81, 0x00, hi, lo] | &[0x88, 0xa8, hi, lo] => Some(u16::from_be_bytes([hi, lo])),
         _ => None,
     }
+}
+
+/// Whether a frame's outermost tag has its DEI (CFI) bit set.
+fn has_dei(frame: &[u8]) -> bool {
+    tci(frame).is_some_and(|tci| tci & 0x1000 != 0)
 }

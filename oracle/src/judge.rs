@@ -4,7 +4,7 @@ use crate::{
     bridge::{Answer, Bridge},
     case::{Case, Step, hex},
     engine::Engine,
-    known,
+    known::{self, Known},
     wire::{self, Listed},
 };
 use anyhow::Result;
@@ -25,8 +25,8 @@ pub struct Tally {
     pub missed: u64,
     /// Frames not sent because two entries of the same priority match (undefined in OpenFlow).
     pub ambiguous: u64,
-    /// Frames not sent because they meet a known difference.
-    pub known: u64,
+    /// Frames not sent because they meet a known difference, by its place in [`Known::ALL`].
+    pub known: [u64; Known::ALL.len()],
 }
 
 impl Tally {
@@ -38,7 +38,9 @@ impl Tally {
         self.forwarded += other.forwarded;
         self.missed += other.missed;
         self.ambiguous += other.ambiguous;
-        self.known += other.known;
+        for (count, more) in self.known.iter_mut().zip(other.known) {
+            *count += more;
+        }
     }
 }
 
@@ -115,8 +117,8 @@ fn send_frames(
         let foreseen = engine.foresee(direction, frame);
         if foreseen.ambiguous {
             tally.ambiguous += 1;
-        } else if foreseen.known.is_some() {
-            tally.known += 1;
+        } else if let Some(known) = foreseen.known {
+            tally.known[known as usize] += 1;
         } else {
             let done = engine.frame(direction, frame, foreseen.missed);
             tally.frames += 1;

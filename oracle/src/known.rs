@@ -21,17 +21,26 @@ pub enum Known {
     LaterFragments,
     /// The DEI bit of a tag.
     DropEligible,
+    /// The second of two tags.
+    InnerTag,
+    /// IP protocol 0.
+    ProtocolZero,
+    /// Matches that name only fields that do not count.
+    EthernetOnly,
 }
 
 impl Known {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
+    /// All of them, in order of declaration.
+    pub const ALL: [Self; 9] = [
         Self::ResubmitDepth,
         Self::BytesAfterTag,
         Self::PortsOfOthers,
         Self::NiciraErrors,
         Self::LaterFragments,
         Self::DropEligible,
+        Self::InnerTag,
+        Self::ProtocolZero,
+        Self::EthernetOnly,
     ];
 
     /// What differs, and why it stays so.
@@ -57,6 +66,18 @@ impl Known {
                 "set_nw_src and set_nw_dst leave the payload of later fragments alone (Open vSwitch 3.1 updates the \
                  checksum that it takes to be there, and so damages data)"
             }
+            Self::InnerTag => {
+                "after strip_vlan, the inner one of two tags is a tag, and what it carried is there, for the actions \
+                 behind (Open vSwitch, unless its vlan-limit is raised, does not see it)"
+            }
+            Self::ProtocolZero => {
+                "set_nw_src, set_nw_dst and set_nw_tos also change IPv4 packets of protocol 0 (Open vSwitch takes 0 \
+                 for \"no IP header\")"
+            }
+            Self::EthernetOnly => {
+                "a match none of whose fields has its prerequisites is the match of all frames (Open vSwitch 3.1 keeps \
+                 \"is an Ethernet frame\", which it does not list, and so holds two entries that look alike)"
+            }
             Self::DropEligible => {
                 "set_vlan_vid and set_vlan_pcp keep the tag's DEI (CFI) bit, as OpenFlow 1.0 says (Open vSwitch clears \
                  it)"
@@ -65,8 +86,8 @@ impl Known {
     }
 }
 
-/// The difference that running `action` on a frame with these fields brings, if any.
-pub fn of_action(action: &Action, effect: Effect, key: &FlowKey, tci: Option<u16>) -> Option<Known> {
+/// The difference that running `action` on a frame with these fields, and perhaps a DEI bit in a tag, brings.
+pub fn of_action(action: &Action, effect: Effect, key: &FlowKey, drop_eligible: bool) -> Option<Known> {
     const LATER: u64 = 3;
     let protocol = key.get(Field::NwProto);
     match action {
@@ -74,12 +95,17 @@ pub fn of_action(action: &Action, effect: Effect, key: &FlowKey, tci: Option<u16
             let other = effect == Effect::NotApplicable && matches!(protocol, 1 | 58 | 132);
             other.then_some(Known::PortsOfOthers)
         }
+        Action::SetNwSrc(_) | Action::SetNwDst(_) | Action::SetNwTos(_)
+            if effect == Effect::Applied && protocol == 0 =>
+        {
+            Some(Known::ProtocolZero)
+        }
         Action::SetNwSrc(_) | Action::SetNwDst(_) => {
             let damaged = key.get(Field::NwFrag) == LATER && matches!(protocol, 6 | 17);
             damaged.then_some(Known::LaterFragments)
         }
         Action::SetVlanVid(_) | Action::SetVlanPcp(_) => {
-            tci.is_some_and(|tci| tci & 0x1000 != 0).then_some(Known::DropEligible)
+            drop_eligible.then_some(Known::DropEligible)
         }
         _ => None,
     }

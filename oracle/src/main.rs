@@ -90,8 +90,17 @@ fn run() -> Result<ExitCode> {
     println!(
         "{done} cases in {seconds:.1} s: {} changes made alike, {} refused alike; {} frames alike ({} forwarded, {} of them \
          without an entry); not sent: {} ambiguous, {} known differences",
-        tally.changes, tally.refused, tally.frames, tally.forwarded, tally.missed, tally.ambiguous, tally.known
+        tally.changes,
+        tally.refused,
+        tally.frames,
+        tally.forwarded,
+        tally.missed,
+        tally.ambiguous,
+        tally.known.iter().sum::<u64>()
     );
+    for (known, count) in Known::ALL.iter().zip(tally.known).filter(|(_, count)| *count != 0) {
+        println!("  {count} of {known:?}");
+    }
     let failed = shared.failed.load(Ordering::Relaxed) != 0 || shared.broken.load(Ordering::Relaxed);
     println!("{}", if failed { "FAILED" } else { "no unexplained difference" });
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

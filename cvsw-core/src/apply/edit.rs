@@ -89,10 +89,12 @@ pub(super) fn set_nw<B: Buffer>(frame: &mut Frame<B>, headers: &Headers, side: S
     true
 }
 
-/// Sets a TCP or UDP port. The ports of SCTP cannot be changed.
+/// Sets a TCP or UDP port, unless the TCP header's own length is wrong. The ports of SCTP cannot be changed.
 pub(super) fn set_tp<B: Buffer>(frame: &mut Frame<B>, headers: &Headers, side: Side, new: u16) -> bool {
-    if !matches!(headers.transport, Transport::Tcp | Transport::Udp) {
-        return false;
+    match headers.transport {
+        Transport::Udp => {}
+        Transport::Tcp if headers.holds_tcp_options(frame.bytes()) => {}
+        _ => return false,
     }
     // TCP and UDP have the ports at the same place.
     let rest = frame.bytes_mut().get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::{
     apply::{self, Context, Next},
     control::{ControlKind, control_kind},
     crypto::{Ciphers, NoCiphers},
-    flow::{Direction, FlowId, hash::hash_key},
+    flow::{Direction, FlowId, RESUBMIT_IN_PORT, hash::hash_key},
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
     parse::parse,
@@ -211,6 +211,8 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 Next::Forward => return self.leave(direction, frame),
                 Next::Drop(reason) => return Verdict::Drop(reason),
                 Next::Resubmit { in_port, tun_id, decrypted } => {
+                    // "Keep the port" is the port of arrival, also behind a resubmit that named another.
+                    let in_port = if in_port == RESUBMIT_IN_PORT { direction.in_port() } else { in_port };
                     again = parse(frame.bytes(), in_port, tun_id);
                     came_decrypted = decrypted;
                 }

@@ -77,14 +77,14 @@ pub enum Action {
     /// 0x1102 `DECRYPT`: opens an ESP packet with the security association that its SPI and destination name.
     Decrypt,
     /// `NXAST_RESUBMIT`: looks the frame (as it is now) up again, as if it came in from `in_port`
-    /// ([`RESUBMIT_IN_PORT`] keeps the port). Must be the last action.
+    /// ([`RESUBMIT_IN_PORT`]: the port that it arrived at). Must be the last action.
     Resubmit {
         /// The `in_port` of the second look-up.
         in_port: u16,
     },
 }
 
-/// `OFPP_IN_PORT`: in [`Action::Resubmit`], "keep the ingress port".
+/// `OFPP_IN_PORT`: in [`Action::Resubmit`], the port that the frame arrived at.
 pub const RESUBMIT_IN_PORT: u16 = 0xfff8;
 /// `OFPP_NONE`: in [`Action::Output`], "drop".
 pub const OFPP_NONE: u16 = 0xffff;

@@ -27,6 +27,10 @@ pub const FLAG_CHECK_OVERLAP: u16 = 2;
 /// Flag `OFPFF_EMERG`: an emergency entry; not supported by a vNIC.
 pub const FLAG_EMERG: u16 = 4;
 
+/// Cookie of a command that leaves the cookies of entries that it changes as they are; a MODIFY with it adds
+/// nothing (Open vSwitch's reading; what `ovs-ofctl mod-flows` sends without a cookie).
+pub const KEEP_COOKIE: u64 = u64::MAX;
+
 /// Default priority of `ovs-ofctl` and of `OFP_DEFAULT_PRIORITY`.
 pub const DEFAULT_PRIORITY: u16 = 0x8000;
 

@@ -26,7 +26,8 @@ use zerocopy::{
 /// - `BadVersion`, `BadMessageType`, `BadLength`: the header is not that of an OpenFlow 1.0 FLOW_MOD, or the
 ///   message is not as long as it says, or its action list is not a multiple of 8 bytes.
 /// - `BadCommand`: unknown command.
-/// - `BadEmergTimeout`, `Unsupported`: an emergency entry with and without timeouts, or an unknown flag.
+/// - `BadEmergTimeout`, `TableFull`: an emergency entry with and without timeouts; there is no room for any.
+/// - `Unsupported`: an unknown flag.
 /// - `BadActionType` (this includes the Geneve, NVGRE, STT and SCLP actions of the CVSW protocol),
 ///   `BadActionLength`, `BadActionVendor`, `BadActionVendorType`, `BadArgument`, `TooManyActions`: the actions.
 pub fn decode_flow_mod(message: &[u8]) -> Result<FlowMod, OfpError> {
@@ -43,16 +44,20 @@ pub fn decode_flow_mod(message: &[u8]) -> Result<FlowMod, OfpError> {
         4 => Command::DeleteStrict,
         _ => return Err(OfpError::BadCommand),
     };
+    // Open vSwitch's order: a bad action is told before a bad flag.
+    let actions = decode_actions(actions)?;
     let flags = fixed.flags.get();
     let (idle_timeout, hard_timeout) = (fixed.idle_timeout.get(), fixed.hard_timeout.get());
     if flags & FLAG_EMERG != 0 && (idle_timeout != 0 || hard_timeout != 0) {
         return Err(OfpError::BadEmergTimeout);
     }
+    if flags & FLAG_EMERG != 0 {
+        return Err(OfpError::TableFull);
+    }
     if flags & !(FLAG_SEND_FLOW_REM | FLAG_CHECK_OVERLAP) != 0 {
         return Err(OfpError::Unsupported);
     }
     let deletes = matches!(command, Command::Delete | Command::DeleteStrict);
-    let actions = decode_actions(actions)?;
     Ok(FlowMod {
         matching: decode_match(&fixed.matching),
         cookie: fixed.cookie.get(),

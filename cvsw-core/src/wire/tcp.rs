@@ -34,6 +34,14 @@ pub struct Header {
     pub urgent: U16,
 }
 
+impl Header {
+    /// Length in bytes, options included, as the header says; not checked.
+    pub const fn header_len(&self) -> usize {
+        let [high, _] = self.offset_flags.to_bytes();
+        (high as usize >> 4).wrapping_mul(4)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -46,6 +54,7 @@ mod tests {
         assert_eq!((header.src.get(), header.dst.get()), (80, 8080));
         assert_eq!((header.sequence.get(), header.acknowledgement.get()), (1, 2));
         assert_eq!(header.offset_flags.get() & FLAGS_MASK, 0x012);
+        assert_eq!(header.header_len(), LEN);
         assert_eq!(header.window.get(), 0xffff);
         assert_eq!(header.checksum.get(), 0xabcd);
         assert_eq!(header.urgent.get(), 3);

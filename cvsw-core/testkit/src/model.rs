@@ -2,7 +2,7 @@
 
 use cvsw_core::{
     Instant,
-    flow::{ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, FlowTable, OFPP_NONE, OfpError},
+    flow::{ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, FlowTable, KEEP_COOKIE, OFPP_NONE, OfpError},
     key::FlowKey,
 };
 
@@ -71,18 +71,17 @@ impl Model {
                 let mut any = false;
                 for entry in self.entries.iter_mut().filter(|entry| change.matching.contains(&entry.flow.matching))
                 {
-                    entry.flow.actions = change.actions.clone();
-                    entry.flow.cookie = change.cookie;
+                    rewrite(entry, change);
                     any = true;
                 }
-                if any { Ok(()) } else { self.add(now, change) }
+                if any || change.cookie == KEEP_COOKIE { Ok(()) } else { self.add(now, change) }
             }
             Command::ModifyStrict => match self.exact(change) {
                 Some(entry) => {
-                    entry.flow.actions = change.actions.clone();
-                    entry.flow.cookie = change.cookie;
+                    rewrite(entry, change);
                     Ok(())
                 }
+                None if change.cookie == KEEP_COOKIE => Ok(()),
                 None => self.add(now, change),
             },
             Command::Delete => {
@@ -117,8 +116,9 @@ impl Model {
             let timed = change.idle_timeout != 0 || change.hard_timeout != 0;
             return Err(if timed { OfpError::BadEmergTimeout } else { OfpError::TableFull });
         }
+        let replaces = self.exact(change).is_some();
         let overlaps = |entry: &ModelEntry| {
-            entry.flow.priority == change.priority && entry.flow.matching.overlaps(&change.matching)
+            !replaces && entry.flow.priority == change.priority && entry.flow.matching.overlaps(&change.matching)
         };
         if change.flags & FLAG_CHECK_OVERLAP != 0 && self.entries.iter().any(overlaps) {
             return Err(OfpError::Overlap);
@@ -126,7 +126,10 @@ impl Model {
         let flow = FlowMod { command: Command::Add, out_port: OFPP_NONE, ..change.clone() };
         let new = ModelEntry { flow, packets: 0, bytes: 0, created: now, last_used: now };
         if let Some(entry) = self.exact(change) {
-            *entry = new;
+            let old_cookie = std::mem::replace(entry, new).flow.cookie;
+            if change.cookie == KEEP_COOKIE {
+                entry.flow.cookie = old_cookie;
+            }
             return Ok(());
         }
         let mut masks: Vec<_> = self.entries.iter().map(|entry| *entry.flow.matching.mask()).collect();
@@ -138,6 +141,13 @@ impl Model {
         }
         self.entries.push(new);
         Ok(())
+    }
+}
+
+fn rewrite(entry: &mut ModelEntry, change: &FlowMod) {
+    entry.flow.actions = change.actions.clone();
+    if change.cookie != KEEP_COOKIE {
+        entry.flow.cookie = change.cookie;
     }
 }
 

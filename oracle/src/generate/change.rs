@@ -2,6 +2,10 @@
 
 use super::{IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, one_in, pick};
 use crate::wire::fix_length;
+use cvsw_core::{
+    flow::{Field, FlowMod},
+    openflow::{decode_flow_mod, encode_flow_mod},
+};
 use fastrand::Rng;
 
 /// An OFPT_FLOW_MOD; one in ten is malformed or asks for what a vNIC does not have.
@@ -40,7 +44,23 @@ pub fn flow_mod(rng: &mut Rng, cookie: u64) -> Vec<u8> {
         last_action(rng, &mut out);
     }
     fix_length(&mut out);
+    drop_empty_fields(&mut out);
     out
+}
+
+/// Rewrites the match of a sound message if no field of it counts but perhaps `in_port`: see
+/// [`crate::known::Known::EthernetOnly`].
+fn drop_empty_fields(message: &mut [u8]) {
+    let Ok(flow) = decode_flow_mod(message) else { return };
+    let counts = |field: &Field| flow.matching.mask().get(*field) != 0;
+    if Field::ALL.iter().filter(|field| **field != Field::InPort).any(counts) {
+        return;
+    }
+    let mut clean = [0; 4096];
+    let flow = FlowMod { matching: flow.matching, ..FlowMod::default() };
+    if encode_flow_mod(&flow, 0, &mut clean).is_ok() {
+        message[8..48].copy_from_slice(&clean[8..48]);
+    }
 }
 
 /// An `ofp_match`: mostly fields that go together, sometimes any.
@@ -64,18 +84,20 @@ fn matching(rng: &mut Rng) -> Vec<u8> {
             pick(rng, &PROTOCOLS),
         ),
     };
+    // Most matches name little, so that most frames meet some entry.
+    let rare = pick(rng, &[1, 4, 4]);
     take(rng, 1, 4);
-    take(rng, 2, 4);
-    take(rng, 4, 8);
-    take(rng, 8, 6);
-    take(rng, 0x10, if kind < 8 { 1 } else { 3 });
-    take(rng, 0x20, if kind < 8 { 2 } else { 3 });
-    take(rng, 0x40, 4);
-    take(rng, 0x80, 4);
-    take(rng, 1 << 20, 6);
-    take(rng, 1 << 21, 5);
+    take(rng, 2, 4 * rare);
+    take(rng, 4, 8 * rare);
+    take(rng, 8, 6 * rare);
+    take(rng, 0x10, if kind < 8 { rare } else { 3 });
+    take(rng, 0x20, if kind < 8 { 2 * rare } else { 3 });
+    take(rng, 0x40, 4 * rare);
+    take(rng, 0x80, 4 * rare);
+    take(rng, 1 << 20, 6 * rare);
+    take(rng, 1 << 21, 5 * rare);
     for shift in [8, 14] {
-        if one_in(rng, 3) {
+        if one_in(rng, 3 * rare) {
             let ignored = pick(rng, &[0, 0, 0, 1, 8, 16, 24, 31, 32, 33, 63]);
             wildcards = wildcards & !(0x3f << shift) | ignored << shift;
         }

@@ -2,7 +2,7 @@
 
 use super::{Entry, FlowId, FlowTable, Tuple, filter_bit, tuple_hash};
 use crate::{
-    flow::{FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, Match, OFPP_NONE, OfpError, hash::hash_key},
+    flow::{FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, KEEP_COOKIE, Match, OFPP_NONE, OfpError, hash::hash_key},
     time::Instant,
 };
 use zerocopy::FromZeros;
@@ -24,16 +24,17 @@ where
         if flow.flags & FLAG_CHECK_OVERLAP != 0 && self.overlaps(flow) {
             return Err(OfpError::Overlap);
         }
-        let id = match self.find(&flow.matching, flow.priority) {
-            Some(id) => id,
-            None => self.insert(&flow.matching, flow.priority)?,
+        let (id, cookie) = match self.find(&flow.matching, flow.priority) {
+            Some(id) if flow.cookie == KEEP_COOKIE => (id, self.get(id).map_or(KEEP_COOKIE, |entry| entry.cookie)),
+            Some(id) => (id, flow.cookie),
+            None => (self.insert(&flow.matching, flow.priority)?, flow.cookie),
         };
-        self.fill(id, now, flow, payload);
+        self.fill(id, now, flow, cookie, payload);
         Ok(())
     }
 
-    /// `OFPFC_MODIFY`: gives every entry that the match contains new actions and the new cookie; counters and
-    /// timeouts stay. Adds an entry if there is none.
+    /// `OFPFC_MODIFY`: gives every entry that the match contains new actions and the new cookie; counters, flags
+    /// and timeouts stay. Adds an entry if there is none. The cookie [`KEEP_COOKIE`] means something else.
     pub fn modify(&mut self, now: Instant, flow: &FlowMod, payload: P) -> Result<(), OfpError> {
         let mut changed = false;
         let mut from = 0;
@@ -44,7 +45,7 @@ where
                 changed = true;
             }
         }
-        if changed { Ok(()) } else { self.add(now, flow, payload) }
+        if changed || flow.cookie == KEEP_COOKIE { Ok(()) } else { self.add(now, flow, payload) }
     }
 
     /// `OFPFC_MODIFY_STRICT`: the same for the one entry with exactly this match and priority.
@@ -54,6 +55,7 @@ where
                 self.rewrite(id, flow, payload);
                 Ok(())
             }
+            None if flow.cookie == KEEP_COOKIE => Ok(()),
             None => self.add(now, flow, payload),
         }
     }
@@ -152,14 +154,14 @@ where
     }
 
     /// Writes the attributes of a (new or replaced) entry.
-    fn fill(&mut self, id: FlowId, now: Instant, flow: &FlowMod, payload: P) {
+    fn fill(&mut self, id: FlowId, now: Instant, flow: &FlowMod, cookie: u64, payload: P) {
         self.set_timed(id, false);
         if let Some(entry) = self.entries.get_mut(id.index()) {
             entry.packets = 0;
             entry.bytes = 0;
             entry.created = now;
             entry.last_used = now;
-            entry.cookie = flow.cookie;
+            entry.cookie = cookie;
             entry.idle_timeout = flow.idle_timeout;
             entry.hard_timeout = flow.hard_timeout;
             entry.flags = flow.flags;
@@ -171,7 +173,9 @@ where
 
     fn rewrite(&mut self, id: FlowId, flow: &FlowMod, payload: P) {
         if let Some(entry) = self.entries.get_mut(id.index()) {
-            entry.cookie = flow.cookie;
+            if flow.cookie != KEEP_COOKIE {
+                entry.cookie = flow.cookie;
+            }
             entry.payload = payload;
         }
         self.generation = self.generation.wrapping_add(1);
