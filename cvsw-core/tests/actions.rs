@@ -86,11 +86,11 @@ fn output_to_none_drops_there() {
 #[test]
 fn resubmit_names_port_and_tunnel() {
     let bytes = Packet::udp4(A, 1, B, 2, b"").build();
-    for (in_port, expected) in [(RESUBMIT_IN_PORT, PORT_NET), (PORT_HOST, PORT_HOST), (PORT_NET, PORT_NET)] {
+    for in_port in [RESUBMIT_IN_PORT, PORT_HOST, PORT_NET] {
         let program = Program::compile(&[Action::Resubmit { in_port }]).expect("valid");
         let parsed = parse(&bytes, PORT_NET, 77).expect("Ethernet");
         let next = run(&program, &mut 0, &mut frame(&bytes), &parsed, &mut NoTrace);
-        assert_eq!(next, Next::Resubmit { in_port: expected, tun_id: 77, decrypted: false });
+        assert_eq!(next, Next::Resubmit { in_port, tun_id: 77, decrypted: false });
     }
 }
 

@@ -154,7 +154,7 @@ fn wrong_headers_are_refused_with_their_error() {
     let mut emergency = hex(FLOW_MOD);
     emergency[59] = 0;
     emergency[71] = 4;
-    assert_eq!(decode_flow_mod(&emergency), Err(OfpError::Unsupported));
+    assert_eq!(decode_flow_mod(&emergency), Err(OfpError::TableFull));
     assert_eq!(decode_flow_mod(&hex("01 0e 0008 00000000")), Err(OfpError::BadLength));
     assert_eq!(decode_flow_mod(&[]), Err(OfpError::BadLength));
     assert_eq!(decode_flow_mod(&with_actions("0003 0008 000000")), Err(OfpError::BadLength));

@@ -198,14 +198,14 @@ fn ipv6_fragments_and_broken_chains() {
     };
     let udp = "03e8 0035 0008 0000";
     assert_eq!(fields(&ip6("11", udp)), (17, 0, 53));
-    assert_eq!(fields(&ip6("2c", &format!("11 00 0001 00000000 {udp}"))), (17, 1, 53), "first fragment");
+    assert_eq!(fields(&ip6("2c", &format!("11 00 0001 00000000 {udp}"))), (17, 1, 0), "first fragment");
     assert_eq!(fields(&ip6("2c", &format!("11 00 0008 00000000 {udp}"))), (44, 3, 0), "later fragment");
     assert_eq!(fields(&ip6("2c", &format!("11 00 0000 00000000 {udp}"))), (17, 0, 53), "atomic fragment");
     // A header that says it is longer than the packet, and one that is cut off.
     assert_eq!(fields(&ip6("00", &format!("11 02 000000000000 {udp}"))), (0, 0, 0));
     assert_eq!(fields(&ip6("00", "11 00 0000")), (0, 0, 0));
     let broken = parsed(&ip6("00", "11 00 0000"));
-    assert_eq!(broken.headers.network, Network::Ipv6);
+    assert_eq!(broken.headers.network, Network::Other);
     assert_eq!(broken.key.get(Field::Ipv6DstLo), 2);
     // The walk is bounded.
     let chain = |count: usize| format!("{} 11 00 000000000000 {udp}", "00 00 000000000000".repeat(count));
@@ -246,7 +246,9 @@ fn expected_key(packet: &Packet) -> FlowKey {
                 .with(Field::NwProto, ip.transport.protocol(false).into());
             match ip.fragment {
                 Fragment::Whole => with_transport(key, &ip.transport),
-                Fragment::First { .. } => with_transport(key.with(Field::NwFrag, 1), &ip.transport),
+                Fragment::First { .. } => with_transport(key.with(Field::NwFrag, 1), &ip.transport)
+                    .with(Field::TpSrc, 0)
+                    .with(Field::TpDst, 0),
                 Fragment::Later { .. } => key.with(Field::NwFrag, 3),
             }
         }

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use cvsw_core::{
     Direction,
     flow::{Command, FlowMod, Match},
-    openflow::{ErrorMessage, FlowStatsRequest, Message, StatsReply, StatsRequest, SwitchConfig, error_name, message_len},
+    openflow::{
+        ErrorMessage, FlowStatsRequest, Message, StatsReply, StatsRequest, SwitchConfig, error_name, message_len,
+    },
 };
 use std::{
     io::{Read, Write},
@@ -94,7 +96,10 @@ impl Bridge {
     pub fn clear(&mut self) -> Result<()> {
         let all = FlowMod { command: Command::Delete, ..FlowMod::default() };
         let answers = self.changes(&[wire::encode(&Message::FlowMod(all), 0)])?;
-        ensure!(answers.first().is_some_and(|(answer, left)| answer.is_ok() && left.is_empty()), "cannot empty the table");
+        ensure!(
+            answers.first().is_some_and(|(answer, left)| answer.is_ok() && left.is_empty()),
+            "cannot empty the table"
+        );
         Ok(())
     }
 
@@ -119,14 +124,25 @@ impl Bridge {
             match (Message::decode(&bytes), slot) {
                 (Ok(Message::BarrierReply), _) if xid == last => return Ok(answers),
                 (Ok(Message::BarrierReply), _) => {}
-                (Ok(Message::EchoRequest(data)), _) => self.send(&[wire::encode(&Message::EchoReply(data), xid)])?,
+                (Ok(Message::EchoRequest(data)), _) => {
+                    self.send(&[wire::encode(&Message::EchoReply(data), xid)])?
+                }
                 (Ok(Message::Error(error)), Some(slot)) => slot.0 = Err(Refusal::from_message(&error)),
                 (Ok(Message::StatsReply(StatsReply::Flow { entries, .. })), Some(slot)) => {
                     for entry in entries {
-                        slot.1.push(Listed::from_stats(entry.map_err(|error| anyhow::anyhow!("listing: {error}"))?));
+                        slot.1
+                            .push(Listed::from_stats(entry.map_err(|error| anyhow::anyhow!("listing: {error}"))?));
                     }
                 }
-                (Ok(Message::Hello { .. } | Message::FlowRemoved(_) | Message::PortStatus(_) | Message::PacketIn(_)), _) => {}
+                (
+                    Ok(
+                        Message::Hello { .. }
+                        | Message::FlowRemoved(_)
+                        | Message::PortStatus(_)
+                        | Message::PacketIn(_),
+                    ),
+                    _,
+                ) => {}
                 (other, _) => bail!("unexpected answer {other:?}"),
             }
         }

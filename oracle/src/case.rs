@@ -105,8 +105,7 @@ fn simpler_frames(frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
 }
 
 /// The wildcard bits one by one, and the shifts of the two address prefixes.
-const WILDCARDS: [u32; 12] =
-    [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x3f << 8, 0x3f << 14, 1 << 20, 1 << 21];
+const WILDCARDS: [u32; 12] = [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x3f << 8, 0x3f << 14, 1 << 20, 1 << 21];
 
 /// A change with one action or one matched field less, or with a zero where there was a number.
 fn simpler_changes(bytes: &[u8]) -> Vec<Vec<u8>> {

@@ -66,7 +66,8 @@ impl Engine {
     /// Processes a frame.
     pub fn frame(&mut self, direction: Direction, bytes: &[u8], missed: bool) -> Done {
         let mut buffer = buffer(bytes);
-        let mut frame = Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()).expect("the buffer was made for it");
+        let mut frame =
+            Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()).expect("the buffer was made for it");
         let verdict = self.0.process(Instant::ZERO, direction, &mut frame);
         Done { verdict, bytes: frame.bytes().to_vec(), missed }
     }
@@ -112,7 +113,9 @@ impl Observer for Seen {
                 }
             }
             Event::Entry { priority, result: Considered::Matched, .. } => self.chosen = *priority,
-            Event::Entry { priority, result: Considered::Shadowed, .. } => self.ambiguous |= *priority == self.chosen,
+            Event::Entry { priority, result: Considered::Shadowed, .. } => {
+                self.ambiguous |= *priority == self.chosen
+            }
             Event::Bypass | Event::Miss => self.missed = true,
             Event::Action { action, effect, bytes } => {
                 if *effect == Effect::Applied {
@@ -122,7 +125,8 @@ impl Observer for Seen {
                 if self.uncovered {
                     self.known = Some(Known::InnerTag);
                 }
-                self.uncovered = matches!(action, Action::StripVlan) && *effect == Effect::Applied && tci(bytes).is_some();
+                self.uncovered =
+                    matches!(action, Action::StripVlan) && *effect == Effect::Applied && tci(bytes).is_some();
                 self.known = self.known.or(known::of_action(action, *effect, &self.key, self.drop_eligible));
                 self.drop_eligible |= has_dei(bytes);
             }

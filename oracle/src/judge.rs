@@ -157,7 +157,8 @@ fn compare_lists(mut ours: Vec<Listed>, mut theirs: Vec<Listed>) -> Option<Strin
         return None;
     }
     let only = |these: &[Listed], those: &[Listed]| {
-        let different: Vec<_> = these.iter().filter(|entry| !those.contains(entry)).map(Listed::to_string).collect();
+        let different: Vec<_> =
+            these.iter().filter(|entry| !those.contains(entry)).map(Listed::to_string).collect();
         different.join("\n    ")
     };
     Some(format!("\n  only ours:\n    {}\n  only theirs:\n    {}", only(&ours, &theirs), only(&theirs, &ours)))

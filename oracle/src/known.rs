@@ -104,9 +104,7 @@ pub fn of_action(action: &Action, effect: Effect, key: &FlowKey, drop_eligible: 
             let damaged = key.get(Field::NwFrag) == LATER && matches!(protocol, 6 | 17);
             damaged.then_some(Known::LaterFragments)
         }
-        Action::SetVlanVid(_) | Action::SetVlanPcp(_) => {
-            drop_eligible.then_some(Known::DropEligible)
-        }
+        Action::SetVlanVid(_) | Action::SetVlanPcp(_) => drop_eligible.then_some(Known::DropEligible),
         _ => None,
     }
 }

@@ -173,7 +173,14 @@ fn shrink(bridge: &mut Bridge, mut case: Case, mut difference: String) -> Result
 
 fn options() -> Result<Option<Options>> {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    let mut options = Options { cases: 3000, seed: time, only: None, limit: Duration::from_secs(86_400), shrink: true, failures: 1 };
+    let mut options = Options {
+        cases: 3000,
+        seed: time,
+        only: None,
+        limit: Duration::from_secs(86_400),
+        shrink: true,
+        failures: 1,
+    };
     let mut parser = Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {

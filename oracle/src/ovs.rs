@@ -23,7 +23,11 @@ impl Ovs {
     pub fn start(bridges: usize) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("cvsw-oracle-").tempdir()?;
         let path = folder.path().to_owned();
-        succeed(command(&path, "ovsdb-tool").args(["create", "conf.db", "/usr/share/openvswitch/vswitch.ovsschema"]))?;
+        succeed(command(&path, "ovsdb-tool").args([
+            "create",
+            "conf.db",
+            "/usr/share/openvswitch/vswitch.ovsschema",
+        ]))?;
         let database = spawn(command(&path, "ovsdb-server").args([
             "conf.db",
             "--remote=punix:db.sock",
@@ -73,10 +77,16 @@ impl Ovs {
              fail_mode=secure other-config:datapath-id={:016x}",
             number + 1
         );
-        let ports = [("h", 1, Some(sockets.host)), ("n", 2, Some(sockets.net)), ("o", 3, Some(sockets.out)), ("d", 4, None)];
+        let ports = [
+            ("h", 1, Some(sockets.host)),
+            ("n", 2, Some(sockets.net)),
+            ("o", 3, Some(sockets.out)),
+            ("d", 4, None),
+        ];
         for (suffix, port, socket) in ports {
             let name = format!("br{number}{suffix}");
-            line += &format!(" -- add-port br{number} {name} -- set interface {name} type=dummy ofport_request={port}");
+            line +=
+                &format!(" -- add-port br{number} {name} -- set interface {name} type=dummy ofport_request={port}");
             if let Some(socket) = socket {
                 line += &format!(" options:pstream=punix:{}", socket.display());
             }
@@ -85,7 +95,8 @@ impl Ovs {
     }
 
     fn vsctl(&self, line: &str) -> Result<()> {
-        succeed(command(self.folder.path(), "ovs-vsctl").arg("--db=unix:db.sock").args(line.split_whitespace())).map(drop)
+        succeed(command(self.folder.path(), "ovs-vsctl").arg("--db=unix:db.sock").args(line.split_whitespace()))
+            .map(drop)
     }
 }
 

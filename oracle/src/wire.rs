@@ -156,7 +156,6 @@ impl Listed {
     }
 }
 
-
 impl std::fmt::Display for Listed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let flow = FlowMod {

@@ -25,6 +25,7 @@ usage: cargo xtask TASK
   lab [ARGS]       setup for the lab, build the `cvsw` program, run `cvsw lab ARGS`
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
+  oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
   help             this text
 
 checks of `test`, each of which is also a task of its own (without setup):
@@ -61,6 +62,7 @@ fn run() -> Result<ExitCode> {
             let (seconds, targets) = fuzz_args(&mut parser)?;
             fuzz::run(seconds, &targets)
         }
+        "oracle" => return oracle(parser.raw_args()?.collect()),
         "help" => {
             print!("{HELP}");
             steps::CHECKS.iter().for_each(|check| println!("  {:<16} {}", check.name, check.about));
@@ -85,6 +87,12 @@ fn lab(args: Vec<OsString>) -> Result<ExitCode> {
     let program = metadata::target_directory()?.join("release/cvsw");
     println!();
     let code = Cmd::new(program).arg("lab").args(args).status()?.code();
+    Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// The differential tester; its exit code is ours.
+fn oracle(args: Vec<OsString>) -> Result<ExitCode> {
+    let code = steps::oracle().arg("--").args(args).status()?.code();
     Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

@@ -31,6 +31,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "clippy", about: "no lint fires in any target", run: clippy },
     Check { name: "doc", about: "rustdoc builds without a warning", run: doc },
     Check { name: "unit", about: "cargo test: unit, property and end-to-end tests", run: unit },
+    Check { name: "oracle", about: "the engine does what Open vSwitch does, on random cases", run: compare },
     Check {
         name: "nostd",
         about: "the engine and its smoltcp device build for a target without std",
@@ -113,4 +114,15 @@ fn doc() -> Result<()> {
 
 fn unit() -> Result<()> {
     Cmd::limited(TEST_LIMIT, "cargo").words("test --locked --workspace --no-fail-fast").run()
+}
+
+/// The differential tester, to be given arguments.
+pub fn oracle() -> Cmd {
+    Cmd::cargo("run --locked --quiet --package cvsw-oracle")
+}
+
+/// The same cases in every run, then others.
+fn compare() -> Result<()> {
+    oracle().words("-- --cases 3000 --seed 1 --seconds 60").run()?;
+    oracle().words("-- --cases 3000 --seconds 30").run()
 }
