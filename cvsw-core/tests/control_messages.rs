@@ -68,6 +68,7 @@ fn documented_frames() {
     let expected = [
         ControlMessage { dst: [0xff; 6], ..message(MessageType::Hello, 0, &[]) },
         message(MessageType::Register, 0, &[]),
+        message(MessageType::Hello, 0, &[]),
         message(MessageType::SetMtu, 1450, &[]),
         message(MessageType::SetOffload, OffloadFlags::CSUM | OffloadFlags::TSO, &[]),
         message(MessageType::SetEntry, 0, &entry),

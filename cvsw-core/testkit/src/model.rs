@@ -2,7 +2,9 @@
 
 use cvsw_core::{
     Instant,
-    flow::{ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, FlowTable, KEEP_COOKIE, OFPP_NONE, OfpError},
+    flow::{
+        ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FlowMod, FlowTable, KEEP_COOKIE, OFPP_NONE, OfpError,
+    },
     key::FlowKey,
 };
 
