@@ -16,22 +16,28 @@ use crate::{
     tunnel::{esp, vxlan},
     wire::{ipv4::ECN_MASK, vlan, vxlan::VNI_MAX},
 };
-use edit::Side;
+use edit::{Rewrite, Side};
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 /// A compiled action list: everything that can be checked has been checked.
 ///
 /// All-zero memory is the empty list, which drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 #[repr(C, align(8))]
 pub struct Program {
-    ops: [Op; MAX_ACTIONS],
+    /// The first actions, as far as they only rewrite header fields, in one.
+    rewrite: Rewrite,
+    /// Number of those actions.
+    rewrites: u8,
+    /// Whether the actions may bring another EtherType to the front.
+    uncovers: bool,
     /// Of the [`Op::SetVxlan`], of which there is at most one; else unused.
     template: vxlan::Template,
+    ops: [Op; MAX_ACTIONS],
 }
 
 // One program per table entry: 10,000 of them should not push the traffic out of the processor's cache.
-const _: () = assert!(size_of::<Program>() == 184);
+const _: () = assert!(size_of::<Program>() == 224);
 
 /// What to do with the frame after its actions ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,7 @@ impl Program {
     ///   decapsulation, a decryption behind another tunnel action.
     /// - `TooManyActions`: more than [`MAX_ACTIONS`], or more than one `SetVxlan`.
     pub fn compile(actions: &[Action]) -> Result<Self, OfpError> {
-        let mut program = Self { ops: [Op::End; MAX_ACTIONS], template: FromZeros::new_zeroed() };
+        let mut program = Self { ops: [Op::End; MAX_ACTIONS], ..Self::new_zeroed() };
         if actions.len() > program.ops.len() {
             return Err(OfpError::TooManyActions);
         }
@@ -101,7 +107,18 @@ impl Program {
                 _ => {}
             }
         }
+        let Self { ops, rewrite, rewrites, .. } = &mut program;
+        for _ in ops.iter().take_while(|op| op.add_to(rewrite)) {
+            *rewrites = rewrites.wrapping_add(1);
+        }
+        program.uncovers = program.ops.iter().any(|op| op.uncovers());
         Ok(program)
+    }
+
+    /// Whether the actions may bring another EtherType to the front of the frame: that of a frame inside it.
+    #[inline]
+    pub const fn uncovers(&self) -> bool {
+        self.uncovers
     }
 
     /// The action list that this program was compiled from.
@@ -136,6 +153,8 @@ impl Program {
 
 /// Runs `program` on `frame`, which `parsed` describes.
 ///
+/// With an observer each action runs by itself, else the leading rewrites at once: with the same result.
+///
 /// An action whose field the frame does not have changes nothing. When the result is a drop, the frame may
 /// already carry the changes of earlier actions.
 ///
@@ -159,6 +178,10 @@ pub fn run<B: Buffer, C: Ciphers, O: Observer, const SAS: usize>(
         decrypted,
     };
     let mut ops = program.ops.as_slice();
+    if !O::ENABLED && program.rewrites > 0 {
+        program.rewrite.apply(frame, &run.headers);
+        ops = ops.get(usize::from(program.rewrites)..).unwrap_or_default();
+    }
     while let [op, rest @ ..] = ops {
         ops = rest;
         let step = match *op {
@@ -271,6 +294,32 @@ impl Layer {
     }
 }
 
+impl Op {
+    /// Adds the action to `rewrite`. `false`, and nothing is added: it does something else.
+    fn add_to(self, rewrite: &mut Rewrite) -> bool {
+        match self {
+            Self::SetEthSrc(mac) => rewrite.set_eth(Side::Src, mac),
+            Self::SetEthDst(mac) => rewrite.set_eth(Side::Dst, mac),
+            Self::SetNwSrc(address) => rewrite.set_nw(Side::Src, address),
+            Self::SetNwDst(address) => rewrite.set_nw(Side::Dst, address),
+            Self::SetNwTos(tos) => rewrite.set_tos(tos),
+            Self::SetTpSrc(port) => rewrite.set_tp(Side::Src, port),
+            Self::SetTpDst(port) => rewrite.set_tp(Side::Dst, port),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether the action may bring another EtherType to the front of the frame.
+    fn uncovers(self) -> bool {
+        let keeps = matches!(
+            self,
+            Self::End | Self::Drop { .. } | Self::SetVlanVid(_) | Self::SetVlanPcp(_) | Self::SetVxlan { .. }
+        );
+        !(keeps || matches!(self, Self::Resubmit { .. }) || self.add_to(&mut Rewrite::default()))
+    }
+}
+
 /// What one action led to.
 enum Step {
     /// It changed the frame.
@@ -325,21 +374,10 @@ impl Run<'_> {
                 edit::set_vlan(frame, headers, u16::from(pcp) << vlan::PCP_SHIFT, vlan::PCP_MASK).into()
             }
             Op::StripVlan => edit::strip_vlan(frame, headers).into(),
-            Op::SetEthSrc(mac) => edit::set_eth(frame, Side::Src, mac).into(),
-            Op::SetEthDst(mac) => edit::set_eth(frame, Side::Dst, mac).into(),
-            Op::SetNwSrc(address) => edit::set_nw(frame, headers, Side::Src, address).into(),
-            Op::SetNwDst(address) => edit::set_nw(frame, headers, Side::Dst, address).into(),
-            Op::SetNwTos(tos) => headers.set_tos(frame.bytes_mut(), tos, !ECN_MASK).into(),
-            Op::SetTpSrc(port) => edit::set_tp(frame, headers, Side::Src, port).into(),
-            Op::SetTpDst(port) => edit::set_tp(frame, headers, Side::Dst, port).into(),
-            Op::End
-            | Op::Drop { .. }
-            | Op::SetVxlan { .. }
-            | Op::Encrypt { .. }
-            | Op::Decrypt
-            | Op::StripVxlan
-            | Op::StripVxlanVni(_)
-            | Op::Resubmit { .. } => Step::NotApplicable,
+            _ => {
+                let mut rewrite = Rewrite::default();
+                (op.add_to(&mut rewrite) && rewrite.apply(frame, headers)).into()
+            }
         }
     }
 

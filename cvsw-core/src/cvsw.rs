@@ -17,7 +17,6 @@ use crate::{
     crypto::{EncryptedOnly, SaTable},
     flow::{Command, FlowMod, FlowTable, MacAddr, Match, OfpError, cache::FlowCache, table::Entry},
     mtu::L2Mtu,
-    parse::Parsed,
     stats::{ControlError, Stats},
     time::Instant,
 };
@@ -69,7 +68,7 @@ pub struct Cvsw<
     sas: SaTable<SAS>,
     encrypted_only: EncryptedOnly,
     /// Scratch of [`Cvsw::process_burst`]; here because 3 KiB are too much for a kernel stack.
-    parsed: [Parsed; BURST],
+    work: [burst::Work; BURST],
     seed: u64,
     /// Largest frame for the network in bytes.
     link_mtu: u32,

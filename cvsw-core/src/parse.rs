@@ -1,7 +1,7 @@
 //! Frame bytes to flow key and header offsets, once per header stack.
 
 use crate::{
-    key::{Field, FlowKey, VLAN_PRESENT},
+    key::{FlowKey, VLAN_PRESENT},
     wire::{
         arp,
         ethernet::{self, Snap},
@@ -153,9 +153,15 @@ pub struct Parsed {
 /// The rules are those of Open vSwitch's `flow_extract`, so that a flow means the same here and there: one
 /// 802.1Q or 802.1ad tag is taken (an inner tag is the EtherType of the payload), bytes behind the IP packet are
 /// padding, an IP packet longer than its frame has no fields at all, and IP version nibbles are not looked at.
-#[inline]
 pub fn parse(bytes: &[u8], in_port: u16, tun_id: u32) -> Option<Parsed> {
-    let (header, mut rest) = bytes.split_first_chunk::<{ ethernet::LEN }>()?;
+    let mut parsed = Parsed::default();
+    parse_into(&mut parsed, bytes, in_port, tun_id).then_some(parsed)
+}
+
+/// [`parse`] into the caller's memory. If the frame is too short the answer is `false`, and `parsed` unchanged.
+#[inline]
+pub(crate) fn parse_into(parsed: &mut Parsed, bytes: &[u8], in_port: u16, tun_id: u32) -> bool {
+    let Some((header, mut rest)) = bytes.split_first_chunk::<{ ethernet::LEN }>() else { return false };
     // Two overlapping loads make the first two words of the key: dst and in_port, src and EtherType.
     let [dst @ .., _, _, _, _, _, _] = header;
     let [_, _, _, _, _, _, src @ ..] = header;
@@ -167,7 +173,7 @@ pub fn parse(bytes: &[u8], in_port: u16, tun_id: u32) -> Option<Parsed> {
     if vlan::is_tag(ethertype)
         && let Some((&[tci_hi, tci_lo, type_hi, type_lo], behind)) = rest.split_first_chunk()
     {
-        tci = u16::from_be_bytes([tci_hi, tci_lo]) | VLAN_PRESENT;
+        tci = u64::from(u16::from_be_bytes([tci_hi, tci_lo]) | VLAN_PRESENT);
         ethertype = u16::from_be_bytes([type_hi, type_lo]);
         offset = ethernet::LEN.wrapping_add(vlan::LEN);
         rest = behind;
@@ -176,18 +182,65 @@ pub fn parse(bytes: &[u8], in_port: u16, tun_id: u32) -> Option<Parsed> {
         (ethertype, offset, rest) = length_frame(offset, rest);
     }
     src = src & !LOW_16 | u64::from(ethertype);
-    let tci = u64::from(tci);
-    let mut parsed = Parsed {
-        key: FlowKey([dst, src, 0, tci << 48, u64::from(tun_id) << 32, 0, 0, 0, 0]),
-        headers: Headers { tagged: tci != 0, network_offset: offset as u16, ..Headers::default() },
+    let (above, ipv6) = match ethertype {
+        ethernet::ETHERTYPE_IPV4 => (parse_ipv4(offset, rest), [0; 4]),
+        ethernet::ETHERTYPE_IPV6 => parse_ipv6(offset, rest),
+        ethernet::ETHERTYPE_ARP | ethernet::ETHERTYPE_RARP => (parse_arp(rest), [0; 4]),
+        _ => (Above::default(), [0; 4]),
     };
-    match ethertype {
-        ethernet::ETHERTYPE_IPV4 => parse_ipv4(&mut parsed, offset, rest),
-        ethernet::ETHERTYPE_IPV6 => parse_ipv6(&mut parsed, offset, rest),
-        ethernet::ETHERTYPE_ARP | ethernet::ETHERTYPE_RARP => parse_arp(&mut parsed, rest),
-        _ => {}
+    let [src_hi, src_lo, dst_hi, dst_lo] = ipv6;
+    let (transport, flags) = (tci << 48 | above.transport_word, u64::from(tun_id) << 32 | above.flags_word);
+    parsed.key = FlowKey([dst, src, above.addresses, transport, flags, src_hi, src_lo, dst_hi, dst_lo]);
+    parsed.headers = Headers {
+        tagged: tci != 0,
+        network: above.network,
+        transport: above.transport,
+        network_offset: offset as u16,
+        transport_offset: above.transport_offset,
+    };
+    true
+}
+
+/// What stands above the Ethernet header: words of the key (see [`crate::key::Field::place`]) and where it is.
+#[derive(Clone, Copy, Default)]
+struct Above {
+    network: Network,
+    transport: Transport,
+    transport_offset: u16,
+    /// Word 2: IPv4 (or ARP) source and destination.
+    addresses: u64,
+    /// Word 3 without the tag: ports, protocol, ToS.
+    transport_word: u64,
+    /// Word 4 without the tunnel: TCP flags, fragment state.
+    flags_word: u64,
+}
+
+impl Above {
+    fn set_addresses(&mut self, src: [u8; 4], dst: [u8; 4]) {
+        self.addresses = u64::from(u32::from_be_bytes(src)) << 32 | u64::from(u32::from_be_bytes(dst));
     }
-    Some(parsed)
+
+    /// The setters below must be called once each at most: they only set bits.
+    fn set_proto_tos_frag(&mut self, proto: u8, tos: u8, frag: u8) {
+        self.transport_word |= u64::from(proto) << 8 | u64::from(tos);
+        self.flags_word |= u64::from(frag) << 8;
+    }
+
+    fn set_ports(&mut self, src: u16, dst: u16) {
+        self.transport_word |= u64::from(src) << 32 | u64::from(dst) << 16;
+    }
+
+    fn set_tcp_flags(&mut self, flags: u16) {
+        self.flags_word |= u64::from(flags) << 16;
+    }
+
+    /// Matches see no ports in any fragment, not even in the first (OpenFlow 1.0 section 3.4); so all fragments of
+    /// a packet meet the same entry. Actions still find them.
+    fn hide_ports(&mut self, fragment: u8) {
+        if fragment != 0 {
+            self.transport_word &= !(u64::from(u32::MAX) << 16);
+        }
+    }
 }
 
 /// The bits of EtherType and in_port in their key words.
@@ -208,31 +261,32 @@ fn length_frame(offset: usize, rest: &[u8]) -> (u16, usize, &[u8]) {
     (ethernet::ETHERTYPE_NONE, offset, rest)
 }
 
-#[inline]
-fn parse_arp(parsed: &mut Parsed, rest: &[u8]) {
-    let Ok((arp, _)) = arp::Header::ref_from_prefix(rest) else { return };
-    if arp.kind != arp::Header::ETHERNET_IPV4 {
-        return;
+fn parse_arp(rest: &[u8]) -> Above {
+    let mut above = Above::default();
+    if let Ok((arp, _)) = arp::Header::ref_from_prefix(rest)
+        && arp.kind == arp::Header::ETHERNET_IPV4
+    {
+        above.network = Network::Arp;
+        above.set_addresses(arp.sender_ip, arp.target_ip);
+        // Only an opcode of 8 bits can be matched; a larger one reads as 0.
+        above.set_proto_tos_frag(u8::try_from(arp.operation.get()).unwrap_or(0), 0, 0);
     }
-    parsed.headers.network = Network::Arp;
-    parsed.key.set_nw_addresses(arp.sender_ip, arp.target_ip);
-    // Only an opcode of 8 bits can be matched; a larger one reads as 0.
-    let opcode = u8::try_from(arp.operation.get()).unwrap_or(0);
-    parsed.key.set_nw_proto_tos_frag(opcode, 0, 0);
+    above
 }
 
 #[inline]
-fn parse_ipv4(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
-    let Ok((ip, _)) = ipv4::Header::ref_from_prefix(rest) else { return };
+fn parse_ipv4(offset: usize, rest: &[u8]) -> Above {
+    let mut above = Above::default();
+    let Ok((ip, _)) = ipv4::Header::ref_from_prefix(rest) else { return above };
     let header_len = ip.header_len();
     if header_len < ipv4::LEN {
-        return;
+        return above;
     }
-    let Some(payload) = rest.get(header_len..usize::from(ip.total_length.get())) else { return };
-    parsed.headers.network = Network::Ipv4;
-    parsed.key.set_nw_addresses(ip.src, ip.dst);
+    let Some(payload) = rest.get(header_len..usize::from(ip.total_length.get())) else { return above };
+    above.network = Network::Ipv4;
+    above.set_addresses(ip.src, ip.dst);
     let fragment = fragment_state(ip.is_fragment(), ip.is_later_fragment());
-    parsed.key.set_nw_proto_tos_frag(ip.protocol, ip.tos & !ipv4::ECN_MASK, fragment);
+    above.set_proto_tos_frag(ip.protocol, ip.tos & !ipv4::ECN_MASK, fragment);
     if fragment != FRAGMENT_LATER {
         let kind = match ip.protocol {
             ipv4::PROTOCOL_TCP => Upper::Tcp,
@@ -240,42 +294,39 @@ fn parse_ipv4(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
             ipv4::PROTOCOL_ICMP => Upper::Icmp,
             ipv4::PROTOCOL_IGMP => Upper::Igmp,
             ipv4::PROTOCOL_SCTP => Upper::Sctp,
-            _ => return,
+            _ => return above,
         };
-        parse_transport(parsed, kind, offset.wrapping_add(header_len), payload);
-        hide_ports(parsed, fragment);
+        parse_transport(&mut above, kind, offset.wrapping_add(header_len), payload);
+        above.hide_ports(fragment);
     }
+    above
 }
 
+/// What stands above the Ethernet header, and the words of the addresses.
 #[inline(never)]
-fn parse_ipv6(parsed: &mut Parsed, offset: usize, rest: &[u8]) {
-    let Ok((ip, behind)) = ipv6::Header::ref_from_prefix(rest) else { return };
-    let Some(payload) = behind.get(..usize::from(ip.payload_length.get())) else { return };
-    parsed.key.set_ipv6_addresses(ip.src, ip.dst);
+fn parse_ipv6(offset: usize, rest: &[u8]) -> (Above, [u64; 4]) {
+    let mut above = Above::default();
+    let Ok((ip, behind)) = ipv6::Header::ref_from_prefix(rest) else { return (above, [0; 4]) };
+    let Some(payload) = behind.get(..usize::from(ip.payload_length.get())) else { return (above, [0; 4]) };
+    let (src, dst) = (u128::from_be_bytes(ip.src), u128::from_be_bytes(ip.dst));
+    let addresses = [(src >> 64) as u64, src as u64, (dst >> 64) as u64, dst as u64];
     // A packet whose extension headers are cut off keeps its addresses to match on, and nothing to change.
-    let Some((protocol, fragment, skipped)) = skip_extensions(ip.next_header, payload) else { return };
-    parsed.headers.network = Network::Ipv6;
-    parsed.key.set_nw_proto_tos_frag(protocol, ip.traffic_class() & !ipv4::ECN_MASK, fragment);
+    let Some((protocol, fragment, skipped)) = skip_extensions(ip.next_header, payload) else {
+        return (above, addresses);
+    };
+    above.network = Network::Ipv6;
+    above.set_proto_tos_frag(protocol, ip.traffic_class() & !ipv4::ECN_MASK, fragment);
     let kind = match protocol {
         ipv4::PROTOCOL_TCP => Upper::Tcp,
         ipv4::PROTOCOL_UDP => Upper::Udp,
         ipv6::ICMPV6 => Upper::Icmp,
         ipv4::PROTOCOL_SCTP => Upper::Sctp,
-        _ => return,
+        _ => return (above, addresses),
     };
     let payload = payload.get(skipped..).unwrap_or_default();
-    parse_transport(parsed, kind, offset.wrapping_add(ipv6::LEN).wrapping_add(skipped), payload);
-    hide_ports(parsed, fragment);
-}
-
-/// Matches see no ports in any fragment, not even in the first (OpenFlow 1.0 section 3.4); so all fragments of a
-/// packet meet the same entry. Actions still find them.
-#[inline]
-fn hide_ports(parsed: &mut Parsed, fragment: u8) {
-    if fragment != 0 {
-        parsed.key.set(Field::TpSrc, 0);
-        parsed.key.set(Field::TpDst, 0);
-    }
+    parse_transport(&mut above, kind, offset.wrapping_add(ipv6::LEN).wrapping_add(skipped), payload);
+    above.hide_ports(fragment);
+    (above, addresses)
 }
 
 /// Walks over extension headers: protocol above them, fragment state, bytes walked over. A later fragment ends
@@ -325,36 +376,63 @@ enum Upper {
 const SCTP_LEN: usize = 12;
 
 #[inline]
-fn parse_transport(parsed: &mut Parsed, kind: Upper, offset: usize, payload: &[u8]) {
+fn parse_transport(above: &mut Above, kind: Upper, offset: usize, payload: &[u8]) {
     // An offset beyond 65535 needs a super-segment full of IPv6 extension headers; it has no ports then.
     let Ok(offset) = u16::try_from(offset) else { return };
-    parsed.headers.transport_offset = offset;
+    above.transport_offset = offset;
     match kind {
         Upper::Tcp => {
             let Ok((tcp, _)) = tcp::Header::ref_from_prefix(payload) else { return };
-            parsed.headers.transport = Transport::Tcp;
+            above.transport = Transport::Tcp;
             if (tcp::LEN..=payload.len()).contains(&tcp.header_len()) {
-                parsed.key.set_tp(tcp.src.get(), tcp.dst.get());
-                parsed.key.set_tcp_flags(tcp.offset_flags.get() & tcp::FLAGS_MASK);
+                above.set_ports(tcp.src.get(), tcp.dst.get());
+                above.set_tcp_flags(tcp.offset_flags.get() & tcp::FLAGS_MASK);
             }
         }
         Upper::Udp => {
             let Ok((udp, _)) = udp::Header::ref_from_prefix(payload) else { return };
-            parsed.headers.transport = Transport::Udp;
-            parsed.key.set_tp(udp.src.get(), udp.dst.get());
+            above.transport = Transport::Udp;
+            above.set_ports(udp.src.get(), udp.dst.get());
         }
         Upper::Icmp | Upper::Igmp => {
             let Ok((icmp, _)) = icmp::Header::ref_from_prefix(payload) else { return };
             if matches!(kind, Upper::Icmp) {
-                parsed.headers.transport = Transport::Icmp;
+                above.transport = Transport::Icmp;
             }
-            parsed.key.set_tp(u16::from(icmp.kind), u16::from(icmp.code));
+            above.set_ports(u16::from(icmp.kind), u16::from(icmp.code));
         }
         // Ports to match on, but no header that an action could change (its CRC32c has no incremental form here).
         Upper::Sctp => {
             if let Some(&[src_hi, src_lo, dst_hi, dst_lo, ..]) = payload.first_chunk::<SCTP_LEN>() {
-                parsed.key.set_tp(u16::from_be_bytes([src_hi, src_lo]), u16::from_be_bytes([dst_hi, dst_lo]));
+                above.set_ports(u16::from_be_bytes([src_hi, src_lo]), u16::from_be_bytes([dst_hi, dst_lo]));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Field;
+
+    /// The words that the parser builds have every field where [`Field::place`] says.
+    #[test]
+    fn words_agree_with_place() {
+        let mut above = Above::default();
+        above.set_addresses([10, 0, 0, 1], [192, 0, 2, 3]);
+        above.set_proto_tos_frag(17, 0xb8, 3);
+        above.set_ports(0x1234, 0x5678);
+        above.set_tcp_flags(0xabc);
+        let key = FlowKey([0, 0, above.addresses, above.transport_word, above.flags_word, 0, 0, 0, 0]);
+        let expected = FlowKey::ZERO
+            .with(Field::NwSrc, 0x0a00_0001)
+            .with(Field::NwDst, 0xc000_0203)
+            .with(Field::NwProto, 17)
+            .with(Field::NwTos, 0xb8)
+            .with(Field::NwFrag, 3)
+            .with(Field::TpSrc, 0x1234)
+            .with(Field::TpDst, 0x5678)
+            .with(Field::TcpFlags, 0xabc);
+        assert_eq!(key, expected);
     }
 }

@@ -1,15 +1,15 @@
 //! Changes of header fields, with the checksums and the offload metadata that depend on them.
 //!
-//! Each returns whether the frame has the field; if not, nothing was changed.
+//! Each returns whether the frame has such a field; if not, nothing was changed.
 
 use crate::{
     flow::{Ipv4Addr, MacAddr},
     frame::{Buffer, Checksum, Frame},
-    parse::{Headers, Transport, parse},
+    parse::{Headers, Network, Transport, parse},
     stats::DropReason,
-    wire::{checksum, ethernet, tcp, udp, vlan},
+    wire::{checksum, ethernet, ipv4::ECN_MASK, tcp, udp, vlan},
 };
-use zerocopy::{FromBytes, IntoBytes, network_endian::U16};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, network_endian::U16};
 
 /// Which end of the conversation a field belongs to.
 #[derive(Clone, Copy)]
@@ -18,14 +18,177 @@ pub(super) enum Side {
     Dst,
 }
 
-/// Sets an Ethernet address.
-pub(super) fn set_eth<B: Buffer>(frame: &mut Frame<B>, side: Side, mac: MacAddr) -> bool {
-    let Ok((header, _)) = ethernet::Header::mut_from_prefix(frame.bytes_mut()) else { return false };
-    match side {
-        Side::Src => header.src = mac,
-        Side::Dst => header.dst = mac,
+/// New values of header fields that neither move nor uncover headers. Any number of them is one change, with one
+/// update of each checksum. All-zero memory changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Rewrite {
+    /// IPv4 source and destination, as in the flow key: bits to change, and their values.
+    nw_mask: u64,
+    nw: u64,
+    /// Source and destination port: bits to change, and their values.
+    tp_mask: u32,
+    tp: u32,
+    eth_dst: MacAddr,
+    eth_src: MacAddr,
+    tos: u8,
+    /// Which of the above are set: `ETH_DST` to `TOS`.
+    fields: u8,
+    _pad: [u8; 2],
+}
+
+const ETH_DST: u8 = 1;
+const ETH_SRC: u8 = 2;
+const NW: u8 = 4;
+const TP: u8 = 8;
+const TOS: u8 = 16;
+
+impl Rewrite {
+    /// Adds an Ethernet address.
+    pub(super) fn set_eth(&mut self, side: Side, mac: MacAddr) {
+        match side {
+            Side::Dst => (self.eth_dst, self.fields) = (mac, self.fields | ETH_DST),
+            Side::Src => (self.eth_src, self.fields) = (mac, self.fields | ETH_SRC),
+        }
     }
-    true
+
+    /// Adds an IPv4 address.
+    pub(super) fn set_nw(&mut self, side: Side, address: Ipv4Addr) {
+        let shift = side.shift(32);
+        self.nw_mask |= u64::from(u32::MAX) << shift;
+        self.nw = self.nw & !(u64::from(u32::MAX) << shift) | u64::from(u32::from_be_bytes(address)) << shift;
+        self.fields |= NW;
+    }
+
+    /// Adds a TCP or UDP port; changed unless the TCP header's own length is wrong. The ports of SCTP cannot be.
+    pub(super) fn set_tp(&mut self, side: Side, port: u16) {
+        let shift = side.shift(16);
+        self.tp_mask |= u32::from(u16::MAX) << shift;
+        self.tp = self.tp & !(u32::from(u16::MAX) << shift) | u32::from(port) << shift;
+        self.fields |= TP;
+    }
+
+    /// Adds the DSCP of IPv4 and IPv6; the ECN bits of `tos` do not count.
+    pub(super) fn set_tos(&mut self, tos: u8) {
+        self.tos = tos & !ECN_MASK;
+        self.fields |= TOS;
+    }
+
+    /// Changes the frame. `false`: it has none of the fields.
+    #[inline]
+    pub(super) fn apply<B: Buffer>(&self, frame: &mut Frame<B>, headers: &Headers) -> bool {
+        let mut applied = false;
+        if self.fields & (ETH_DST | ETH_SRC) != 0 {
+            applied = self.apply_eth(frame.bytes_mut());
+        }
+        if self.fields & (NW | TP | TOS) == 0 {
+            return applied;
+        }
+        // A checksum to be filled in may also belong to a packet inside this one, which nothing here changes.
+        let partial =
+            matches!(frame.offload.checksum, Checksum::Partial { start, .. } if start == headers.transport_offset);
+        let bytes = frame.bytes_mut();
+        let (mut network, mut pseudo_header) = (false, 0);
+        match headers.network {
+            Network::Ipv4 if self.fields & (NW | TOS) != 0 => {
+                (network, pseudo_header) = self.apply_ipv4(bytes, headers)
+            }
+            Network::Ipv6 if self.fields & TOS != 0 => network = headers.set_tos(bytes, self.tos, !ECN_MASK),
+            _ => {}
+        }
+        let transport = match headers.transport {
+            _ if self.fields & (NW | TP) == 0 => false,
+            Transport::Tcp => self.apply_tcp(bytes, headers, partial, pseudo_header),
+            Transport::Udp => self.apply_udp(bytes, headers, partial, pseudo_header),
+            // ICMP has no pseudo-header, and a later fragment no checksum.
+            Transport::Icmp | Transport::Other => false,
+        };
+        applied | network | transport
+    }
+
+    fn apply_eth(&self, bytes: &mut [u8]) -> bool {
+        let Ok((header, _)) = ethernet::Header::mut_from_prefix(bytes) else { return false };
+        if self.fields & ETH_DST != 0 {
+            header.dst = self.eth_dst;
+        }
+        if self.fields & ETH_SRC != 0 {
+            header.src = self.eth_src;
+        }
+        true
+    }
+
+    /// Whether there is a field, and what the pseudo-header's sum changed by.
+    fn apply_ipv4(&self, bytes: &mut [u8], headers: &Headers) -> (bool, u64) {
+        let Some(ip) = headers.ipv4_mut(bytes) else { return (false, 0) };
+        let [old_src, old_dst] = [ip.src, ip.dst].map(u32::from_be_bytes);
+        let [src_mask, dst_mask] = [(self.nw_mask >> 32) as u32, self.nw_mask as u32];
+        let src = old_src & !src_mask | (self.nw >> 32) as u32;
+        let dst = old_dst & !dst_mask | self.nw as u32;
+        (ip.src, ip.dst) = (src.to_be_bytes(), dst.to_be_bytes());
+        let pseudo_header = checksum::difference32(old_src, src).wrapping_add(checksum::difference32(old_dst, dst));
+        let mut difference = pseudo_header;
+        if self.fields & TOS != 0 {
+            let tos = ip.tos & ECN_MASK | self.tos;
+            difference = difference.wrapping_add(checksum::difference16(u16::from(ip.tos), u16::from(tos)));
+            ip.tos = tos;
+        }
+        ip.checksum.set(checksum::update(ip.checksum.get(), difference));
+        (true, pseudo_header)
+    }
+
+    fn apply_tcp(&self, bytes: &mut [u8], headers: &Headers, partial: bool, pseudo_header: u64) -> bool {
+        let applicable = self.fields & TP != 0 && headers.holds_tcp_options(bytes);
+        let segment = bytes.get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();
+        let Ok((tcp, _)) = tcp::Header::mut_from_prefix(segment) else { return false };
+        let ports = if applicable { self.apply_ports(&mut tcp.src, &mut tcp.dst) } else { 0 };
+        let old = tcp.checksum.get();
+        tcp.checksum.set(if partial {
+            partial_checksum(old, pseudo_header)
+        } else {
+            checksum::update(old, ports.wrapping_add(pseudo_header))
+        });
+        applicable
+    }
+
+    fn apply_udp(&self, bytes: &mut [u8], headers: &Headers, partial: bool, pseudo_header: u64) -> bool {
+        let datagram = bytes.get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();
+        let Ok((udp, _)) = udp::Header::mut_from_prefix(datagram) else { return false };
+        let ports = self.apply_ports(&mut udp.src, &mut udp.dst);
+        match udp.checksum.get() {
+            old if partial => udp.checksum.set(partial_checksum(old, pseudo_header)),
+            // 0 means that there is no checksum; one that comes out as 0 is sent as its other form (RFC 768).
+            0 => {}
+            old => udp.checksum.set(match checksum::update(old, ports.wrapping_add(pseudo_header)) {
+                0 => 0xffff,
+                new => new,
+            }),
+        }
+        self.fields & TP != 0
+    }
+
+    /// What the sum of the transport header changed by.
+    fn apply_ports(&self, src: &mut U16, dst: &mut U16) -> u64 {
+        let old = u32::from(src.get()) << 16 | u32::from(dst.get());
+        let new = old & !self.tp_mask | self.tp;
+        src.set((new >> 16) as u16);
+        dst.set(new as u16);
+        checksum::difference32(old, new)
+    }
+}
+
+impl Side {
+    /// Of two fields of `bits` bits in one word the source is the upper one.
+    const fn shift(self, bits: u32) -> u32 {
+        match self {
+            Self::Src => bits,
+            Self::Dst => 0,
+        }
+    }
+}
+
+/// A checksum that is still to be filled in holds the sum of the pseudo-header, not complemented.
+fn partial_checksum(sum: u16, difference: u64) -> u16 {
+    checksum::fold(u64::from(sum).wrapping_add(difference))
 }
 
 /// Sets the bits `mask` of the outermost tag's TCI, pushing an 802.1Q tag with an otherwise zero TCI on an
@@ -73,81 +236,6 @@ pub(super) fn strip_vlan<B: Buffer>(frame: &mut Frame<B>, headers: &mut Headers)
         *headers = parsed.headers;
     }
     Ok(true)
-}
-
-/// Sets an IPv4 address.
-pub(super) fn set_nw<B: Buffer>(frame: &mut Frame<B>, headers: &Headers, side: Side, new: Ipv4Addr) -> bool {
-    let Some(ip) = headers.ipv4_mut(frame.bytes_mut()) else { return false };
-    let field = match side {
-        Side::Src => &mut ip.src,
-        Side::Dst => &mut ip.dst,
-    };
-    let difference = checksum::difference32(u32::from_be_bytes(*field), u32::from_be_bytes(new));
-    *field = new;
-    ip.checksum.set(checksum::update(ip.checksum.get(), difference));
-    update_transport_checksum(frame, headers, difference, Covered::ByPseudoHeader);
-    true
-}
-
-/// Sets a TCP or UDP port, unless the TCP header's own length is wrong. The ports of SCTP cannot be changed.
-pub(super) fn set_tp<B: Buffer>(frame: &mut Frame<B>, headers: &Headers, side: Side, new: u16) -> bool {
-    match headers.transport {
-        Transport::Udp => {}
-        Transport::Tcp if headers.holds_tcp_options(frame.bytes()) => {}
-        _ => return false,
-    }
-    // TCP and UDP have the ports at the same place.
-    let rest = frame.bytes_mut().get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();
-    let Ok((ports, _)) = <[U16; 2]>::mut_from_prefix(rest) else { return false };
-    let [src, dst] = ports;
-    let field = match side {
-        Side::Src => src,
-        Side::Dst => dst,
-    };
-    let difference = checksum::difference16(field.get(), new);
-    field.set(new);
-    update_transport_checksum(frame, headers, difference, Covered::ByTransportHeader);
-    true
-}
-
-/// Where a changed field enters the transport checksum.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Covered {
-    ByPseudoHeader,
-    ByTransportHeader,
-}
-
-/// Updates the TCP or UDP checksum after a field that it covers changed. ICMP has no pseudo-header, and a
-/// later fragment no checksum.
-fn update_transport_checksum<B: Buffer>(
-    frame: &mut Frame<B>,
-    headers: &Headers,
-    difference: u16,
-    covered: Covered,
-) {
-    let field_offset = match headers.transport {
-        Transport::Tcp => tcp::CHECKSUM_OFFSET,
-        Transport::Udp => udp::CHECKSUM_OFFSET,
-        Transport::Icmp | Transport::Other => return,
-    };
-    // A checksum to be filled in may also belong to a packet inside this one, which nothing here changes.
-    let partial =
-        matches!(frame.offload.checksum, Checksum::Partial { start, .. } if start == headers.transport_offset);
-    let field_start = usize::from(headers.transport_offset).wrapping_add(usize::from(field_offset));
-    let field = frame.bytes_mut().get_mut(field_start..).and_then(|rest| U16::mut_from_prefix(rest).ok());
-    let Some((field, _)) = field else { return };
-    match (field.get(), covered, headers.transport) {
-        // The field holds the sum of the pseudo-header, not yet complemented.
-        (old, Covered::ByPseudoHeader, _) if partial => field.set(checksum::add(old, difference)),
-        (_, Covered::ByTransportHeader, _) if partial => {}
-        // 0 means that there is no UDP checksum; one that comes out as 0 is sent as its other form (RFC 768).
-        (0, _, Transport::Udp) => {}
-        (old, _, Transport::Udp) => field.set(match checksum::update(old, difference) {
-            0 => 0xffff,
-            new => new,
-        }),
-        (old, _, _) => field.set(checksum::update(old, difference)),
-    }
 }
 
 /// Moves what the offload metadata points at when a tag is put in front of it (`tagged`) or removed.

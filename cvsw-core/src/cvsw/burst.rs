@@ -6,28 +6,38 @@
 
 use super::{BURST, Cvsw, MAX_LOOKUPS};
 use crate::{
-    apply::{self, Context, Next},
+    apply::{self, Context, Next, Program},
     control::{ControlKind, control_kind},
     crypto::{Ciphers, NoCiphers},
-    flow::{Direction, FlowId, RESUBMIT_IN_PORT, hash::hash_key},
+    flow::{Direction, FlowId, FlowTable, RESUBMIT_IN_PORT, cache::FlowCache, hash::hash_key},
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
-    parse::parse,
+    parse::{Parsed, parse, parse_into},
     stats::{ControlError, DropReason},
     time::Instant,
     trace::{NoTrace, Observer},
     verdict::Verdict,
 };
+use zerocopy::FromZeros;
+
+/// What the stages tell each other about one frame. All-zero memory is one that was not parsed.
+#[derive(FromZeros)]
+#[repr(C)]
+pub(super) struct Work {
+    pub(super) parsed: Parsed,
+    /// Hash of the parsed key.
+    hash: u64,
+    found: Found,
+}
 
 /// What the look-up stage found for one frame.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromZeros)]
+#[repr(u8)]
 enum Found {
-    /// The table is not active: the frame passes.
-    Bypass,
+    /// No entry, or the table is not active: the frame passes.
+    Nothing = 0,
     /// Too short to be a frame.
     Short,
-    /// No entry.
-    Miss,
     /// This entry.
     Entry(FlowId),
 }
@@ -80,18 +90,13 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         let mut start = 0usize;
         while let Some(frames @ [_, ..]) = frames.get_mut(start..count) {
             let verdicts = verdicts.get_mut(start..count).unwrap_or_default();
-            let control = frames
-                .iter()
-                .take(BURST)
-                .zip(0usize..)
-                .find_map(|(frame, at)| Some((at, control_kind(frame.bytes(), self.ethertype)?)));
-            let plain = control.map_or(frames.len().min(BURST), |(at, _)| at);
+            let (plain, control) = self.parse_all(direction, frames);
             // Never `None`: `plain` is at most the length of both.
             let Some((frames, next_frame)) = frames.split_at_mut_checked(plain) else { break };
             let Some((verdicts, next_verdict)) = verdicts.split_at_mut_checked(plain) else { break };
             self.run_stages(ciphers, now, direction, frames, verdicts);
             start = start.saturating_add(plain);
-            if let (Some((_, kind)), Some(frame), Some(verdict)) =
+            if let (Some(kind), Some(frame), Some(verdict)) =
                 (control, next_frame.first(), next_verdict.first_mut())
             {
                 *verdict = self.take_control(now, direction, frame, kind);
@@ -101,7 +106,28 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         count
     }
 
-    /// Parse all, look up all, run all: at most [`BURST`] frames, none of them a control frame.
+    /// The first stage: the number of frames before the first control frame (at most [`BURST`]), which are parsed,
+    /// and the kind of that control frame, if there is one.
+    fn parse_all<B: Buffer>(&mut self, direction: Direction, frames: &[Frame<B>]) -> (usize, Option<ControlKind>) {
+        let (seed, ethertype, active) = (self.seed, self.ethertype, self.active);
+        for ((frame, work), at) in frames.iter().zip(&mut self.work).zip(0usize..) {
+            let bytes = frame.bytes();
+            if let Some(kind) = control_kind(bytes, ethertype) {
+                return (at, Some(kind));
+            }
+            work.found = Found::Nothing;
+            if active {
+                if parse_into(&mut work.parsed, bytes, direction.in_port(), 0) {
+                    work.hash = hash_key(seed, &work.parsed.key);
+                } else {
+                    work.found = Found::Short;
+                }
+            }
+        }
+        (frames.len().min(BURST), None)
+    }
+
+    /// Look up all, run all: at most [`BURST`] frames that have been parsed, none of them a control frame.
     fn run_stages<B: Buffer, C: Ciphers>(
         &mut self,
         ciphers: &mut C,
@@ -110,20 +136,19 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         frames: &mut [Frame<B>],
         verdicts: &mut [Verdict],
     ) {
-        let mut found = [Found::Bypass; BURST];
         if self.active {
-            self.find_all(direction, frames, &mut found);
+            self.find_all(now, frames);
         }
         let mut tally = Tally::default();
-        for (index, ((frame, verdict), found)) in frames.iter_mut().zip(verdicts).zip(found).enumerate() {
+        for ((frame, verdict), index) in frames.iter_mut().zip(verdicts).zip(0usize..) {
             tally.arrived(frame.len());
-            *verdict = match found {
-                Found::Short => Verdict::Drop(DropReason::FrameTooShort),
-                Found::Bypass | Found::Miss => {
-                    tally.missed = tally.missed.wrapping_add(1);
-                    self.leave(direction, frame)
-                }
+            *verdict = match self.work.get(index).map_or(Found::Nothing, |work| work.found) {
                 Found::Entry(id) => self.execute(ciphers, now, direction, frame, index, id, &mut NoTrace),
+                Found::Nothing => {
+                    tally.missed = tally.missed.wrapping_add(1);
+                    self.fit(direction, frame)
+                }
+                Found::Short => Verdict::Drop(DropReason::FrameTooShort),
             };
             match *verdict {
                 Verdict::Forward => tally.left(frame.len()),
@@ -134,45 +159,27 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.add_tally(direction, &tally);
     }
 
-    /// The first two stages.
-    fn find_all<B: Buffer>(&mut self, direction: Direction, frames: &[Frame<B>], found: &mut [Found; BURST]) {
-        let mut hashes = [0u64; BURST];
-        for (((frame, slot), hash), found) in
-            frames.iter().zip(&mut self.parsed).zip(&mut hashes).zip(found.iter_mut())
-        {
-            match parse(frame.bytes(), direction.in_port(), 0) {
-                Some(parsed) => {
-                    *hash = hash_key(self.seed, &parsed.key);
-                    *slot = parsed;
-                    *found = Found::Miss;
-                }
-                None => *found = Found::Short,
-            }
-        }
+    /// The second stage. It also counts the frames for their entries: the entries of all frames come into the
+    /// processor's cache at the same time, not one by one when their actions run.
+    fn find_all<B: Buffer>(&mut self, now: Instant, frames: &[Frame<B>]) {
         let generation = self.table.generation();
-        let (mut hits, mut misses) = (0u64, 0u64);
-        let Self { cache, table, parsed, .. } = self;
-        for ((parsed, hash), found) in parsed.iter().take(frames.len()).zip(hashes).zip(found) {
-            if matches!(found, Found::Short) {
+        let mut misses = 0u64;
+        let Self { cache, table, work, .. } = self;
+        for (frame, work) in frames.iter().zip(work) {
+            if matches!(work.found, Found::Short) {
                 continue;
             }
-            let answer = match cache.get(hash, &parsed.key, generation) {
-                Some(answer) => {
-                    hits = hits.wrapping_add(1);
-                    answer
-                }
-                None => {
-                    misses = misses.wrapping_add(1);
-                    let answer = table.lookup(&parsed.key);
-                    cache.put(hash, &parsed.key, generation, answer);
-                    answer
-                }
-            };
+            let key = &work.parsed.key;
+            let answer = cache.get(work.hash, key, generation).unwrap_or_else(|| {
+                misses = misses.wrapping_add(1);
+                look_up(table, cache, work.hash, key)
+            });
             if let Some(id) = answer {
-                *found = Found::Entry(id);
+                work.found = Found::Entry(id);
+                table.hit(id, now, frame.len());
             }
         }
-        self.stats.cache_hits = self.stats.cache_hits.wrapping_add(hits);
+        self.stats.cache_hits = self.stats.cache_hits.wrapping_add((frames.len() as u64).wrapping_sub(misses));
         self.stats.cache_misses = self.stats.cache_misses.wrapping_add(misses);
     }
 
@@ -192,14 +199,13 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         let mut id = first;
         let mut again = None;
         let mut came_decrypted = false;
+        let mut uncovered = false;
         for _ in 0..MAX_LOOKUPS {
-            let Some(parsed) = again.as_ref().or_else(|| self.parsed.get(slot)) else { break };
-            let program = if O::ENABLED {
-                self.table.get(id).map(|entry| &entry.payload)
-            } else {
-                self.table.hit(id, now, frame.len())
+            let Some(parsed) = again.as_ref().or_else(|| self.work.get(slot).map(|work| &work.parsed)) else {
+                break;
             };
-            let Some(program) = program else { return self.leave(direction, frame) };
+            let Some(program) = self.table.payload(id) else { break };
+            uncovered |= program.uncovers();
             let mut context = Context {
                 now,
                 ip_id: &mut self.ip_id,
@@ -208,7 +214,8 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 encrypted_only: &self.encrypted_only,
             };
             match apply::run(program, &mut context, frame, parsed, came_decrypted, observer) {
-                Next::Forward => return self.leave(direction, frame),
+                Next::Forward if uncovered => return self.leave(direction, frame),
+                Next::Forward => return self.fit(direction, frame),
                 Next::Drop(reason) => return Verdict::Drop(reason),
                 Next::Resubmit { in_port, tun_id, decrypted } => {
                     // "Keep the port" is the port of arrival, also behind a resubmit that named another.
@@ -223,11 +230,14 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 Some(next) => id = next,
                 None => return self.leave(direction, frame),
             }
+            if !O::ENABLED {
+                self.table.hit(id, now, frame.len());
+            }
         }
         Verdict::Drop(DropReason::ResubmitLimit)
     }
 
-    /// One look-up: cache, else table.
+    /// One look-up.
     fn find(&mut self, key: &FlowKey) -> Option<FlowId> {
         let hash = hash_key(self.seed, key);
         let generation = self.table.generation();
@@ -236,13 +246,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             return answer;
         }
         self.stats.cache_misses = self.stats.cache_misses.wrapping_add(1);
-        let answer = self.table.lookup(key);
-        self.cache.put(hash, key, generation, answer);
-        answer
+        look_up(&self.table, &mut self.cache, hash, key)
     }
 
     /// The last checks before a frame goes on in its direction.
-    #[inline]
     pub(super) fn leave<B: Buffer>(&self, direction: Direction, frame: &Frame<B>) -> Verdict {
         // Actions may have uncovered a control frame (from a tunnel, or from under a VLAN tag).
         if control_kind(frame.bytes(), self.ethertype).is_some() {
@@ -251,6 +258,12 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 Direction::Rx => DropReason::ControlFromTunnel,
             });
         }
+        self.fit(direction, frame)
+    }
+
+    /// The last check of a frame that cannot have become a control frame.
+    #[inline]
+    fn fit<B: Buffer>(&self, direction: Direction, frame: &Frame<B>) -> Verdict {
         let too_big = frame.len() > self.link_mtu as usize && frame.offload.gso.kind == GsoKind::None;
         if direction == Direction::Tx && too_big {
             return Verdict::Drop(DropReason::FrameTooBig);
@@ -307,6 +320,19 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         stats.forwarded_bytes = stats.forwarded_bytes.wrapping_add(tally.forwarded_bytes);
         stats.missed = stats.missed.wrapping_add(tally.missed);
     }
+}
+
+/// A look-up that the cache could not answer.
+#[inline(never)]
+fn look_up<const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
+    table: &FlowTable<Program, FLOWS, MASKS>,
+    cache: &mut FlowCache<CACHE>,
+    hash: u64,
+    key: &FlowKey,
+) -> Option<FlowId> {
+    let answer = table.lookup(key);
+    cache.put(hash, key, table.generation(), answer);
+    answer
 }
 
 /// Counters of one run through the stages, kept in registers until its end.

@@ -68,8 +68,8 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         let Some(parsed) = parse(frame.bytes(), direction.in_port(), 0) else {
             return Verdict::Drop(DropReason::FrameTooShort);
         };
-        let Some(slot) = self.parsed.first_mut() else { return self.leave(direction, frame) };
-        *slot = parsed;
+        let Some(slot) = self.work.first_mut() else { return self.leave(direction, frame) };
+        slot.parsed = parsed;
         match self.consider(direction, &parsed, observer) {
             Some(id) => self.execute(ciphers, now, direction, frame, 0, id, observer),
             None => self.leave(direction, frame),

@@ -1,15 +1,13 @@
-//! The keyed hash of flow keys: two 64-bit words per multiplication, so an IPv4 key costs three of them.
+//! The keyed hash of flow keys: two 64-bit words per multiplication, so an IPv4 key, which is hashed without the
+//! words that only IPv6 uses, costs three of them.
 //!
 //! The seed is secret and random per engine, so a sender cannot choose keys that fall into one bucket. It is
 //! not a cryptographic hash: nothing but bucket choice may depend on it.
 
-use crate::key::{FlowKey, KEY_WORDS};
+use crate::key::{FlowKey, NARROW_WORDS, WIDE_WORDS};
 
 const K0: u64 = 0x9e37_79b9_7f4a_7c15;
 const K1: u64 = 0xd1b5_4a32_d192_ed03;
-
-/// Words that only IPv6 frames use; a key without them is hashed without them.
-const NARROW_WORDS: usize = 5;
 
 /// Hash of a whole key.
 #[inline]
@@ -35,15 +33,18 @@ pub fn hash_masked(seed: u64, key: &FlowKey, mask: &FlowKey) -> u64 {
 #[inline]
 fn narrow_hash(seed: u64, words: [u64; NARROW_WORDS]) -> u64 {
     let [a, b, c, d, e] = words;
-    let first = fold(a ^ seed, b ^ K0);
-    let second = fold(c ^ seed.rotate_left(32), d ^ K1);
+    // A factor of zero makes a product forget the other factor, so no factor may be within a sender's choice.
+    let first = fold(a ^ seed, b ^ seed.rotate_left(16) ^ K0);
+    let second = fold(c ^ seed.rotate_left(32), d ^ seed.rotate_left(48) ^ K1);
     fold(first ^ e ^ K1, second ^ seed)
 }
 
 #[inline]
-fn wide_hash(narrow: u64, words: [u64; KEY_WORDS - NARROW_WORDS]) -> u64 {
+fn wide_hash(narrow: u64, words: [u64; WIDE_WORDS]) -> u64 {
     let [f, g, h, i] = words;
-    fold(fold(f ^ narrow, g ^ K0), fold(h ^ narrow.rotate_left(32), i ^ K1) ^ K0)
+    let first = fold(f ^ narrow, g ^ narrow.rotate_left(16) ^ K0);
+    let second = fold(h ^ narrow.rotate_left(32), i ^ narrow.rotate_left(48) ^ K1);
+    fold(first ^ K1, second ^ narrow)
 }
 
 /// The two halves of a 128-bit product, folded.

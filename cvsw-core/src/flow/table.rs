@@ -22,8 +22,9 @@ use zerocopy::FromZeros;
 pub use timeout::RemovalReason;
 
 /// Index of an entry; valid as long as the entry is in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromZeros)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(transparent)]
 pub struct FlowId(pub(crate) u32);
 
 impl FlowId {
@@ -59,25 +60,28 @@ pub struct FlowTable<P, const FLOWS: usize, const MASKS: usize> {
     seed: u64,
 }
 
-/// A table entry. What a probe compares comes first.
+/// A table entry, in whole cache lines of the processor: what a cache hit touches comes first (the counters
+/// and the front of the payload), then the actions' rest, then what a probe compares.
 #[derive(Clone, Copy, Debug, FromZeros)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Entry<P> {
-    hash: u64,
-    value: FlowKey,
-    /// Next entry in the chain (or in the free list), index plus 1; 0: last.
-    next: u32,
-    tuple: u16,
-    /// OpenFlow priority.
-    pub priority: u16,
     /// Frames that the entry was applied to.
     pub packets: u64,
     /// Bytes of those frames, before the actions.
     pub bytes: u64,
     /// When a frame last used the entry (or when it was added).
     pub last_used: Instant,
+    /// What the entry carries.
+    pub payload: P,
     /// When it was added.
     pub created: Instant,
+    hash: u64,
+    /// Next entry in the chain (or in the free list), index plus 1; 0: last.
+    next: u32,
+    tuple: u16,
+    /// OpenFlow priority.
+    pub priority: u16,
+    value: FlowKey,
     /// The controller's cookie.
     pub cookie: u64,
     /// Number of the insertion: earlier entries win among equal priorities.
@@ -89,8 +93,6 @@ pub struct Entry<P> {
     /// `OFPFF_*` bits.
     pub flags: u16,
     in_use: u16,
-    /// What the entry carries.
-    pub payload: P,
 }
 
 #[derive(Clone, Copy, FromZeros)]
@@ -175,14 +177,20 @@ where
         self.entries.get(id.index()).filter(|entry| entry.in_use != 0)
     }
 
-    /// Counts one frame of `bytes` bytes for the entry and returns what the entry carries.
+    /// What the entry carries.
     #[inline]
-    pub fn hit(&mut self, id: FlowId, now: Instant, bytes: usize) -> Option<&P> {
-        let entry = self.entries.get_mut(id.index())?;
-        entry.packets = entry.packets.wrapping_add(1);
-        entry.bytes = entry.bytes.wrapping_add(bytes as u64);
-        entry.last_used = now;
-        Some(&entry.payload)
+    pub fn payload(&self, id: FlowId) -> Option<&P> {
+        self.entries.get(id.index()).map(|entry| &entry.payload)
+    }
+
+    /// Counts one frame of `bytes` bytes for the entry.
+    #[inline]
+    pub fn hit(&mut self, id: FlowId, now: Instant, bytes: usize) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            entry.packets = entry.packets.wrapping_add(1);
+            entry.bytes = entry.bytes.wrapping_add(bytes as u64);
+            entry.last_used = now;
+        }
     }
 
     /// Every entry, in no particular order.

@@ -181,11 +181,9 @@ fn replace_protocol(
     let new_length = u16::try_from(length(old_length.into())?).ok()?;
     let old_protocol = core::mem::replace(&mut ip.protocol, protocol);
     ip.total_length.set(new_length);
-    let change = checksum::add(
-        checksum::difference16(old_length, new_length),
+    let change = checksum::difference16(old_length, new_length)
         // The protocol is the low octet of its word.
-        checksum::difference16(old_protocol.into(), protocol.into()),
-    );
+        .wrapping_add(checksum::difference16(old_protocol.into(), protocol.into()));
     ip.checksum.set(checksum::update(ip.checksum.get(), change));
     Some(old_protocol)
 }

@@ -28,13 +28,13 @@ pub fn sum(bytes: &[u8]) -> u16 {
     u16::from_be_bytes(fold(total).to_ne_bytes())
 }
 
-/// Folds the carries of a sum back in.
+/// Folds the carries of a sum back in. Only 0 folds to 0.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff).wrapping_add(sum >> 32);
-    let sum = (sum & 0xffff).wrapping_add((sum >> 16) & 0xffff).wrapping_add(sum >> 32);
-    let sum = (sum & 0xffff).wrapping_add(sum >> 16);
-    (sum & 0xffff).wrapping_add(sum >> 16) as u16
+    // Adding a word to itself with its halves swapped leaves their one's complement sum in the upper half: the
+    // lower half carries into it what the upper half carries out.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// One's complement addition.
@@ -43,25 +43,26 @@ pub const fn add(a: u16, b: u16) -> u16 {
     fold((a as u64).wrapping_add(b as u64))
 }
 
-/// What to [`add`] to a sum when a 16-bit word in it changes from `old` to `new`.
+/// What to add to a sum when a 16-bit word in it changes from `old` to `new`; see [`difference32`].
 #[inline]
-pub const fn difference16(old: u16, new: u16) -> u16 {
-    add(!old, new)
+pub const fn difference16(old: u16, new: u16) -> u64 {
+    if old == new { 0 } else { (!old as u64).wrapping_add(new as u64) }
 }
 
-/// What to [`add`] to a sum when a 32-bit word in it changes from `old` to `new`.
+/// What to add to a sum when an aligned 32-bit word in it changes from `old` to `new`; not folded, so that the
+/// differences of several fields can be added up before one [`update`].
+///
+/// 0 if nothing changes. (RFC 1624 would have 0xffff, which turns a checksum of 0xffff into the other zero; but
+/// a packet in which nothing changed must not change.)
 #[inline]
-pub const fn difference32(old: u32, new: u32) -> u16 {
-    fold((!old as u64).wrapping_add(new as u64))
+pub const fn difference32(old: u32, new: u32) -> u64 {
+    if old == new { 0 } else { (!old as u64).wrapping_add(new as u64) }
 }
 
 /// The checksum after its data's sum changed by `difference` (RFC 1624, equation 3).
-///
-/// A difference of zero (which [`difference16`] writes as 0xffff) leaves the checksum as it is: the equation
-/// would turn a checksum of 0xffff into the other zero, and a packet in which nothing changed must not change.
 #[inline]
-pub const fn update(checksum: u16, difference: u16) -> u16 {
-    if difference == 0xffff { checksum } else { !add(!checksum, difference) }
+pub const fn update(checksum: u16, difference: u64) -> u16 {
+    !fold((!checksum as u64).wrapping_add(difference))
 }
 
 /// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 section 3.1).
@@ -129,6 +130,14 @@ mod tests {
         #[test]
         fn fold_keeps_the_value(value: u64) {
             prop_assert_eq!(fold(value), naive(&value.to_be_bytes()));
+        }
+
+        /// One update for several fields gives the bytes that one update per field gives.
+        #[test]
+        fn differences_add_up(checksum: u16, words in prop::collection::vec(any::<(u32, u32)>(), 0..6)) {
+            let total = words.iter().fold(0, |total, (old, new)| total + difference32(*old, *new));
+            let one_by_one = words.iter().fold(checksum, |sum, (old, new)| update(sum, difference32(*old, *new)));
+            prop_assert_eq!(update(checksum, total), one_by_one);
         }
 
         #[test]
