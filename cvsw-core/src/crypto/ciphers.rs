@@ -4,6 +4,9 @@ use super::KeyMaterial;
 use crate::wire::esp;
 use zerocopy::{IntoBytes, network_endian::U32};
 
+/// Most bytes that are sealed or opened at once: no IP packet is longer.
+pub const MAX_DATA: usize = u16::MAX as usize;
+
 /// Computes the ciphers and holds the keys: the one place where a front-end can put something faster than
 /// [`super::Portable`] (a hardware-backed library, the kernel's crypto API).
 ///
@@ -28,8 +31,8 @@ pub trait Ciphers {
     /// what stands before them is the plaintext.
     ///
     /// # Errors
-    /// [`CipherError::NoKey`]; [`CipherError::Length`] if `data` is shorter than the ICV or longer than the cipher
-    /// can take. `data` is then unspecified.
+    /// [`CipherError::NoKey`]; [`CipherError::Length`] if `data` is shorter than the ICV or longer than
+    /// [`MAX_DATA`]. `data` is then unspecified.
     fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>;
 
     /// Checks and decrypts `data` in place, which is what `seal` made.

@@ -16,7 +16,7 @@ mod suite;
 mod table;
 mod window;
 
-pub use ciphers::{CipherError, Ciphers, NoCiphers, PacketHeader};
+pub use ciphers::{CipherError, Ciphers, MAX_DATA, NoCiphers, PacketHeader};
 pub use key_material::{BadKeyLength, KeyMaterial, MAX_KEY_MATERIAL};
 pub use mtu::vxlan_mtu;
 #[cfg(feature = "portable-ciphers")]

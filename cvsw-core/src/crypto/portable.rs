@@ -1,6 +1,6 @@
 //! The ciphers of RustCrypto.
 
-use super::{CipherError, Ciphers, KeyMaterial, PacketHeader, Suite};
+use super::{CipherError, Ciphers, KeyMaterial, MAX_DATA, PacketHeader, Suite};
 use aes::{
     Aes128, Aes256,
     cipher::{BlockCipherEncrypt, BlockSizeUser, InnerIvInit, StreamCipherCore, consts::U16},
@@ -48,12 +48,19 @@ impl<const SLOTS: usize> Ciphers for Portable<SLOTS> {
     }
 
     fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        checked_len(data)?;
         self.key(slot)?.seal(header, data)
     }
 
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        checked_len(data)?;
         self.key(slot)?.open(header, data)
     }
+}
+
+/// With this limit the ciphers' 32-bit block counters cannot wrap.
+const fn checked_len(data: &[u8]) -> Result<(), CipherError> {
+    if data.len() > MAX_DATA { Err(CipherError::Length) } else { Ok(()) }
 }
 
 /// Everything that can be computed once per key. The parts wipe themselves when dropped.
@@ -161,9 +168,12 @@ fn seal_ctr<A>(
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
-    let Some(hmac) = hmac else { return apply_ctr(aes, salt, header, data) };
+    let Some(hmac) = hmac else {
+        apply_ctr(aes, salt, header, data);
+        return Ok(());
+    };
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    apply_ctr(aes, salt, header, text)?;
+    apply_ctr(aes, salt, header, text);
     let full = mac(hmac, header, text).finalize().into_bytes();
     // RFC 4868 section 2.1.1: the first half of the hash.
     if let Some(half) = full.first_chunk::<16>() {
@@ -182,10 +192,14 @@ fn open_ctr<A>(
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
-    let Some(hmac) = hmac else { return apply_ctr(aes, salt, header, data) };
+    let Some(hmac) = hmac else {
+        apply_ctr(aes, salt, header, data);
+        return Ok(());
+    };
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
     mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
-    apply_ctr(aes, salt, header, text)
+    apply_ctr(aes, salt, header, text);
+    Ok(())
 }
 
 fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<Sha256> {
@@ -197,16 +211,61 @@ fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<S
 }
 
 /// RFC 3686 section 4: the counter block is the nonce, the IV and a block counter that starts at 1.
-fn apply_ctr<A>(aes: &A, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+fn apply_ctr<A>(aes: &A, salt: [u8; 4], header: &PacketHeader, data: &mut [u8])
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
     let [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7] = gcm_nonce(salt, header);
     let block = [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7, 0, 0, 0, 1];
-    // The block counter has 32 bits; no IP packet comes near its end.
-    if data.len() > usize::from(u16::MAX) {
-        return Err(CipherError::Length);
+    apply_keystream(aes, block, data);
+}
+
+fn apply_keystream<A>(aes: &A, first_block: [u8; 16], data: &mut [u8])
+where
+    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
+{
+    CtrCore::<&A, Ctr32BE>::inner_iv_init(aes, &first_block.into()).apply_keystream_partial(data.into());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+    use super::*;
+    use std::vec::Vec;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap()).collect()
     }
-    CtrCore::<&A, Ctr32BE>::inner_iv_init(aes, &block.into()).apply_keystream_partial(data.into());
-    Ok(())
+
+    const PLAIN: &str = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51\
+                         30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
+
+    /// NIST SP 800-38A, F.5.1 and F.5.5; their counter starts elsewhere than ESP's.
+    #[test]
+    fn sp_800_38a() {
+        let start: [u8; 16] = core::array::from_fn(|index| 0xf0 + index as u8);
+        let mut data = bytes(PLAIN);
+        apply_keystream(
+            &Aes128::new_from_slice(&bytes("2b7e151628aed2a6abf7158809cf4f3c")).unwrap(),
+            start,
+            &mut data,
+        );
+        let f51 = "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff\
+                   5ae4df3edbd5d35e5b4f09020db03eab1e031dda2fbe03d1792170a0f3009cee";
+        assert_eq!(data, bytes(f51));
+
+        let key = bytes("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
+        let mut data = bytes(PLAIN);
+        apply_keystream(&Aes256::new_from_slice(&key).unwrap(), start, &mut data);
+        let f55 = "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5\
+                   2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6";
+        assert_eq!(data, bytes(f55));
+    }
+
+    #[test]
+    fn debug_output_holds_no_key() {
+        let mut ciphers = Portable::<1>::new();
+        ciphers.install(0, &KeyMaterial::new(Suite::Aes128Gcm, &[0xab; 20]).unwrap()).unwrap();
+        assert_eq!(std::format!("{ciphers:?}"), "Portable { slots: [Some(Key { .. })] }");
+    }
 }

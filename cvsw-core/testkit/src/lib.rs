@@ -1,6 +1,7 @@
 //! See the crate description.
 
 pub mod checksums;
+pub mod ciphers;
 pub mod flow;
 pub mod fuzz;
 pub mod hex;

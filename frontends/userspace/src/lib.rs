@@ -3,6 +3,7 @@
 
 pub mod af_packet;
 pub mod capture;
+pub mod ciphers;
 pub mod cli;
 pub mod flows_file;
 pub mod mem;
