@@ -164,7 +164,10 @@ fn padding_and_tags_of_the_outer_frame_go_away() {
 fn any_vni_without_demand() {
     let mut frame = frame(&Packet::vxlan([192, 0, 2, 1], [192, 0, 2, 2], 0xff_ffff, &inner()).build());
     let actions = [Action::StripVxlan(None), Action::Resubmit { in_port: RESUBMIT_IN_PORT }];
-    assert_eq!(run_on(&actions, &mut frame), Next::Resubmit { in_port: RESUBMIT_IN_PORT, tun_id: 0xff_ffff, decrypted: false });
+    assert_eq!(
+        run_on(&actions, &mut frame),
+        Next::Resubmit { in_port: RESUBMIT_IN_PORT, tun_id: 0xff_ffff, decrypted: false }
+    );
     assert_eq!(frame.bytes(), inner());
 }
 

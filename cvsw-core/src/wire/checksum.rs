@@ -71,6 +71,12 @@ pub fn pseudo_header_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, length: u16) -
     fold(addresses.wrapping_add(u64::from(protocol)).wrapping_add(u64::from(length)))
 }
 
+/// The sum of the pseudo-header of TCP and UDP over IPv6 (RFC 8200 section 8.1).
+pub fn pseudo_header_v6(src: &[u8; 16], dst: &[u8; 16], protocol: u8, length: u16) -> u16 {
+    let addresses = u64::from(sum(src)).wrapping_add(u64::from(sum(dst)));
+    fold(addresses.wrapping_add(u64::from(protocol)).wrapping_add(u64::from(length)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -107,6 +113,13 @@ mod tests {
     fn pseudo_header_bytes() {
         let bytes = [10, 0, 0, 1, 192, 0, 2, 200, 0, 17, 0x12, 0x34];
         assert_eq!(pseudo_header_v4([10, 0, 0, 1], [192, 0, 2, 200], 17, 0x1234), sum(&bytes));
+    }
+
+    #[test]
+    fn pseudo_header_v6_bytes() {
+        let (src, dst) = ([0xfd; 16], [0xfe; 16]);
+        let bytes = [&src[..], &dst, &[0, 0, 0x12, 0x34, 0, 0, 0, 6]].concat();
+        assert_eq!(pseudo_header_v6(&src, &dst, 6, 0x1234), sum(&bytes));
     }
 
     /// Sixteen bits at a time, as RFC 1071 writes it.

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["key", "frame", "mtu", "time", "parse"],
     &["flow", "stats", "verdict", "trace", "crypto"],
-    &["tunnel", "apply", "control", "openflow"],
+    &["tunnel", "apply", "segment", "control", "openflow"],
     &["cvsw"],
 ];
 
