@@ -51,6 +51,42 @@ fn compile_refuses_what_no_vnic_can_do() {
     assert_eq!(refused(&[DROP, Action::SetVlanVid(0xffff)]), OfpError::BadArgument);
 }
 
+/// Encryption protects an encapsulation of the same list; decryption comes before everything of a tunnel.
+#[test]
+fn compile_refuses_tunnel_actions_in_senseless_order() {
+    const ENCAP: Action = Action::SetVxlan(TUNNEL);
+    const STRIP: Action = Action::StripVxlan(None);
+    const ENCRYPT: Action = Action::Encrypt { sa: 7 };
+    const DECRYPT: Action = Action::Decrypt;
+    for refused in [
+        &[ENCRYPT][..],
+        &[ENCRYPT, ENCAP],
+        &[STRIP, ENCRYPT],
+        &[DECRYPT, ENCRYPT],
+        &[ENCAP, STRIP, ENCRYPT],
+        &[ENCAP, ENCRYPT, ENCRYPT],
+        &[ENCAP, ENCRYPT, STRIP],
+        &[ENCAP, ENCRYPT, DECRYPT],
+        &[ENCAP, DECRYPT],
+        &[STRIP, DECRYPT],
+        &[DECRYPT, DECRYPT],
+        &[DECRYPT, STRIP, DECRYPT],
+    ] {
+        assert_eq!(Program::compile(refused), Err(OfpError::BadArgument), "{refused:?}");
+    }
+    for accepted in [
+        &[ENCAP, ENCRYPT][..],
+        &[Action::SetTpDst(1), ENCAP, Action::SetVlanVid(1), ENCRYPT, Action::SetVlanPcp(1)],
+        &[DECRYPT],
+        &[DECRYPT, STRIP, STRIP],
+        &[DECRYPT, STRIP, ENCAP, ENCRYPT, Action::Resubmit { in_port: PORT_NET }],
+        &[Action::StripVlan, DECRYPT, Action::SetTpDst(1), STRIP],
+    ] {
+        let program = Program::compile(accepted).expect("in order");
+        assert_eq!(program.actions(), accepted);
+    }
+}
+
 #[test]
 fn compile_accepts_limits() {
     for actions in [

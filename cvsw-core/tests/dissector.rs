@@ -14,8 +14,7 @@ use cvsw_core::{
     parse::parse,
     trace::NoTrace,
 };
-use cvsw_testkit::{packet::Packet, program::run};
-use std::{fs, path::PathBuf, process::Command};
+use cvsw_testkit::{packet::Packet, program::run, tshark::Capture};
 
 const TUNNEL: Tunnel = Tunnel {
     eth_dst: [0x02, 0, 0, 1, 0, 2],
@@ -34,49 +33,6 @@ fn processed(actions: &[Action], bytes: &[u8]) -> Vec<u8> {
     let parsed = parse(bytes, 1, 0).expect("Ethernet");
     assert_eq!(run(&program, &mut 1, &mut frame, &parsed, &mut NoTrace), Next::Forward);
     frame.bytes().to_vec()
-}
-
-/// A capture file that is removed at the end.
-struct Capture(PathBuf);
-
-impl Capture {
-    /// Classic pcap, little-endian, Ethernet.
-    fn write(name: &str, frames: &[Vec<u8>]) -> Self {
-        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        let mut file = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 0x4_0000, 1]);
-        for frame in frames {
-            let len = frame.len() as u32;
-            file.extend(words(&[0, 0, len, len]));
-            file.extend(frame);
-        }
-        let path = std::env::temp_dir().join(format!("cvsw-{name}-{}.pcap", std::process::id()));
-        fs::write(&path, file).expect("the temporary directory is writable");
-        Self(path)
-    }
-
-    /// The values of `fields`, per frame. A field that occurs several times has all its values, outermost first.
-    fn dissect(&self, fields: &[&str]) -> Vec<Vec<Vec<String>>> {
-        let mut command = Command::new("tshark");
-        command.args(["-n", "-T", "fields", "-E", "separator=|", "-E", "occurrence=a", "-E", "aggregator=,"]);
-        for layer in ["ip", "tcp", "udp"] {
-            command.args(["-o", &format!("{layer}.check_checksum:TRUE")]);
-        }
-        for field in fields {
-            command.args(["-e", field]);
-        }
-        let output = command.arg("-r").arg(&self.0).output().expect("tshark is installed (apt-get install tshark)");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let values = |field: &str| field.split(',').filter(|value| !value.is_empty()).map(str::to_owned).collect();
-        text.lines().map(|line| line.split('|').map(values).collect()).collect()
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        // Nothing to do about a file that is already gone.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// tshark's values of `*.checksum.status`.

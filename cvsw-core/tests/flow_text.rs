@@ -153,7 +153,7 @@ fn every_action() {
         src: [192, 0, 2, 1],
         vni: 42,
     };
-    let rows: [(&str, &[Action]); 17] = [
+    let rows: [(&str, &[Action]); 18] = [
         ("drop", &[]),
         ("", &[]),
         ("output:3,4,output=5,NET,LOCAL", &[output(3), output(4), output(5), output(2), output(0xfffe)]),
@@ -197,6 +197,7 @@ fn every_action() {
             &[Action::SetVxlan(tunnel)],
         ),
         ("strip_vxlan(vni=42),strip_vxlan", &[Action::StripVxlan(Some(42)), Action::StripVxlan(None)]),
+        ("decrypt,encrypt(sa=4294967295)", &[Action::Decrypt, Action::Encrypt { sa: u32::MAX }]),
     ];
     for (text, expected) in rows {
         assert_eq!(actions(text), expected, "{text}");
@@ -260,6 +261,10 @@ fn errors_point_at_the_place() {
         ("actions=mod_vlan_vid:4096", 21, "4096", "4095"),
         ("actions=mod_nw_tos:3", 19, "3", "ECN"),
         ("actions=set_vxlan", 8, "set_vxlan", "vni=N"),
+        ("actions=encrypt", 8, "encrypt", "encrypt(sa=ID)"),
+        ("actions=encrypt(7)", 16, "7", "sa=ID"),
+        ("actions=encrypt(sa=4294967296)", 19, "4294967296", "2^32"),
+        ("actions=decrypt(sa=7)", 16, "sa=7", "no value"),
         ("actions=set_vxlan(vni=42)", 8, "set_vxlan(vni=42)", "all five"),
         ("actions=set_vxlan(vni=16777216)", 22, "16777216", "16777215"),
         ("actions=set_vxlan(vni=42", 24, "", "\")\""),

@@ -119,6 +119,27 @@ fn tunnel_actions() {
     assert_eq!(decode_flow_mod(&out[..len]), Ok(flow));
 }
 
+#[test]
+fn cipher_actions() {
+    let mut flow = FlowMod::default();
+    for action in [Action::Encrypt { sa: 0x0102_0304 }, Action::Decrypt] {
+        flow.actions.push(action).unwrap();
+    }
+    let mut out = [0; 256];
+    let len = encode_flow_mod(&flow, 0, &mut out).unwrap();
+    assert_eq!(&out[72..len], &hex("1101 0008 01020304  1102 0008 00000000")[..]);
+    assert_eq!(decode_flow_mod(&out[..len]), Ok(flow));
+    for (actions, error) in [
+        ("1101 0010 01020304 0000000000000000", OfpError::BadActionLength),
+        ("1102 0010 00000000 0000000000000000", OfpError::BadActionLength),
+        ("1102 0008 00000001", OfpError::BadArgument),
+        ("1100 0008 00000000", OfpError::BadActionType),
+        ("1103 0008 00000000", OfpError::BadActionType),
+    ] {
+        assert_eq!(decode_flow_mod(&with_actions(actions)), Err(error), "{actions}");
+    }
+}
+
 /// A FLOW_MOD with these actions.
 fn with_actions(actions: &str) -> Vec<u8> {
     let mut message = hex(FLOW_MOD);

@@ -49,8 +49,9 @@ pub struct SaConfig {
     /// Sequence numbers that the anti-replay window spans ([`super::MIN_WINDOW`] to [`super::MAX_WINDOW`]).
     /// Meaningless for sending and for suites without authentication.
     pub window: u16,
-    /// Sending: the last sequence number that was already used with this key; 0 with a fresh one. Who keeps a key over
-    /// a restart must say here how far it went, or nonces are used twice and the key is lost.
+    /// The last sequence number that was already sent, or the highest one accepted, with this key; 0 with a fresh one.
+    /// A sender who keeps a key over a restart must say here how far it went, or nonces are used twice and the key is
+    /// lost; a receiver who does not can be fed the old packets again.
     pub last_sequence: u64,
     /// When to ask for a new key ([`SaEventKind::SoftLimit`]).
     pub soft: Lifetime,

@@ -445,7 +445,8 @@ fn check(config: &SaConfig, suite: Suite) -> Result<ReplayWindow, SaError> {
         return Err(SaError::ExtendedUnauthenticated);
     }
     let used = config.direction == Direction::Rx && suite.is_authenticated();
-    ReplayWindow::new(if used { config.window } else { MIN_WINDOW }).ok_or(SaError::BadWindow)
+    let (size, last) = if used { (config.window, config.last_sequence) } else { (MIN_WINDOW, 0) };
+    ReplayWindow::new(size, last).ok_or(SaError::BadWindow)
 }
 
 impl From<CipherError> for DropReason {

@@ -27,13 +27,19 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// A window of `size` numbers, of which none has been seen. `None` unless `size` is from [`MIN_WINDOW`] to
-    /// [`MAX_WINDOW`].
-    pub const fn new(size: u16) -> Option<Self> {
-        if size < MIN_WINDOW || size > MAX_WINDOW {
+    /// A window of `size` numbers, in which everything up to `last` counts as seen. `None` unless `size` is from
+    /// [`MIN_WINDOW`] to [`MAX_WINDOW`].
+    pub fn new(size: u16, last: u64) -> Option<Self> {
+        if !(MIN_WINDOW..=MAX_WINDOW).contains(&size) {
             return None;
         }
-        Some(Self { highest: 0, size: size as u64, blocks: [0; BLOCKS as usize] })
+        let mut this = Self { highest: last, size: size.into(), blocks: [u64::MAX; BLOCKS as usize] };
+        let (block, bit) = place(last);
+        if let Some(word) = this.blocks.get_mut(block) {
+            // Of its own block, only the numbers up to `last`.
+            *word = bit | bit.wrapping_sub(1);
+        }
+        Some(this)
     }
 
     /// The highest number accepted so far; 0: none.
@@ -112,14 +118,19 @@ mod tests {
     struct Naive {
         seen: BTreeSet<u64>,
         size: u64,
+        last: u64,
     }
 
     impl Naive {
         fn offer(&mut self, sequence: u64) -> bool {
-            let highest = self.seen.last().copied().unwrap_or(0);
+            let highest = self.highest();
             let inside = highest.checked_sub(sequence).is_none_or(|age| age < self.size);
-            let fresh = sequence != 0 && inside && !self.seen.contains(&sequence);
+            let fresh = sequence > self.last && inside && !self.seen.contains(&sequence);
             fresh && self.seen.insert(sequence)
+        }
+
+        fn highest(&self) -> u64 {
+            self.seen.last().copied().unwrap_or(self.last)
         }
     }
 
@@ -140,14 +151,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_as_defined(size in MIN_WINDOW..=MAX_WINDOW, (start, steps) in walk()) {
-            let mut window = ReplayWindow::new(size).unwrap();
-            let mut naive = Naive { seen: BTreeSet::new(), size: size.into() };
+        fn behaves_as_defined(
+            size in MIN_WINDOW..=MAX_WINDOW,
+            (start, steps) in walk(),
+            behind in prop_oneof![Just(None), (0..3000u64).prop_map(Some)],
+        ) {
+            let last = behind.map_or(0, |behind| start.saturating_sub(behind));
+            let mut window = ReplayWindow::new(size, last).unwrap();
+            let mut naive = Naive { seen: BTreeSet::new(), size: size.into(), last };
             let mut at = start;
             for step in steps {
                 at = at.saturating_add_signed(step);
                 prop_assert_eq!(offer(&mut window, at), naive.offer(at), "{} at {}", at, window.highest());
-                prop_assert_eq!(window.highest(), naive.seen.last().copied().unwrap_or(0));
+                prop_assert_eq!(window.highest(), naive.highest());
             }
         }
 
@@ -159,8 +175,7 @@ mod tests {
             distance in prop_oneof![0..5000u64, 0..(1u64 << 32)],
             older: bool,
         ) {
-            let mut window = ReplayWindow::new(size).unwrap();
-            window.accept(highest.max(1));
+            let window = ReplayWindow::new(size, highest).unwrap();
             let ahead = (1u64 << 32) - u64::from(size);
             let sequence = if older {
                 window.highest().checked_sub(distance % u64::from(size))
@@ -175,9 +190,9 @@ mod tests {
     #[test]
     fn sizes_within_limits_only() {
         for size in [0, 1, 31, 2049, u16::MAX] {
-            assert!(ReplayWindow::new(size).is_none(), "{size}");
+            assert!(ReplayWindow::new(size, 0).is_none(), "{size}");
         }
-        assert_eq!(ReplayWindow::new(DEFAULT_WINDOW).unwrap().size(), 1024);
+        assert_eq!(ReplayWindow::new(DEFAULT_WINDOW, 0).unwrap().size(), 1024);
     }
 
     #[test]
@@ -189,7 +204,7 @@ mod tests {
     /// What lies before the first number, and behind the last one, is refused, not wrapped.
     #[test]
     fn no_number_beyond_the_ends() {
-        let mut window = ReplayWindow::new(64).unwrap();
+        let mut window = ReplayWindow::new(64, 0).unwrap();
         assert_eq!(window.extend(5), Some(5));
         assert_eq!(window.extend(u32::MAX), None);
         window.accept(u64::MAX);

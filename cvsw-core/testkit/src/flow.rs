@@ -143,6 +143,8 @@ pub fn action() -> impl Strategy<Value = Action> {
         1 => port().prop_map(|in_port| Action::Resubmit { in_port }),
         1 => tunnel.prop_map(Action::SetVxlan),
         1 => option::of(0..1u32 << 24).prop_map(Action::StripVxlan),
+        1 => any::<u32>().prop_map(|sa| Action::Encrypt { sa }),
+        1 => Just(Action::Decrypt),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 pub mod checksums;
 pub mod ciphers;
+pub mod esp;
 pub mod flow;
 pub mod fuzz;
 pub mod hex;
@@ -9,6 +10,7 @@ pub mod model;
 pub mod packet;
 pub mod program;
 pub mod strategy;
+pub mod tshark;
 
 /// Makes the Rust code in README.md a documentation test.
 #[cfg(doctest)]
