@@ -1,0 +1,10 @@
+//! Tells the linker how the image is laid out.
+
+fn main() {
+    println!("cargo:rerun-if-changed=image.ld");
+    println!("cargo:rerun-if-changed=src/boot.s");
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo:rustc-link-arg-bins=-T{here}/image.ld");
+    // Comes from defmt's own build script.
+    println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
+}

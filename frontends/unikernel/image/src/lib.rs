@@ -1,0 +1,20 @@
+//! A bare-metal image whose only network interface is a CVSW vNIC: virtio-net, the engine, smoltcp.
+//!
+//! ```text
+//! app      HTTP status page, UDP and TCP echo
+//! smoltcp  CvswInterface over CvswDevice (crate cvsw-smoltcp)
+//! nic      virtio-net as a Nic: buffers of static memory move between rings and stack
+//! sys      the machine: start-up, ports, interrupts, clock, and every line of unsafe code
+//! ```
+//!
+//! There is no allocator. What needs no machine ([`config`], [`nic`], [`sys::Rings`]) is tested on the host.
+#![no_std]
+
+#[cfg(target_os = "none")]
+mod app;
+#[cfg(target_os = "none")]
+mod clock;
+pub mod config;
+pub mod nic;
+pub mod page;
+pub mod sys;

@@ -1,0 +1,561 @@
+//! The machine, and every line of unsafe code of the image.
+//!
+//! One processor, no threads; interrupts are taken only inside [`wait_for_interrupt`]. So whatever runs, runs alone.
+
+use crate::nic::Memory;
+use core::{
+    cell::UnsafeCell,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use virtio_drivers::{Error, Hal, device::net::VirtIONetRaw, transport::Transport};
+use zerocopy::FromZeros;
+
+#[cfg(target_os = "none")]
+pub use machine::*;
+
+/// Entries of each ring.
+pub const RING: usize = 64;
+/// Length of the virtio header in front of a frame (virtio 1.x section 5.1.6).
+pub const HEADER_LEN: usize = 12;
+
+/// Static memory that starts as zeros and is handed out once.
+pub struct Zeroed<T>(UnsafeCell<MaybeUninit<T>>, AtomicBool);
+
+// SAFETY: the content is reachable only through `take`, which hands it out once.
+unsafe impl<T: Send> Sync for Zeroed<T> {}
+
+impl<T: FromZeros> Zeroed<T> {
+    /// All zeros; takes no room in the image.
+    #[allow(clippy::new_without_default, reason = "for statics only")]
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new(MaybeUninit::zeroed()), AtomicBool::new(false))
+    }
+
+    /// The memory, the first time.
+    pub fn take(&'static self) -> Option<&'static mut T> {
+        if self.1.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: zeros are a `T` (`FromZeros`), and the flag lets only one caller get here.
+        Some(unsafe { (*self.0.get()).assume_init_mut() })
+    }
+}
+
+/// The device broke the rules of virtio; it cannot be used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It returned a receive buffer that it does not have.
+    Receive(u16),
+    /// It returned a transmit buffer that it does not have.
+    Transmit(u16),
+}
+
+/// A buffer in the hands of the device, and which part of it the device was shown.
+struct Lent {
+    memory: &'static mut Memory,
+    start: usize,
+    end: usize,
+}
+
+/// The receive and the transmit ring of a virtio-net device, with the buffers that are in them.
+///
+/// What the device says is checked: it can lose its own frames, but it can neither touch our memory through us nor
+/// stop us.
+pub struct Rings<H: Hal, T: Transport> {
+    net: VirtIONetRaw<H, T, RING>,
+    receiving: [Option<Lent>; RING],
+    sending: [Option<Lent>; RING],
+}
+
+impl<H: Hal, T: Transport> Rings<H, T> {
+    /// Takes the device over.
+    pub fn new(transport: T) -> Result<Self, Error> {
+        Ok(Self {
+            net: VirtIONetRaw::new(transport)?,
+            receiving: [const { None }; RING],
+            sending: [const { None }; RING],
+        })
+    }
+
+    /// The device's MAC address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.net.mac_address()
+    }
+
+    /// Tells the device that its interrupt was seen.
+    pub fn ack_interrupt(&mut self) {
+        self.net.ack_interrupt();
+    }
+
+    /// Whether a received frame waits.
+    pub fn has_received(&self) -> bool {
+        self.net.poll_receive().is_some()
+    }
+
+    /// Whether the receive ring has room.
+    pub fn wants_buffer(&self) -> bool {
+        self.receiving.iter().any(Option::is_none)
+    }
+
+    /// Lends the device a buffer to receive into: virtio header and frame from `start` on. Gives it back if the
+    /// device does not take it.
+    pub fn receive_into(&mut self, memory: &'static mut Memory, start: usize) -> Result<(), &'static mut Memory> {
+        let end = memory.len();
+        let Some(room) = memory.get_mut(start..) else { return Err(memory) };
+        // SAFETY: the buffer lies in `receiving` until the device gives it back; nobody reads or writes it there.
+        let token = unsafe { self.net.receive_begin(room) };
+        match token.map(|token| self.receiving.get_mut(usize::from(token))) {
+            Ok(Some(slot)) => {
+                *slot = Some(Lent { memory, start, end });
+                Ok(())
+            }
+            // The driver's tokens are below the ring's size.
+            Ok(None) => Ok(()),
+            Err(_) => Err(memory),
+        }
+    }
+
+    /// The next received buffer with the length of its frame, which stands behind the header. `None` for a length
+    /// that the buffer cannot hold.
+    pub fn received(&mut self) -> Result<Option<(&'static mut Memory, Option<usize>)>, Broken> {
+        let Some(token) = self.net.poll_receive() else { return Ok(None) };
+        let lent = self.receiving.get_mut(usize::from(token)).and_then(Option::take);
+        let Lent { memory, start, end } = lent.ok_or(Broken::Receive(token))?;
+        let room = memory.get_mut(start..end).unwrap_or_default();
+        let fits = room.len().saturating_sub(HEADER_LEN);
+        // SAFETY: this is the slice that `receive_begin` got with this token.
+        let result = unsafe { self.net.receive_complete(token, room) };
+        let len = result.ok().map(|(_, len)| len).filter(|len| *len <= fits);
+        Ok(Some((memory, len)))
+    }
+
+    /// Sends the frame of `len` bytes that stands behind a virtio header to be written at `start`. Gives the buffer
+    /// back if the ring is full or the place is not in the buffer.
+    pub fn transmit(
+        &mut self,
+        memory: &'static mut Memory,
+        start: usize,
+        len: usize,
+    ) -> Result<(), &'static mut Memory> {
+        let end = start.saturating_add(HEADER_LEN).saturating_add(len);
+        let Some(bytes) = memory.get_mut(start..end) else { return Err(memory) };
+        // No checksum to fill in, no super-segment.
+        bytes.iter_mut().take(HEADER_LEN).for_each(|byte| *byte = 0);
+        // SAFETY: the buffer lies in `sending` until the device gives it back; nobody reads or writes it there.
+        let token = unsafe { self.net.transmit_begin(bytes) };
+        match token.map(|token| self.sending.get_mut(usize::from(token))) {
+            Ok(Some(slot)) => {
+                *slot = Some(Lent { memory, start, end });
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(_) => Err(memory),
+        }
+    }
+
+    /// The next buffer whose frame was sent.
+    pub fn sent(&mut self) -> Result<Option<&'static mut Memory>, Broken> {
+        let Some(token) = self.net.poll_transmit() else { return Ok(None) };
+        let lent = self.sending.get_mut(usize::from(token)).and_then(Option::take);
+        let Lent { memory, start, end } = lent.ok_or(Broken::Transmit(token))?;
+        let bytes = memory.get(start..end).unwrap_or_default();
+        // SAFETY: this is the slice that `transmit_begin` got with this token.
+        let _ = unsafe { self.net.transmit_complete(token, bytes) };
+        Ok(Some(memory))
+    }
+}
+
+/// What exists only on the bare machine.
+#[cfg(target_os = "none")]
+mod machine {
+    use super::Zeroed;
+    use core::{
+        arch::{asm, global_asm, x86_64},
+        cell::UnsafeCell,
+        fmt::Write,
+        panic::PanicInfo,
+        ptr::{NonNull, addr_of, addr_of_mut, read_volatile, write_volatile},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+    use virtio_drivers::{
+        BufferDirection, Hal, PAGE_SIZE, PhysAddr,
+        transport::{
+            SomeTransport,
+            mmio::{MmioTransport, VirtIOHeader},
+            pci::{
+                PciTransport,
+                bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot},
+                virtio_device_type,
+            },
+            DeviceType,
+        },
+    };
+
+    global_asm!(include_str!("boot.s"), options(att_syntax));
+
+    /// Length of the longest command line.
+    const COMMAND_LINE: usize = 2048;
+    /// Pages for the rings.
+    const DMA_PAGES: usize = 8;
+    /// Magic number of `hvm_start_info`.
+    const PVH_MAGIC: u32 = 0x336e_c578;
+    /// Interrupt vector of devices and timer.
+    const VECTOR: usize = 0x20;
+    const SPURIOUS_VECTOR: usize = 0xff;
+    const KERNEL_CODE: u16 = 0x08;
+    const TSS: u16 = 0x18;
+    const LOCAL_APIC: usize = 0xfee0_0000;
+    const IO_APICS: [usize; 2] = [0xfec0_0000, 0xfec1_0000];
+    /// Nanoseconds, with the gigahertz bus of QEMU and KVM, between wake-ups of an idle machine.
+    const TIMER_PERIOD: u32 = 10_000_000;
+
+    unsafe extern "C" {
+        static boot_exceptions: u8;
+        static boot_interrupt: u8;
+        static boot_spurious: u8;
+        static mut boot_pd: [u64; 2048];
+        static _fault_stack_top: u8;
+    }
+
+    /// Called by the start-up code on the boot stack.
+    #[unsafe(no_mangle)]
+    extern "C" fn unikernel_main(start_info: usize) -> ! {
+        let line = command_line(start_info);
+        install_descriptors();
+        unmap_low_memory();
+        start_interrupts();
+        crate::app::run(line)
+    }
+
+    /// Called by the exception stubs with what the processor pushed.
+    #[unsafe(no_mangle)]
+    extern "C" fn unikernel_exception(vector: u64, frame: *const u64) -> ! {
+        let with_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
+        // SAFETY: the processor pushed at least five words here.
+        let address = unsafe { *frame.add(usize::from(with_code)) };
+        let page: u64;
+        // SAFETY: reading CR2 changes nothing.
+        unsafe { asm!("mov {}, cr2", out(reg) page, options(nomem, nostack, preserves_flags)) };
+        let _ = writeln!(Console, "exception {vector} at {address:#x}, CR2 {page:#x}");
+        exit(false)
+    }
+
+    /// Prints where and why, and ends the machine with the code of failure.
+    pub fn die(info: &PanicInfo<'_>) -> ! {
+        let _ = writeln!(Console, "{info}");
+        exit(false)
+    }
+
+    /// Ends the machine: QEMU's `isa-debug-exit` makes its exit code 33 for success, 35 for failure.
+    pub fn exit(success: bool) -> ! {
+        // SAFETY: the port belongs to that device, or to nobody.
+        unsafe { asm!("out dx, eax", in("dx") 0xf4_u16, in("eax") if success { 16_u32 } else { 17 }) };
+        loop {
+            // SAFETY: with interrupts off this stops the processor for good.
+            unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+        }
+    }
+
+    /// The first serial port, for what must get out without a decoder.
+    struct Console;
+
+    impl Write for Console {
+        fn write_str(&mut self, text: &str) -> core::fmt::Result {
+            text.bytes().for_each(|byte| out8(0x3f8, byte));
+            Ok(())
+        }
+    }
+
+    /// Writes bytes to QEMU's debug console.
+    fn debug_console(bytes: &[u8]) {
+        bytes.iter().for_each(|byte| out8(0xe9, *byte));
+    }
+
+    /// defmt's frames go to the debug console.
+    #[defmt::global_logger]
+    struct Logger;
+
+    struct Frames(UnsafeCell<defmt::Encoder>);
+    // SAFETY: one processor, and no interrupt handler that logs.
+    unsafe impl Sync for Frames {}
+    static FRAMES: Frames = Frames(UnsafeCell::new(defmt::Encoder::new()));
+
+    // SAFETY: everything runs alone; messages do not nest, since formatting one logs nothing.
+    unsafe impl defmt::Logger for Logger {
+        fn acquire() {
+            // SAFETY: as above.
+            unsafe { (*FRAMES.0.get()).start_frame(debug_console) }
+        }
+
+        unsafe fn flush() {}
+
+        unsafe fn release() {
+            // SAFETY: as above.
+            unsafe { (*FRAMES.0.get()).end_frame(debug_console) }
+        }
+
+        unsafe fn write(bytes: &[u8]) {
+            // SAFETY: as above.
+            unsafe { (*FRAMES.0.get()).write(bytes, debug_console) }
+        }
+    }
+
+    /// The processor's time-stamp counter.
+    pub fn time_stamp() -> u64 {
+        // SAFETY: every x86-64 processor has it, and nothing here turns it off.
+        unsafe { x86_64::_rdtsc() }
+    }
+
+    /// A number that nobody outside can know, as far as the machine has one.
+    pub fn random_seed() -> u64 {
+        let has_rdrand = x86_64::__cpuid(1).ecx & (1 << 30) != 0;
+        let mut seed = time_stamp();
+        if has_rdrand {
+            let number: u64;
+            // SAFETY: the processor says that it has the instruction. A failed read leaves 0, and the clock remains.
+            unsafe { asm!("rdrand {}", out(reg) number, options(nomem, nostack)) };
+            seed ^= number;
+        }
+        seed
+    }
+
+    /// Sets channel 0 of the interval timer to count down from 65,536 at 1,193,182 Hz, over and over.
+    pub fn pit_start() {
+        [(0x43, 0x34), (0x40, 0), (0x40, 0)].iter().for_each(|(port, value)| out8(*port, *value));
+    }
+
+    /// Its count now.
+    pub fn pit_read() -> u16 {
+        out8(0x43, 0);
+        u16::from_le_bytes([in8(0x40), in8(0x40)])
+    }
+
+    /// Sleeps until a device or the timer interrupts. Call [`end_of_interrupt`] after the device was told.
+    pub fn wait_for_interrupt() {
+        // SAFETY: the handler only clears the interrupt flag of the state that it returns to. `sti` takes effect
+        // behind the next instruction, so no interrupt is lost between the two.
+        unsafe { asm!("sti", "hlt", "cli") };
+    }
+
+    /// Lets the next interrupt come.
+    pub fn end_of_interrupt() {
+        write32(LOCAL_APIC + 0xb0, 0);
+    }
+
+    fn out8(port: u16, value: u8) {
+        // SAFETY: called with ports of the interval timer, interrupt controllers, serial port and debug console only;
+        // none of them touches memory.
+        unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+    }
+
+    fn in8(port: u16) -> u8 {
+        let value;
+        // SAFETY: as for `out8`.
+        unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+        value
+    }
+
+    fn write32(address: usize, value: u32) {
+        // SAFETY: called with registers of the interrupt controllers only, which are mapped one to one.
+        unsafe { write_volatile(address as *mut u32, value) };
+    }
+
+    fn read32(address: usize) -> u32 {
+        // SAFETY: as for `write32`.
+        unsafe { read_volatile(address as *const u32) }
+    }
+
+    /// Copies the boot loader's command line out of low memory; empty if there is none.
+    fn command_line(start_info: usize) -> &'static str {
+        static LINE: Zeroed<[u8; COMMAND_LINE]> = Zeroed::new();
+        let Some(line) = LINE.take() else { return "" };
+        let info = start_info as *const u32;
+        // SAFETY: the PVH protocol puts `hvm_start_info` (56 bytes) at this address; the first 4 GiB are mapped.
+        let (magic, text) = unsafe { (info.read(), info.add(6).cast::<u64>().read_unaligned()) };
+        if magic != PVH_MAGIC || text == 0 {
+            return "";
+        }
+        let mut len = 0;
+        for (at, slot) in line.iter_mut().enumerate() {
+            // SAFETY: a string with a zero behind it, in mapped memory.
+            *slot = unsafe { (text as *const u8).add(at).read() };
+            if *slot == 0 {
+                break;
+            }
+            len = at + 1;
+        }
+        core::str::from_utf8(line.get(..len).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Interrupt and exception handlers. Exceptions run on a stack of their own, since a full stack causes them.
+    fn install_descriptors() {
+        static GDT: Zeroed<[u64; 5]> = Zeroed::new();
+        static TASK: Zeroed<[u32; 26]> = Zeroed::new();
+        static IDT: Zeroed<[[u64; 2]; 256]> = Zeroed::new();
+        let (Some(gdt), Some(task), Some(idt)) = (GDT.take(), TASK.take(), IDT.take()) else { return };
+        let stack = addr_of!(_fault_stack_top) as u64;
+        let base = task.as_ptr() as u64;
+        // IST 1 of the task state segment (Intel SDM volume 3, 8.7); no I/O map.
+        (task[9], task[10], task[25]) = (stack as u32, (stack >> 32) as u32, 104 << 16);
+        gdt[1] = 0x00af_9b00_0000_ffff;
+        gdt[2] = 0x00cf_9300_0000_ffff;
+        gdt[3] = 103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        gdt[4] = base >> 32;
+        let gate = |handler: u64, stack: u64| {
+            let low = handler & 0xffff | u64::from(KERNEL_CODE) << 16 | stack << 32 | 0x8e << 40;
+            [low | (handler >> 16 & 0xffff) << 48, handler >> 32]
+        };
+        let exceptions = addr_of!(boot_exceptions) as u64;
+        for (number, entry) in (0..32).zip(idt.iter_mut()) {
+            *entry = gate(exceptions + 16 * number, 1);
+        }
+        idt[VECTOR] = gate(addr_of!(boot_interrupt) as u64, 0);
+        idt[SPURIOUS_VECTOR] = gate(addr_of!(boot_spurious) as u64, 0);
+        let pointer = |limit: usize, base: u64| {
+            let mut bytes = [0; 10];
+            bytes[..2].copy_from_slice(&(limit as u16 - 1).to_le_bytes());
+            bytes[2..].copy_from_slice(&base.to_le_bytes());
+            bytes
+        };
+        let gdt_pointer = pointer(size_of_val(gdt), gdt.as_ptr() as u64);
+        let idt_pointer = pointer(size_of_val(idt), idt.as_ptr() as u64);
+        // SAFETY: both tables are static and complete; code and data segments keep their numbers and meaning.
+        unsafe {
+            asm!("lgdt [{}]", in(reg) &gdt_pointer, options(readonly, nostack));
+            asm!("lidt [{}]", in(reg) &idt_pointer, options(readonly, nostack));
+            asm!("ltr {:x}", in(reg) TSS, options(nostack));
+        }
+    }
+
+    /// From here on null pointers and stack overflows are page faults.
+    fn unmap_low_memory() {
+        // SAFETY: image, rings and devices lie above; what was needed from below has been copied.
+        unsafe {
+            (*addr_of_mut!(boot_pd))[0] = 0;
+            asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack));
+        }
+    }
+
+    /// Routes every device interrupt, and a slow timer, to one vector.
+    fn start_interrupts() {
+        // The old controllers stay silent.
+        out8(0x21, 0xff);
+        out8(0xa1, 0xff);
+        write32(LOCAL_APIC + 0xf0, 0x100 | SPURIOUS_VECTOR as u32);
+        write32(LOCAL_APIC + 0x3e0, 0b1011);
+        write32(LOCAL_APIC + 0x320, 1 << 17 | VECTOR as u32);
+        write32(LOCAL_APIC + 0x380, TIMER_PERIOD);
+        for (number, apic) in IO_APICS.into_iter().enumerate() {
+            write32(apic, 1);
+            let version = read32(apic + 0x10);
+            if version == 0 || version == u32::MAX {
+                continue;
+            }
+            // The first one's pins from 16 on are PCI's (level-triggered); the second one, of a microvm, has all of
+            // virtio-mmio's (edge-triggered).
+            let (first, trigger) = if number == 0 { (16, 1 << 15) } else { (0, 0) };
+            for pin in first..=(version >> 16 & 0xff) {
+                write32(apic, 0x11 + 2 * pin);
+                write32(apic + 0x10, 0);
+                write32(apic, 0x10 + 2 * pin);
+                write32(apic + 0x10, trigger | VECTOR as u32);
+            }
+        }
+    }
+
+    /// Memory for virtio: physical and virtual addresses are the same.
+    pub struct Identity;
+
+    // SAFETY: pages come from static memory, once each, zeroed by the boot loader; addresses map one to one.
+    unsafe impl Hal for Identity {
+        fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+            #[repr(align(4096))]
+            struct Pages(UnsafeCell<[u8; PAGE_SIZE * DMA_PAGES]>);
+            // SAFETY: every page is handed out once.
+            unsafe impl Sync for Pages {}
+            static PAGES: Pages = Pages(UnsafeCell::new([0; PAGE_SIZE * DMA_PAGES]));
+            static USED: AtomicUsize = AtomicUsize::new(0);
+            let first = USED.fetch_add(pages, Ordering::Relaxed);
+            if first + pages > DMA_PAGES {
+                return (0, NonNull::dangling());
+            }
+            let start = PAGES.0.get().cast::<u8>().wrapping_add(first * PAGE_SIZE);
+            (start as PhysAddr, NonNull::new(start).unwrap_or(NonNull::dangling()))
+        }
+
+        unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
+            // The rings live as long as the machine; their pages are not used twice.
+            0
+        }
+
+        unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
+            NonNull::new(address as *mut u8).unwrap_or(NonNull::dangling())
+        }
+
+        unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
+            buffer.cast::<u8>().as_ptr() as PhysAddr
+        }
+
+        unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
+    }
+
+    /// PCI configuration space through its two ports.
+    struct Ports;
+
+    impl Ports {
+        fn select(function: DeviceFunction, register: u8) {
+            let DeviceFunction { bus, device, function } = function;
+            let address = 1 << 31
+                | u32::from(bus) << 16
+                | u32::from(device) << 11
+                | u32::from(function) << 8
+                | u32::from(register & 0xfc);
+            // SAFETY: selects a register; on a machine without PCI, nothing.
+            unsafe { asm!("out dx, eax", in("dx") 0xcf8_u16, in("eax") address, options(nomem, nostack)) };
+        }
+    }
+
+    impl ConfigurationAccess for Ports {
+        fn read_word(&self, function: DeviceFunction, register: u8) -> u32 {
+            Self::select(function, register);
+            let value;
+            // SAFETY: reads the selected register; all ones on a machine without PCI.
+            unsafe { asm!("in eax, dx", in("dx") 0xcfc_u16, out("eax") value, options(nomem, nostack)) };
+            value
+        }
+
+        fn write_word(&mut self, function: DeviceFunction, register: u8, data: u32) {
+            Self::select(function, register);
+            // SAFETY: virtio-drivers writes only what configures the device that it was given.
+            unsafe { asm!("out dx, eax", in("dx") 0xcfc_u16, in("eax") data, options(nomem, nostack)) };
+        }
+
+        unsafe fn unsafe_clone(&self) -> Self {
+            Self
+        }
+    }
+
+    /// The machine's first network device, on PCI (q35) or among the windows of virtio-mmio (microvm).
+    pub fn find_network() -> Option<SomeTransport<'static>> {
+        let mut root = PciRoot::new(Ports);
+        let found = root
+            .enumerate_bus(0)
+            .find(|(_, info)| virtio_device_type(info) == Some(DeviceType::Network))
+            .map(|(function, _)| function);
+        if let Some(function) = found {
+            let (_, command) = root.get_status_command(function);
+            root.set_command(function, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
+            return PciTransport::new::<Identity, _>(&mut root, function).ok().map(Into::into);
+        }
+        // QEMU fills the windows from the last one.
+        (0..24).rev().find_map(|window| {
+            let header = NonNull::new((0xfeb0_0000_usize + 0x200 * window) as *mut VirtIOHeader)?;
+            // SAFETY: a window of QEMU's microvm, mapped for ever; `new` checks its magic number.
+            let transport = unsafe { MmioTransport::new(header, 0x200) }.ok()?;
+            let transport = SomeTransport::from(transport);
+            use virtio_drivers::transport::Transport;
+            (transport.device_type() == DeviceType::Network).then_some(transport)
+        })
+    }
+}
