@@ -135,6 +135,25 @@ impl PacketHeader {
     }
 }
 
+/// Ciphers that live elsewhere (in a static: an implementation with many slots is too large to be moved about).
+impl<C: Ciphers + ?Sized> Ciphers for &mut C {
+    fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
+        (**self).install(slot, key)
+    }
+
+    fn remove(&mut self, slot: usize) {
+        (**self).remove(slot);
+    }
+
+    fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        (**self).seal(slot, header, data)
+    }
+
+    fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        (**self).open(slot, header, data)
+    }
+}
+
 /// No cipher at all: installs nothing, and everything that demands encryption is dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCiphers;

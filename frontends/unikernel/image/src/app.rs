@@ -3,24 +3,31 @@
 use crate::{
     clock::Clock,
     config::{BadWord, Config},
+    keys::{self, Line},
     nic::{BUFFERS, Memory, VirtioNic},
     page::{self, Status},
     sys::{self, Identity, Rings, Zeroed},
 };
 use core::fmt::Write;
-use cvsw_core::{Cvsw, flow::text::parse_flow};
+use cvsw_core::{Cvsw, crypto::Portable, flow::text::parse_flow};
 use cvsw_smoltcp::{CvswDevice, CvswInterface, Parameters};
 use defmt::{Debug2Format, error, info, warn};
 use smoltcp::{
     iface::{SocketHandle, SocketSet, SocketStorage},
     socket::{tcp, udp},
 };
+use static_cell::StaticCell;
 use virtio_drivers::transport::SomeTransport;
+use zeroize::Zeroize;
 
-/// Table entries, cache slots, masks.
+/// Table entries, cache slots, masks, security associations.
 const FLOWS: usize = 256;
 const CACHE: usize = 256;
 const MASKS: usize = 32;
+const SAS: usize = 32;
+/// Where the hypervisor puts the keys.
+const KEYS_FILE: &str = "opt/org.cvsw/associations";
+const KEYS: usize = 8 * 1024;
 /// Connections to the status page, and to the echo, at once.
 const CONNECTIONS: usize = 4;
 const HTTP_PORT: u16 = 80;
@@ -32,11 +39,12 @@ const PAGE: usize = 16 * 1024;
 const ECHO_BUFFER: usize = 16 * 1024;
 const UDP_PACKETS: usize = 64;
 
-type Engine = Cvsw<FLOWS, CACHE, MASKS>;
-type Device = CvswDevice<'static, VirtioNic<Identity, SomeTransport<'static>>, FLOWS, CACHE, MASKS>;
+type Engine = Cvsw<FLOWS, CACHE, MASKS, SAS>;
+type Device = CvswDevice<'static, VirtioNic<Identity, SomeTransport<'static>>, Engine, &'static mut Portable<SAS>>;
 
 /// All memory of the image but the stack.
 static ENGINE: Zeroed<Engine> = Zeroed::new();
+static CIPHERS: StaticCell<Portable<SAS>> = StaticCell::new();
 static FRAMES: Zeroed<[Memory; BUFFERS]> = Zeroed::new();
 static HTTP_RX: Zeroed<[[u8; REQUEST]; CONNECTIONS]> = Zeroed::new();
 static HTTP_TX: Zeroed<[[u8; PAGE]; CONNECTIONS]> = Zeroed::new();
@@ -90,7 +98,9 @@ fn start(line: &'static str, clock: &Clock) -> Option<App> {
     let seed = sys::random_seed();
     let mut vnic = cvsw_core::Config { mac: nic.mac(), hash_seed: seed, ..cvsw_core::Config::default() };
     vnic.ethertype = config.ethertype.unwrap_or(vnic.ethertype);
-    let mut device = CvswDevice::new(ENGINE.take()?, nic, &vnic);
+    let ciphers = CIPHERS.init_with(Portable::new);
+    let mut device = CvswDevice::with_ciphers(ENGINE.take()?, ciphers, nic, &vnic);
+    load_keys(&mut device, clock)?;
     for text in &config.flows {
         let added = parse_flow(text).map(|flow| device.engine_mut().flow_mod(cvsw_core::Instant::ZERO, &flow));
         if !matches!(added, Ok(Ok(()))) {
@@ -104,10 +114,43 @@ fn start(line: &'static str, clock: &Clock) -> Option<App> {
     Some(App { device, interface, sockets: sockets()?, config })
 }
 
+/// Takes over the associations that the hypervisor gave. `None`: they are wrong, and nothing may be sent.
+fn load_keys(device: &mut Device, clock: &Clock) -> Option<()> {
+    static TEXT: Zeroed<[u8; KEYS]> = Zeroed::new();
+    let text = TEXT.take()?;
+    let Some(len) = sys::firmware_file(KEYS_FILE, text) else { return Some(()) };
+    // Associations live as long as this start; any number that other starts do not have will do.
+    let now = cvsw_core::Instant::from_nanos(clock.now().total_micros().unsigned_abs().saturating_mul(1000));
+    let (engine, ciphers) = device.engine_and_ciphers();
+    engine.set_boot_generation(sys::random_seed());
+    let mut count = 0_u32;
+    for line in keys::parse(core::str::from_utf8(text.get(..len)?).ok()?) {
+        let problem = match line {
+            Ok(Line::Association(config, key)) => match engine.add_sa(ciphers, now, &config, &key) {
+                Ok(()) => {
+                    count = count.saturating_add(1);
+                    continue;
+                }
+                Err(reason) => {
+                    error!("{}: association {} is refused: {}", KEYS_FILE, config.id, reason);
+                    return None;
+                }
+            },
+            Ok(Line::EncryptedOnly(vni)) if engine.require_encryption(vni, true) => continue,
+            Ok(Line::EncryptedOnly(_)) => (0, "fewer networks"),
+            Err(problem) => problem,
+        };
+        error!("{}:{}: expected {}", KEYS_FILE, problem.0, problem.1);
+        return None;
+    }
+    text.zeroize();
+    info!("{} security associations", count);
+    Some(())
+}
+
 fn sockets() -> Option<Sockets> {
-    static STORAGE: static_cell::StaticCell<[SocketStorage<'static>; 2 * CONNECTIONS + 1]> =
-        static_cell::StaticCell::new();
-    static META: static_cell::StaticCell<[[udp::PacketMetadata; UDP_PACKETS]; 2]> = static_cell::StaticCell::new();
+    static STORAGE: StaticCell<[SocketStorage<'static>; 2 * CONNECTIONS + 1]> = StaticCell::new();
+    static META: StaticCell<[[udp::PacketMetadata; UDP_PACKETS]; 2]> = StaticCell::new();
     let storage = STORAGE.init([const { SocketStorage::EMPTY }; 2 * CONNECTIONS + 1]);
     let mut set = SocketSet::new(&mut storage[..]);
     let mut add = |rx: &'static mut [u8], tx: &'static mut [u8]| {
@@ -218,7 +261,7 @@ impl App {
                         nic: self.device.nic().counters(),
                         flow_count: engine.flow_count(),
                     };
-                    if page::answer(&mut Sender(socket), &path, &status, engine.flows()).is_err() {
+                    if page::answer(&mut Sender(socket), &path, &status, engine.flows(), engine.sas()).is_err() {
                         warn!("the status page was cut: it does not fit its buffer");
                     }
                 }

@@ -46,8 +46,7 @@ impl<'a> Config<'a> {
                 "flow" => config.flows.push(value).map_err(|_| bad("eight flows at most"))?,
                 "ethertype" => {
                     let digits = value.strip_prefix("0x").ok_or(bad("ethertype=0xHHHH"))?;
-                    config.ethertype =
-                        Some(u16::from_str_radix(digits, 16).map_err(|_| bad("ethertype=0xHHHH"))?);
+                    config.ethertype = Some(u16::from_str_radix(digits, 16).map_err(|_| bad("ethertype=0xHHHH"))?);
                 }
                 "exit" => config.may_exit = value == "1",
                 _ => return Err(bad("one of ip=, flow=, ethertype=, exit=")),

@@ -10,11 +10,12 @@
 //! There is no allocator. What needs no machine ([`config`], [`nic`], [`sys::Rings`]) is tested on the host.
 #![no_std]
 
-#[cfg(target_os = "none")]
+#[cfg(not(unix))]
 mod app;
-#[cfg(target_os = "none")]
+#[cfg(not(unix))]
 mod clock;
 pub mod config;
+pub mod keys;
 pub mod nic;
 pub mod page;
 pub mod sys;

@@ -3,12 +3,12 @@
 use crate::nic::Counters;
 use core::fmt::{self, Display, Formatter, Write};
 use cvsw_core::{
-    Direction, Stats,
+    Direction, FlowEntry, Stats,
     control::OffloadFlags,
+    crypto::SaStatus,
     flow::{MacAddr, text::DisplayFlow},
     stats::DirectionStats,
 };
-use cvsw_core::FlowEntry;
 use cvsw_smoltcp::Parameters;
 
 /// Most flows that a page lists: it is sent from one buffer.
@@ -38,6 +38,7 @@ pub fn answer(
     path: &str,
     status: &Status<'_>,
     flows: impl Iterator<Item = FlowEntry>,
+    sas: impl Iterator<Item = SaStatus>,
 ) -> fmt::Result {
     let header = |out: &mut dyn Write, code: &str, kind: &str| {
         write!(out, "HTTP/1.0 {code}\r\nContent-Type: {kind}\r\nCache-Control: no-store\r\n\r\n")
@@ -45,11 +46,11 @@ pub fn answer(
     match path {
         "/" => {
             header(out, "200 OK", "text/html; charset=utf-8")?;
-            html(out, status, flows)
+            html(out, status, flows, sas)
         }
         "/status.json" => {
             header(out, "200 OK", "application/json")?;
-            json(out, status, flows)
+            json(out, status, flows, sas)
         }
         _ => {
             header(out, "404 Not Found", "text/plain")?;
@@ -58,7 +59,12 @@ pub fn answer(
     }
 }
 
-fn html(out: &mut impl Write, status: &Status<'_>, flows: impl Iterator<Item = FlowEntry>) -> fmt::Result {
+fn html(
+    out: &mut impl Write,
+    status: &Status<'_>,
+    flows: impl Iterator<Item = FlowEntry>,
+    sas: impl Iterator<Item = SaStatus>,
+) -> fmt::Result {
     let Parameters { session, offload_requested, .. } = status.parameters;
     write!(
         out,
@@ -89,10 +95,28 @@ fn html(out: &mut impl Write, status: &Status<'_>, flows: impl Iterator<Item = F
         // No character of a flow needs an escape in HTML.
         writeln!(out, "{:#} packets={} bytes={}", DisplayFlow(&entry.flow), entry.packets, entry.bytes)?;
     }
+    out.write_str("</pre><h2>Security associations</h2><pre>")?;
+    for sa in sas {
+        let SaStatus { config, suite, counters, .. } = sa;
+        writeln!(
+            out,
+            "{} {} spi={:#x} {} packets={}",
+            config.id,
+            direction_name(config.direction),
+            config.spi,
+            suite.name(),
+            counters.packets
+        )?;
+    }
     out.write_str("</pre>\n")
 }
 
-fn json(out: &mut impl Write, status: &Status<'_>, flows: impl Iterator<Item = FlowEntry>) -> fmt::Result {
+fn json(
+    out: &mut impl Write,
+    status: &Status<'_>,
+    flows: impl Iterator<Item = FlowEntry>,
+    sas: impl Iterator<Item = SaStatus>,
+) -> fmt::Result {
     let Parameters { session, refused_mtu, offload_requested, offload_effective, .. } = status.parameters;
     write!(
         out,
@@ -102,7 +126,7 @@ fn json(out: &mut impl Write, status: &Status<'_>, flows: impl Iterator<Item = F
         session.name(),
         status.mtu,
         OrNull(refused_mtu.map(|mtu| mtu.get())),
-        OrNull(offload_requested.map(|flags| Names(flags))),
+        OrNull(offload_requested.map(Names)),
         Names(offload_effective),
         status.uptime_ms
     )?;
@@ -128,7 +152,27 @@ fn json(out: &mut impl Write, status: &Status<'_>, flows: impl Iterator<Item = F
         let flow = DisplayFlow(&entry.flow);
         write!(out, "{comma}{{\"flow\":\"{flow:#}\",\"packets\":{},\"bytes\":{}}}", entry.packets, entry.bytes)?;
     }
+    out.write_str("],\"sas\":[")?;
+    for (at, sa) in sas.enumerate() {
+        let SaStatus { config, suite, counters, .. } = sa;
+        let (comma, direction) = (if at == 0 { "" } else { "," }, direction_name(config.direction));
+        write!(
+            out,
+            "{comma}{{\"id\":{},\"direction\":\"{direction}\",\"spi\":{},\"suite\":\"{}\",\"packets\":{}}}",
+            config.id,
+            config.spi,
+            suite.name(),
+            counters.packets
+        )?;
+    }
     out.write_str("]}\n")
+}
+
+const fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Tx => "tx",
+        Direction::Rx => "rx",
+    }
 }
 
 fn direction(out: &mut impl Write, counted: &DirectionStats) -> fmt::Result {

@@ -11,7 +11,7 @@ use core::{
 use virtio_drivers::{Error, Hal, device::net::VirtIONetRaw, transport::Transport};
 use zerocopy::FromZeros;
 
-#[cfg(target_os = "none")]
+#[cfg(not(unix))]
 pub use machine::*;
 
 /// Entries of each ring.
@@ -167,7 +167,7 @@ impl<H: Hal, T: Transport> Rings<H, T> {
 }
 
 /// What exists only on the bare machine.
-#[cfg(target_os = "none")]
+#[cfg(not(unix))]
 mod machine {
     use super::Zeroed;
     use core::{
@@ -181,14 +181,13 @@ mod machine {
     use virtio_drivers::{
         BufferDirection, Hal, PAGE_SIZE, PhysAddr,
         transport::{
-            SomeTransport,
+            DeviceType, SomeTransport,
             mmio::{MmioTransport, VirtIOHeader},
             pci::{
                 PciTransport,
                 bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot},
                 virtio_device_type,
             },
-            DeviceType,
         },
     };
 
@@ -299,6 +298,42 @@ mod machine {
             // SAFETY: as above.
             unsafe { (*FRAMES.0.get()).write(bytes, debug_console) }
         }
+    }
+
+    /// Reads the file of that name from QEMU's firmware configuration (docs/specs/fw_cfg) into `out`; its length.
+    /// `None`: there is no such file, or it does not fit.
+    pub fn firmware_file(name: &str, out: &mut [u8]) -> Option<usize> {
+        const SIGNATURE: u16 = 0;
+        const DIRECTORY: u16 = 0x19;
+        const MOST_FILES: u32 = 1024;
+        select_firmware(SIGNATURE);
+        if firmware_bytes::<4>() != *b"QEMU" {
+            return None;
+        }
+        select_firmware(DIRECTORY);
+        let files = u32::from_be_bytes(firmware_bytes()).min(MOST_FILES);
+        let file = (0..files).find_map(|_| {
+            let size = u32::from_be_bytes(firmware_bytes());
+            let select = u16::from_be_bytes(firmware_bytes());
+            let _reserved: [u8; 2] = firmware_bytes();
+            let found: [u8; 56] = firmware_bytes();
+            let found = core::ffi::CStr::from_bytes_until_nul(&found).ok()?;
+            (found.to_bytes() == name.as_bytes()).then_some((size as usize, select))
+        });
+        let (size, select) = file?;
+        let out = out.get_mut(..size)?;
+        select_firmware(select);
+        out.iter_mut().for_each(|byte| *byte = in8(0x511));
+        Some(size)
+    }
+
+    fn select_firmware(key: u16) {
+        // SAFETY: selects an item of the firmware configuration; on a machine without one, nothing.
+        unsafe { asm!("out dx, ax", in("dx") 0x510_u16, in("ax") key, options(nomem, nostack)) };
+    }
+
+    fn firmware_bytes<const N: usize>() -> [u8; N] {
+        core::array::from_fn(|_| in8(0x511))
     }
 
     /// The processor's time-stamp counter.

@@ -1,9 +1,13 @@
 //! The engine as a smoltcp device.
 
-use crate::nic::{HEADROOM, Nic, TAILROOM};
+use crate::{
+    engine::Engine,
+    nic::{HEADROOM, Nic, TAILROOM},
+};
 use cvsw_core::{
-    BURST, Config, Cvsw, Direction, Frame, Verdict,
+    BURST, Config, Direction, Frame, Verdict,
     control::{ControlEvent, OffloadFlags, SessionState},
+    crypto::{Ciphers, NoCiphers},
     flow::MacAddr,
     mtu::{IpMtu, L2Mtu},
 };
@@ -38,28 +42,35 @@ pub struct Parameters {
 
 /// A smoltcp device that is a vNIC: every frame passes the engine, in place.
 ///
-/// `FLOWS`, `CACHE` and `MASKS` are the engine's capacities.
-pub struct CvswDevice<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> {
-    lower: Lower<'e, N, FLOWS, CACHE, MASKS>,
+/// `E` is a [`Cvsw`](cvsw_core::Cvsw) of any capacities. `C` computes the ciphers and holds the keys; without one,
+/// whatever demands encryption is dropped and counted.
+pub struct CvswDevice<'e, N: Nic, E, C = NoCiphers> {
+    lower: Lower<'e, N, E, C>,
     /// The frame that the last [`CvswRxToken`] showed. It is given back before the next one.
     received: Option<Frame<N::Buffer>>,
 }
 
 /// Everything but the received frame, so that both tokens can borrow.
-struct Lower<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> {
-    engine: &'e mut Cvsw<FLOWS, CACHE, MASKS>,
+struct Lower<'e, N, E, C> {
+    engine: &'e mut E,
+    ciphers: C,
     nic: N,
     mac: MacAddr,
     parameters: Parameters,
     last_tick: cvsw_core::Instant,
 }
 
-impl<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>
-    CvswDevice<'e, N, FLOWS, CACHE, MASKS>
-{
+impl<'e, N: Nic, E: Engine> CvswDevice<'e, N, E> {
+    /// A vNIC of `engine` above `nic`, without ciphers. See [`CvswDevice::with_ciphers`].
+    pub fn new(engine: &'e mut E, nic: N, config: &Config) -> Self {
+        Self::with_ciphers(engine, NoCiphers, nic, config)
+    }
+}
+
+impl<'e, N: Nic, E: Engine, C: Ciphers> CvswDevice<'e, N, E, C> {
     /// A vNIC of `engine` above `nic`. The engine is initialised with `config`, whose `link_mtu` is taken from the
     /// driver if it is not given, and says HELLO to the controller at the first [`CvswDevice::service`].
-    pub fn new(engine: &'e mut Cvsw<FLOWS, CACHE, MASKS>, nic: N, config: &Config) -> Self {
+    pub fn with_ciphers(engine: &'e mut E, ciphers: C, nic: N, config: &Config) -> Self {
         engine.init(&Config { link_mtu: config.link_mtu.or(Some(nic.link_mtu())), ..*config });
         engine.announce();
         let parameters = Parameters {
@@ -69,18 +80,24 @@ impl<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>
             offload_requested: None,
             offload_effective: OffloadFlags(0),
         };
-        let lower = Lower { engine, nic, mac: config.mac, parameters, last_tick: cvsw_core::Instant::ZERO };
+        let lower =
+            Lower { engine, ciphers, nic, mac: config.mac, parameters, last_tick: cvsw_core::Instant::ZERO };
         Self { lower, received: None }
     }
 
     /// The engine, to look at its counters and flows.
-    pub const fn engine(&self) -> &Cvsw<FLOWS, CACHE, MASKS> {
+    pub const fn engine(&self) -> &E {
         self.lower.engine
     }
 
     /// The engine, to load flows.
-    pub const fn engine_mut(&mut self) -> &mut Cvsw<FLOWS, CACHE, MASKS> {
+    pub const fn engine_mut(&mut self) -> &mut E {
         self.lower.engine
+    }
+
+    /// The engine and its ciphers, to add and remove security associations.
+    pub const fn engine_and_ciphers(&mut self) -> (&mut E, &mut C) {
+        (self.lower.engine, &mut self.lower.ciphers)
     }
 
     /// The driver.
@@ -123,7 +140,7 @@ impl<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>
     }
 }
 
-impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> Lower<'_, N, FLOWS, CACHE, MASKS> {
+impl<N: Nic, E: Engine, C: Ciphers> Lower<'_, N, E, C> {
     fn service(&mut self, timestamp: Instant) -> bool {
         let now = engine_time(timestamp);
         if now.nanos_since(self.last_tick) >= TICK {
@@ -179,7 +196,7 @@ impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> Lower<'
     fn receive(&mut self, timestamp: Instant) -> Option<Frame<N::Buffer>> {
         for _ in 0..BURST {
             let mut frame = self.nic.receive(timestamp)?;
-            match self.engine.process(engine_time(timestamp), Direction::Rx, &mut frame) {
+            match self.engine.process_with(&mut self.ciphers, engine_time(timestamp), Direction::Rx, &mut frame) {
                 Verdict::Forward => return Some(frame),
                 Verdict::Consumed | Verdict::Drop(_) => self.nic.recycle(frame.into_buffer()),
             }
@@ -188,22 +205,20 @@ impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> Lower<'
     }
 
     fn transmit(&mut self, timestamp: Instant, mut frame: Frame<N::Buffer>) {
-        match self.engine.process(engine_time(timestamp), Direction::Tx, &mut frame) {
+        match self.engine.process_with(&mut self.ciphers, engine_time(timestamp), Direction::Tx, &mut frame) {
             Verdict::Forward => self.nic.transmit(timestamp, frame),
             Verdict::Consumed | Verdict::Drop(_) => self.nic.recycle(frame.into_buffer()),
         }
     }
 }
 
-impl<'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> Device
-    for CvswDevice<'e, N, FLOWS, CACHE, MASKS>
-{
+impl<'e, N: Nic, E: Engine, C: Ciphers> Device for CvswDevice<'e, N, E, C> {
     type RxToken<'a>
         = CvswRxToken<'a, N>
     where
         Self: 'a;
     type TxToken<'a>
-        = CvswTxToken<'a, 'e, N, FLOWS, CACHE, MASKS>
+        = CvswTxToken<'a, 'e, N, E, C>
     where
         Self: 'a;
 
@@ -245,15 +260,13 @@ impl<N: Nic> RxToken for CvswRxToken<'_, N> {
 }
 
 /// A buffer for a frame, before the engine. One that is not used goes back to the driver.
-pub struct CvswTxToken<'a, 'e, N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> {
-    lower: &'a mut Lower<'e, N, FLOWS, CACHE, MASKS>,
+pub struct CvswTxToken<'a, 'e, N: Nic, E, C> {
+    lower: &'a mut Lower<'e, N, E, C>,
     buffer: Option<N::Buffer>,
     timestamp: Instant,
 }
 
-impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> TxToken
-    for CvswTxToken<'_, '_, N, FLOWS, CACHE, MASKS>
-{
+impl<N: Nic, E: Engine, C: Ciphers> TxToken for CvswTxToken<'_, '_, N, E, C> {
     /// `len` beyond the buffer gets an empty slice, and nothing is sent; smoltcp never asks for more than its
     /// device's MTU.
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, len: usize, f: F) -> R {
@@ -266,9 +279,7 @@ impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> TxToken
     }
 }
 
-impl<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize> Drop
-    for CvswTxToken<'_, '_, N, FLOWS, CACHE, MASKS>
-{
+impl<N: Nic, E, C> Drop for CvswTxToken<'_, '_, N, E, C> {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.lower.nic.recycle(buffer);

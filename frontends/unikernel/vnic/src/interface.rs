@@ -1,7 +1,7 @@
 //! An interface that follows its device's MTU.
 
-use crate::{device::CvswDevice, nic::Nic};
-use cvsw_core::mtu::IpMtu;
+use crate::{device::CvswDevice, engine::Engine, nic::Nic};
+use cvsw_core::{crypto::Ciphers, mtu::IpMtu};
 use smoltcp::{
     iface::{Config, Interface, PollResult, SocketSet},
     phy::Device,
@@ -22,9 +22,9 @@ impl CvswInterface {
     ///
     /// # Panics
     /// smoltcp panics if the vNIC's address is not unicast.
-    pub fn new<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
+    pub fn new<N: Nic, E: Engine, C: Ciphers>(
         seed: u64,
-        device: &mut CvswDevice<'_, N, FLOWS, CACHE, MASKS>,
+        device: &mut CvswDevice<'_, N, E, C>,
         now: Instant,
     ) -> Self {
         let address = HardwareAddress::Ethernet(smoltcp::wire::EthernetAddress(device.mac()));
@@ -48,10 +48,10 @@ impl CvswInterface {
     }
 
     /// Runs vNIC and stack: control messages, received frames, what sockets have to send.
-    pub fn poll<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
+    pub fn poll<N: Nic, E: Engine, C: Ciphers>(
         &mut self,
         now: Instant,
-        device: &mut CvswDevice<'_, N, FLOWS, CACHE, MASKS>,
+        device: &mut CvswDevice<'_, N, E, C>,
         sockets: &mut SocketSet<'_>,
     ) -> PollResult {
         device.service(now);
@@ -66,11 +66,7 @@ impl CvswInterface {
 
     /// Makes the interface again if the MTU was changed: smoltcp asks its device only once. Sockets live outside
     /// and stay; the neighbours are learned again.
-    fn follow_mtu<N: Nic, const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
-        &mut self,
-        device: &mut CvswDevice<'_, N, FLOWS, CACHE, MASKS>,
-        now: Instant,
-    ) {
+    fn follow_mtu<N: Nic, E: Engine, C: Ciphers>(&mut self, device: &mut CvswDevice<'_, N, E, C>, now: Instant) {
         let mtu = device.parameters().mtu;
         if mtu == self.mtu {
             return;

@@ -53,11 +53,13 @@
 #![forbid(unsafe_code)]
 
 mod device;
+mod engine;
 mod interface;
 mod nic;
 mod phy_nic;
 
 pub use device::{CvswDevice, CvswRxToken, CvswTxToken, MIN_MTU, Parameters};
+pub use engine::Engine;
 pub use interface::CvswInterface;
 pub use nic::{HEADROOM, Nic, TAILROOM};
 pub use phy_nic::{NotEthernet, PhyNic, PhyNicCounters};

@@ -87,7 +87,7 @@ impl Nic for Cable {
 
 /// A stack with its vNIC and sockets.
 struct Host {
-    device: CvswDevice<'static, Cable, 64, 64, 16>,
+    device: CvswDevice<'static, Cable, Engine>,
     interface: CvswInterface,
     sockets: SocketSet<'static>,
     tcp: SocketHandle,
