@@ -64,6 +64,9 @@ impl Lab {
             let switch_end = End { namespace, interface: vm.switch_interface() };
             netns::cable(switch_end, End { namespace, interface: &nic }, UNDERLAY_MTU)?;
         }
+        for unikernel in self.topology.unikernels.iter().filter(|unikernel| unikernel.server == index) {
+            Self::lay_tap(unikernel)?;
+        }
         let name = server.name;
         let switch = self.switches[index].clone();
         switch.create_database()?;
@@ -248,7 +251,7 @@ mod tests {
     fn a_panic_takes_everything_down() {
         let seen = Mutex::new(None);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let mut lab = Lab::new(Plan { pairs: 1, networks: 1 }).unwrap();
+            let mut lab = Lab::new(Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
             lab.lay_cable().unwrap();
             let mut sleeper = Command::new("sleep");
             sleeper.arg("600");

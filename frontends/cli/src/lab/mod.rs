@@ -15,8 +15,10 @@ mod run;
 mod state;
 mod tools;
 mod topology;
+mod unikernel;
 
 use checks::throughput::Load;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use topology::Plan;
 
@@ -24,6 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   cvsw lab                      two pairs of VMs in one network, one pair in another, all checks
   cvsw lab --pairs 4 --keep     four pairs, left up to play with
+  cargo xtask lab --unikernel 2
+                                beside them, two machines without an operating system
   cvsw lab down                 removes what --keep, or a killed `cvsw lab`, left behind
 
 Exit codes:
@@ -69,6 +73,12 @@ struct Options {
     /// Virtual networks; each after the first has one pair, with the inner addresses of the first one's first pair
     #[arg(long, value_name = "N", default_value_t = 2)]
     networks: u8,
+    /// Unikernels (QEMU machines without an operating system) in the first network
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    unikernel: u8,
+    /// The image of the unikernels; `cargo xtask unikernel` makes it and says where
+    #[arg(long, value_name = "FILE")]
+    unikernel_image: Option<PathBuf>,
     /// Leave the laboratory up and say how to use it
     #[arg(long)]
     keep: bool,
@@ -88,7 +98,7 @@ struct Options {
 
 impl Options {
     const fn plan(&self) -> Plan {
-        Plan { pairs: self.pairs, networks: self.networks }
+        Plan { pairs: self.pairs, networks: self.networks, unikernels: self.unikernel }
     }
 
     const fn load(&self) -> Load {

@@ -72,7 +72,7 @@ impl Ovs {
              fail_mode=secure other-config:datapath-id={datapath_id:016x} \
              -- add-port {BRIDGE} {UPLINK} -- set interface {UPLINK} ofport_request={UPLINK_OFPORT}"
         );
-        for vm in topology.guests(server) {
+        for vm in topology.vnics().filter(|vm| vm.server == server) {
             let port = vm.switch_interface();
             line += &format!(
                 " -- add-port {BRIDGE} {port} -- set interface {port} ofport_request={} \

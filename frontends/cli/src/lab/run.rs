@@ -3,13 +3,13 @@
 use super::build::Lab;
 use super::checks::throughput::Protocol;
 use super::checks::wire::{Dissection, Rule};
-use super::checks::{control, counters, forgery, isolation, reach, switch, throughput, wire};
+use super::checks::{control, counters, forgery, isolation, reach, switch, throughput, unikernel, wire};
 use super::process::{self, Interrupted, check_interrupt};
 use super::report::{Finding, Reporter};
 use super::state::{self, Standing};
 use super::topology::{Pair, UNDERLAY_MTU};
 use super::{Options, hints, tools};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -18,6 +18,9 @@ const INTERRUPTED: u8 = 130;
 /// `cvsw lab`.
 pub fn lab(options: &Options) -> Result<ExitCode> {
     tools::require()?;
+    if options.unikernel > 0 {
+        tools::require_qemu()?;
+    }
     process::catch_signals()?;
     let mut lab = Lab::new(options.plan())?;
     let id = lab.topology.id.clone();
@@ -97,6 +100,7 @@ fn introduce(lab: &Lab, options: &Options, report: &mut Reporter) -> Result<()> 
         "servers": 2,
         "vms": vms,
         "pairs": pairs,
+        "unikernels": topology.unikernels.len(),
         "networks": topology.networks.iter().map(|network| network.name).collect::<Vec<_>>(),
         "switch": version,
         "link": link,
@@ -169,6 +173,18 @@ impl Run<'_> {
             (0..lab.topology.vms.len()).try_for_each(|index| lab.start_vnic(index))?;
             Ok(Finding::new(format!("{} `cvsw port` processes ready", lab.topology.vms.len())))
         })?;
+        let options = self.options;
+        let count = self.lab.topology.unikernels.len();
+        if count > 0 {
+            let image = options.unikernel_image.as_deref();
+            self.step("unikernels", "machines without an operating system", |lab| {
+                let image = image.context(
+                    "--unikernel needs --unikernel-image=FILE; `cargo xtask lab --unikernel N` makes and names it",
+                )?;
+                (0..count).try_for_each(|index| lab.start_unikernel(index, image))?;
+                Ok(Finding::new(format!("{count} QEMU machines started, microvm and q35 in turn")))
+            })?;
+        }
         self.check("mtu-before", "MTU in the VMs before the controller", |lab| control::ordinary_mtu(lab))
     }
 
@@ -199,6 +215,10 @@ impl Run<'_> {
         })?;
         if self.lab.topology.networks.len() > 1 {
             self.check("isolation", "no way into another network", |lab| isolation::strangers_stay_out(lab))?;
+        }
+        if !self.lab.topology.unikernels.is_empty() {
+            self.check("unikernel", "unikernels in their network", |lab| unikernel::answer(lab))?;
+            self.check("unikernel-alone", "unikernels from other networks", |lab| unikernel::strangers(lab))?;
         }
         self.check("forgery", "control frames forged by a VM", forgery::forged_control_frames)
     }

@@ -1,5 +1,6 @@
 //! The programs the laboratory needs, and the Debian packages that have them.
 
+use super::unikernel::{PACKAGE, QEMU};
 use anyhow::{Result, ensure};
 use std::path::Path;
 
@@ -38,6 +39,14 @@ pub fn require() -> Result<()> {
         Path::new("/dev/net/tun").exists(),
         "/dev/net/tun is missing: load the kernel module with `modprobe tun`"
     );
+    Ok(())
+}
+
+/// Fails when there is no QEMU.
+pub fn require_qemu() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| is_program(&directory.join(QEMU)));
+    ensure!(found, "not found in PATH: {QEMU}, which runs unikernels. Install with: apt-get install {PACKAGE}");
     Ok(())
 }
 

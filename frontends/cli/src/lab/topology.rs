@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 /// Largest number of pairs in one network: the inner addresses are `10.0.0.1` to `10.0.0.180`.
 pub const MAX_PAIRS: u8 = 90;
+/// Largest number of unikernels: the inner addresses are `10.0.0.181` to `10.0.0.196`.
+pub const MAX_UNIKERNELS: u8 = 16;
 /// Largest number of networks (one per entry of [`NETWORK_NAMES`]).
 pub const MAX_NETWORKS: u8 = 6;
 /// IP MTU of the link between the servers, as on a physical Ethernet.
@@ -44,6 +46,8 @@ pub struct Plan {
     pub pairs: u8,
     /// Number of virtual networks.
     pub networks: u8,
+    /// Unikernels in the first network, on the servers in turn.
+    pub unikernels: u8,
 }
 
 /// A server: one namespace with an Open vSwitch of its own.
@@ -125,6 +129,8 @@ pub struct Topology {
     pub networks: Vec<Network>,
     /// All VMs, grouped by network and pair; a pair's VMs are neighbours.
     pub vms: Vec<Vm>,
+    /// Virtual machines without an operating system; their namespace is the server's, where QEMU runs.
+    pub unikernels: Vec<Vm>,
 }
 
 /// First part of the name of every namespace that belongs to laboratory `id`.
@@ -145,8 +151,13 @@ impl Topology {
             "--networks must be between 1 and {MAX_NETWORKS}, not {}",
             plan.networks
         );
+        ensure!(
+            plan.unikernels <= MAX_UNIKERNELS,
+            "--unikernel must be at most {MAX_UNIKERNELS}, not {}",
+            plan.unikernels
+        );
         let prefix = namespace_prefix(id);
-        let servers = SERVER_NAMES
+        let servers: Vec<Server> = SERVER_NAMES
             .iter()
             .zip(1..)
             .map(|(name, number)| Server { name, namespace: format!("{prefix}{name}"), datapath_id: number })
@@ -168,7 +179,8 @@ impl Topology {
                 vms.push(vm(&prefix, network, network_index as u8, pair, side));
             }
         }
-        let mut topology = Self { id: id.to_owned(), servers, networks, vms };
+        let unikernels = (0..plan.unikernels).map(|number| unikernel(&servers, &networks[0], number)).collect();
+        let mut topology = Self { id: id.to_owned(), servers, networks, vms, unikernels };
         topology.number_ports();
         Ok(topology)
     }
@@ -181,6 +193,11 @@ impl Topology {
     /// The VMs of a network.
     pub fn members(&self, network: usize) -> impl Iterator<Item = &Vm> {
         self.vms.iter().filter(move |vm| vm.network == network)
+    }
+
+    /// Everything that has a vNIC: VMs, then unikernels.
+    pub fn vnics(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.iter().chain(&self.unikernels)
     }
 
     /// The VMs of a server.
@@ -203,7 +220,7 @@ impl Topology {
                 "\n[[network]]\nname = \"{}\"\nvni = {}\nmtu = \"auto\"\ngroup = \"{}\"\n",
                 network.name, network.vni, network.group
             );
-            for vm in self.members(index) {
+            for vm in self.vnics().filter(|vm| vm.network == index) {
                 let _ = write!(
                     text,
                     "\n[[network.member]]\nname = \"{}\"\nmac = \"{}\"\nip = \"{}\"\n\
@@ -217,7 +234,7 @@ impl Topology {
 
     fn number_ports(&mut self) {
         let mut next = vec![UPLINK_OFPORT; self.servers.len()];
-        for vm in &mut self.vms {
+        for vm in self.vms.iter_mut().chain(&mut self.unikernels) {
             next[vm.server] += 1;
             vm.ofport = next[vm.server];
         }
@@ -242,6 +259,23 @@ fn vm(prefix: &str, network: &Network, network_index: u8, pair: u8, side: u8) ->
     }
 }
 
+/// Unikernel `number` of the first network. The first one is on the second server: across the link from `blue-1a`.
+fn unikernel(servers: &[Server], network: &Network, number: u8) -> Vm {
+    let server = usize::from(1 - number % 2);
+    let host = 2 * MAX_PAIRS + number + 1;
+    Vm {
+        namespace: servers[server].namespace.clone(),
+        name: format!("{}-u{}", network.name, number + 1),
+        network: 0,
+        server,
+        mac: Mac([0x02, 0, 0, 0, 1, host]),
+        ip: Ipv4Addr::new(10, 0, 0, host),
+        underlay_mac: Mac([0x02, 0, 0, 1, 1, host]),
+        underlay_ip: Ipv4Addr::new(198, 18, 1, host),
+        ofport: 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +283,7 @@ mod tests {
 
     #[test]
     fn networks_share_inner_addresses_and_nothing_else() {
-        let lab = Topology::new("t", Plan { pairs: 2, networks: 2 }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 2, networks: 2, unikernels: 0 }).unwrap();
         assert_eq!(lab.vms.len(), 6);
         assert_eq!(lab.pairs().count(), 3);
         let [blue, red] = [&lab.vms[0], &lab.vms[4]];
@@ -267,23 +301,26 @@ mod tests {
 
     #[test]
     fn a_pair_spans_both_servers_and_ports_are_unique_per_switch() {
-        let lab = Topology::new("t", Plan { pairs: MAX_PAIRS, networks: MAX_NETWORKS }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: MAX_PAIRS, networks: MAX_NETWORKS, unikernels: MAX_UNIKERNELS })
+            .unwrap();
         for pair in lab.pairs() {
             assert_eq!((lab.vms[pair.a].server, lab.vms[pair.b].server), (0, 1));
             assert_eq!(lab.vms[pair.a].network, lab.vms[pair.b].network);
         }
-        let ports: HashSet<_> = lab.vms.iter().map(|vm| (vm.server, vm.ofport)).collect();
-        assert_eq!(ports.len(), lab.vms.len());
-        assert!(lab.vms.iter().all(|vm| vm.ofport > UPLINK_OFPORT));
+        let ports: HashSet<_> = lab.vnics().map(|vm| (vm.server, vm.ofport)).collect();
+        assert_eq!(ports.len(), lab.vnics().count());
+        let addresses: HashSet<_> = lab.vnics().map(|vm| (vm.mac, vm.underlay_ip)).collect();
+        assert_eq!(addresses.len(), lab.vnics().count());
+        assert!(lab.vnics().all(|vm| vm.ofport > UPLINK_OFPORT));
         // IFNAMSIZ is 16 with the terminating zero.
         assert!(lab.vms.iter().all(|vm| vm.nic_interface().len() <= 15));
-        assert!(lab.networks.iter().all(|network| lab.vms.iter().all(|vm| vm.ip != network.landmark)));
+        assert!(lab.networks.iter().all(|network| lab.vnics().all(|vm| vm.ip != network.landmark)));
     }
 
     #[test]
     fn plans_beyond_the_address_plan_are_refused() {
         for (pairs, networks) in [(0, 1), (MAX_PAIRS + 1, 1), (1, 0), (1, MAX_NETWORKS + 1)] {
-            let error = Topology::new("t", Plan { pairs, networks }).unwrap_err();
+            let error = Topology::new("t", Plan { pairs, networks, unikernels: 0 }).unwrap_err();
             assert!(error.to_string().contains("must be between"), "{error}");
         }
     }

@@ -67,12 +67,12 @@ pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
         Ok(missing.is_empty().then_some(status))
     });
     let status = lab.explain(waited.with_context(|| format!("not ready: {last}")), CONTROLLER_LOG)?;
-    for vm in &lab.topology.vms {
+    for vm in lab.topology.vnics() {
         let found = registration(&status, vm)?;
         let expected = place(lab.topology.servers[vm.server].datapath_id, vm.ofport);
         ensure!(found.place == expected, "{} registered at {}, not at {expected}", vm.name, found.place);
     }
-    let count = lab.topology.vms.len();
+    let count = lab.topology.vnics().count();
     Ok(Finding::with(
         format!("{count} vNICs, each at its switch and port, entries confirmed"),
         json!({ "vnics": count }),
@@ -120,7 +120,7 @@ fn not_ready(lab: &Lab, status: &Value) -> Vec<String> {
         Ok(found) => Some(format!("{} is {}", vm.name, found.state)),
         Err(error) => Some(error.to_string()),
     };
-    lab.topology.vms.iter().filter_map(state).collect()
+    lab.topology.vnics().filter_map(state).collect()
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_vnic_is_found_by_its_mac() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1 }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
         let status = json!({ "vnics": [
             { "mac": "02:00:00:00:01:01", "state": "ready", "switch": "0000000000000001", "port": 2, "registrations": 1 },
         ]});

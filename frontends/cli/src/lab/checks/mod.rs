@@ -7,4 +7,5 @@ pub mod isolation;
 pub mod reach;
 pub mod switch;
 pub mod throughput;
+pub mod unikernel;
 pub mod wire;

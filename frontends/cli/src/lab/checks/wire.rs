@@ -305,7 +305,7 @@ impl<'a> Row<'a> {
 fn own_network(row: &Row<'_>, topology: &Topology) -> Result<()> {
     let source = row.nth("ip.src", 0);
     let by_address =
-        |address: &str| -> Option<&Vm> { topology.vms.iter().find(|vm| vm.underlay_ip.to_string() == address) };
+        |address: &str| -> Option<&Vm> { topology.vnics().find(|vm| vm.underlay_ip.to_string() == address) };
     let sender = by_address(source).with_context(|| format!("outer source {source} is no vNIC"))?;
     let network = topology.network_of(sender);
     let vni = row.text("vxlan.vni");
@@ -371,7 +371,7 @@ mod tests {
         [Rule::VxlanOnly, Rule::OwnNetwork, Rule::Checksums, Rule::DontFragment, Rule::SourcePorts];
 
     fn topology() -> Topology {
-        Topology::new("t", Plan { pairs: 1, networks: 2 }).unwrap()
+        Topology::new("t", Plan { pairs: 1, networks: 2, unikernels: 0 }).unwrap()
     }
 
     /// A right UDP frame from the first VM to the second, with some fields replaced.
