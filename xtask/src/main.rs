@@ -9,6 +9,7 @@ mod metadata;
 mod nostd;
 mod setup;
 mod steps;
+mod unikernel;
 
 use anyhow::{Result, bail};
 use command::Cmd;
@@ -23,6 +24,7 @@ usage: cargo xtask TASK
 
   setup            install everything that building, testing and the lab need (Debian, as root or with sudo)
   lab [ARGS]       setup for the lab, build the `cvsw` program, run `cvsw lab ARGS`
+  unikernel        build the unikernel's image, say where it is
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
   oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
@@ -62,6 +64,10 @@ fn run() -> Result<ExitCode> {
             let (seconds, targets) = fuzz_args(&mut parser)?;
             fuzz::run(seconds, &targets)
         }
+        "unikernel" => {
+            no_more(&mut parser)?;
+            unikernel::run()
+        }
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "help" => {
             print!("{HELP}");
@@ -81,12 +87,18 @@ fn run() -> Result<ExitCode> {
 
 /// Setup, release build, and the lab itself, whose exit code is ours.
 fn lab(args: Vec<OsString>) -> Result<ExitCode> {
-    setup::run(Need::Lab)?;
+    let unikernels = args.iter().any(|arg| arg.to_string_lossy().starts_with("--unikernel"));
+    setup::run(if unikernels { Need::LabWithUnikernels } else { Need::Lab })?;
     println!("\n== build: the cvsw program, optimised");
     Cmd::cargo("build --locked --release --package cvsw-cli").run()?;
     let program = metadata::target_directory()?.join("release/cvsw");
+    let mut command = Cmd::new(program).arg("lab").args(args);
+    if unikernels {
+        println!("\n== build: the unikernel's image");
+        command = command.arg("--unikernel-image").arg(unikernel::build()?);
+    }
     println!();
-    let code = Cmd::new(program).arg("lab").args(args).status()?.code();
+    let code = command.status()?.code();
     Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

@@ -50,6 +50,12 @@ pub fn toolchain() -> Result<Toolchain> {
     )
 }
 
+/// Debian's cargo with Debian's compiler and its unstable features.
+pub fn debian_cargo(seconds: u32) -> Cmd {
+    // RUSTC must be named, or cargo takes rustup's from the PATH.
+    Cmd::limited(seconds, DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1")
+}
+
 /// Builds the crates plain and with every feature.
 pub fn run() -> Result<()> {
     let toolchain = toolchain()?;
@@ -57,10 +63,7 @@ pub fn run() -> Result<()> {
     for features in ["", "--all-features"] {
         let command = match toolchain {
             Toolchain::Installed => Cmd::limited(BUILD_LIMIT, "cargo"),
-            // RUSTC must be named, or cargo takes rustup's from the PATH.
-            Toolchain::Debian => {
-                Cmd::limited(BUILD_LIMIT, DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1")
-            }
+            Toolchain::Debian => debian_cargo(BUILD_LIMIT),
         };
         let command = command
             .env("RUSTFLAGS", SOFT_CIPHERS)

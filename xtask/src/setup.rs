@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Cmd, installed},
-    nostd,
+    nostd, unikernel,
 };
 use anyhow::{Context, Result, bail};
 use std::{path::Path, process::Stdio, time::Instant};
@@ -12,6 +12,8 @@ use std::{path::Path, process::Stdio, time::Instant};
 pub enum Need {
     /// Run the lab.
     Lab,
+    /// Run the lab with unikernels, whose image is built first.
+    LabWithUnikernels,
     /// Run every check.
     Everything,
 }
@@ -64,10 +66,11 @@ pub fn run(need: Need) -> Result<()> {
 
 fn missing_packages(need: Need) -> Vec<&'static str> {
     let checks = if need == Need::Everything { CHECK_PACKAGES } else { &[] };
-    let wanted = LAB_PACKAGES.iter().chain(checks);
+    let unikernel = if need == Need::Lab { &[] } else { unikernel::PACKAGES };
+    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel);
     let mut missing: Vec<_> =
         wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
-    if need == Need::Everything && nostd::toolchain().is_err() {
+    if need != Need::Lab && nostd::toolchain().is_err() {
         missing.extend(nostd::DEBIAN_PACKAGES);
     }
     missing

@@ -1,6 +1,6 @@
 //! The checks that make up `cargo xtask test`, their order, and the summary.
 
-use crate::{command::Cmd, deny, fuzz, layers, links, metadata, nostd, setup};
+use crate::{command::Cmd, deny, fuzz, layers, links, metadata, nostd, setup, unikernel};
 use anyhow::Result;
 use std::{
     process::ExitCode,
@@ -36,6 +36,11 @@ pub const CHECKS: &[Check] = &[
         name: "nostd",
         about: "the engine and its smoltcp device build for a target without std",
         run: nostd::run,
+    },
+    Check {
+        name: "unikernel-test",
+        about: "the unikernel's image: size, tests in QEMU, laboratory",
+        run: unikernel::check,
     },
     Check { name: "fuzz", about: "every fuzz target survives a short run", run: || fuzz::run(fuzz::SECONDS, &[]) },
 ];

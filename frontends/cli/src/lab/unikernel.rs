@@ -31,7 +31,7 @@ impl Lab {
         );
         let vm = &self.topology.unikernels[index];
         let log = self.directory.join(format!("{}.defmt", vm.name));
-        let command = machine(vm, image, &log, index % 2 == 0);
+        let command = machine(vm, image, &log, index.is_multiple_of(2));
         let (name, file) = (format!("QEMU of {}", vm.name), format!("qemu-{}", vm.name));
         self.start(&name, command, &file).map(drop).context("starting QEMU")
     }

@@ -66,7 +66,7 @@ fn parse_key(suite: Suite, hex: &str) -> Result<KeyMaterial, &'static str> {
     const EXPECTED: &str = "key= with as many hexadecimal digits as the suite wants";
     let mut bytes = [0; MAX_KEY_MATERIAL];
     let count = hex.len() / 2;
-    let room = bytes.get_mut(..count).filter(|_| hex.len() % 2 == 0).ok_or(EXPECTED)?;
+    let room = bytes.get_mut(..count).filter(|_| hex.len().is_multiple_of(2)).ok_or(EXPECTED)?;
     for (byte, digits) in room.iter_mut().zip(hex.as_bytes().chunks(2)) {
         let digits = core::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'));
         *byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or(EXPECTED)?;

@@ -33,6 +33,7 @@ impl<T: FromZeros> Zeroed<T> {
     }
 
     /// The memory, the first time.
+    #[allow(clippy::mut_from_ref, reason = "handed out once")]
     pub fn take(&'static self) -> Option<&'static mut T> {
         if self.1.swap(true, Ordering::Relaxed) {
             return None;
