@@ -379,11 +379,15 @@ impl<const SAS: usize> SaTable<SAS> {
             self.eventful = self.eventful.saturating_sub(1);
         }
         if tag.use_ == Use::Sends && sa.sequence > 0 {
-            let at = (self.retired_next as usize).checked_rem(SAS).unwrap_or(0);
+            let same = |other: &Retired| other.spi == tag.spi && other.destination == tag.destination;
+            let at = self.retired.iter().position(same).unwrap_or_else(|| {
+                let next = (self.retired_next as usize).checked_rem(SAS).unwrap_or(0);
+                self.retired_next = self.retired_next.wrapping_add(1);
+                next
+            });
             if let Some(retired) = self.retired.get_mut(at) {
                 *retired = Retired { spi: tag.spi, destination: tag.destination, sequence: sa.sequence };
             }
-            self.retired_next = self.retired_next.wrapping_add(1);
         }
         tag.zero();
         sa.zero();

@@ -5,15 +5,19 @@
 //! independent of it: a naive model, another decoder, or its own inverse.
 
 mod control;
+mod esp;
 mod flow_text;
 mod frame;
 mod openflow;
+mod sas;
 mod table;
 
 pub use control::control;
+pub use esp::esp;
 pub use flow_text::flow_text;
 pub use frame::frame;
 pub use openflow::openflow;
+pub use sas::sas;
 pub use table::table;
 
 use cvsw_core::{
@@ -26,8 +30,15 @@ use zerocopy::FromZeros;
 pub type Body = fn(&[u8]);
 
 /// Every target by name. The names are those of the files in `fuzz/fuzz_targets` and of the folders of seeds.
-pub const TARGETS: &[(&str, Body)] =
-    &[("control", control), ("flow_text", flow_text), ("frame", frame), ("openflow", openflow), ("table", table)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("control", control),
+    ("esp", esp),
+    ("flow_text", flow_text),
+    ("frame", frame),
+    ("openflow", openflow),
+    ("sas", sas),
+    ("table", table),
+];
 
 /// A small engine: small enough to be full soon.
 type Engine = Cvsw<16, 16, 8>;
