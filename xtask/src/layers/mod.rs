@@ -123,7 +123,7 @@ fn check_dependencies(all: &[(String, String, bool)]) -> Vec<String> {
         let reason = match (&**from, &**to) {
             ("cvsw-core", to) if to.starts_with("cvsw") => "the core depends on no other crate of the project",
             (from, "smoltcp") if from != "cvsw-smoltcp" => "smoltcp is for the unikernel, and a test oracle",
-            ("cvsw-benches", "cvsw-testkit") => continue,
+            ("cvsw-benches" | "cvsw-oracle", "cvsw-testkit") => continue,
             (_, "cvsw-testkit") => "the test kit is for tests only",
             _ => continue,
         };
