@@ -88,9 +88,10 @@ fn step(name: &'static str, about: &str, run: impl FnOnce() -> Result<()>) -> Ou
 fn summary(results: &[Outcome]) -> ExitCode {
     println!("\n{:<8} {:>8}  result", "step", "seconds");
     for outcome in results {
-        let result = outcome.error.as_ref().map_or("ok".to_owned(), |error| format!("FAILED: {error:#}"));
-        let first_line = result.lines().next().unwrap_or_default();
-        println!("{:<8} {:>8.1}  {first_line}", outcome.name, outcome.time.as_secs_f64());
+        let result = outcome.error.as_ref().map_or("ok".to_owned(), |error| format!("{error:#}"));
+        let first_line = result.trim_start().lines().next().unwrap_or_default();
+        let mark = if outcome.error.is_some() { "FAILED: " } else { "" };
+        println!("{:<8} {:>8.1}  {mark}{first_line}", outcome.name, outcome.time.as_secs_f64());
     }
     let total: Duration = results.iter().map(|outcome| outcome.time).sum();
     println!("{:<8} {:>8.1}\n", "total", total.as_secs_f64());
