@@ -2,8 +2,9 @@
 //!
 //! - 802.1Q tags that the kernel keeps beside the frame are put back in.
 //! - A sender on the same machine (veth) may leave checksums unfinished or send super-frames. The virtio header
-//!   tells; the metadata goes into [`cvsw_core::Frame::offload`]. Super-frames beyond the slot are dropped and
-//!   counted as `rx_too_big`: turn off `tso` and `gso` at such a sender.
+//!   tells; the metadata goes into [`cvsw_core::Frame::offload`]. Super-frames are cut into the frames that a wire
+//!   would have carried. One that does not fit its slot costs a system call; turn off `tso` and `gso` at such a sender
+//!   if that matters.
 //! - The largest frame follows from the interface's MTU at the time of opening; start anew after raising it.
 //! - Transmitted frames should be complete: the peer may be a switch in userspace that ignores metadata.
 
@@ -11,6 +12,7 @@ use crate::{
     netns,
     pool::{HEADROOM, Mempool, PoolFrame},
     port::{Capabilities, FrameVec, Port, PortCounters, PortDrop, deleted},
+    super_frame::{SuperFrame, insert_tag},
     sys::{Interface, PacketRing, RxSlot, VNET_HEADER_LEN},
     vnet::VnetHeader,
 };
@@ -25,7 +27,6 @@ use zerocopy::IntoBytes;
 
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
-const ADDRESSES: usize = 12;
 /// Memory for each ring, unless its fewest slots need more.
 const RING_BYTES: usize = 4 << 20;
 const SLOTS: std::ops::RangeInclusive<usize> = 64..=2048;
@@ -39,6 +40,8 @@ pub struct AfPacket {
     /// Longest frame, one 802.1Q tag included.
     max_frame: usize,
     counters: PortCounters,
+    /// The super-frame that is being cut.
+    super_frame: SuperFrame,
 }
 
 impl AfPacket {
@@ -54,7 +57,8 @@ impl AfPacket {
             let ring = PacketRing::open(interface.index()?, slots, max_frame)?;
             let label =
                 netns.map_or_else(|| format!("af_packet:{name}"), |ns| format!("af_packet:{name},netns={ns}"));
-            Ok(Self { label, ring, interface, max_frame, counters: PortCounters::default() })
+            let counters = PortCounters::default();
+            Ok(Self { label, ring, interface, max_frame, counters, super_frame: SuperFrame::new() })
         })
     }
 
@@ -89,9 +93,16 @@ impl Port for AfPacket {
     }
 
     fn rx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<usize> {
-        let mut received = 0;
-        while received < BURST {
+        let mut received = self.super_frame.cut(pool, frames, &mut self.counters);
+        while received < BURST && !self.super_frame.is_pending() {
             let Some(slot) = self.ring.rx_peek() else { break };
+            if is_super(&slot) {
+                let result = begin(&mut self.super_frame, &self.ring, &slot, &mut self.counters);
+                result.unwrap_or_else(|reason| self.counters.dropped(reason, 1));
+                self.ring.rx_release();
+                received += self.super_frame.cut(pool, frames, &mut self.counters);
+                continue;
+            }
             let Some(mut frame) = pool.take() else {
                 self.counters.rx_no_buffer += 1;
                 break;
@@ -167,28 +178,52 @@ impl Port for AfPacket {
     }
 }
 
+/// Whether a received frame needs more than a copy out of its slot.
+fn is_super(slot: &RxSlot<'_>) -> bool {
+    let gso = VnetHeader::from_array(slot.vnet).offload().is_ok_and(|offload| offload.gso.kind != GsoKind::None);
+    gso || slot.whole_waits
+}
+
+/// Copies a super-frame out of the ring, or from behind it, and begins to cut it.
+fn begin(
+    super_frame: &mut SuperFrame,
+    ring: &PacketRing,
+    slot: &RxSlot<'_>,
+    counters: &mut PortCounters,
+) -> Result<(), PortDrop> {
+    let room = super_frame.buffer_mut();
+    let mut vnet = slot.vnet;
+    let end = if slot.whole_waits {
+        let len = ring.rx_whole(room).map_err(|_| PortDrop::RxTooBig)?;
+        vnet.copy_from_slice(&room[..VNET_HEADER_LEN]);
+        len
+    } else {
+        let end = VNET_HEADER_LEN + slot.bytes.len();
+        room.get_mut(VNET_HEADER_LEN..end).ok_or(PortDrop::RxTooBig)?.copy_from_slice(slot.bytes);
+        end
+    };
+    let offload = VnetHeader::from_array(vnet).offload().map_err(|_| PortDrop::RxBadOffload)?;
+    // Also an ordinary frame that is longer than the interface's MTU says.
+    if end != VNET_HEADER_LEN + slot.len || offload.gso.kind == GsoKind::None {
+        return Err(PortDrop::RxTooBig);
+    }
+    super_frame.begin(VNET_HEADER_LEN, end, &offload, slot.vlan, counters)
+}
+
 /// Copies a received frame out of the ring.
 fn fill(frame: &mut PoolFrame, slot: &RxSlot<'_>) -> Result<(), PortDrop> {
     let mut offload = VnetHeader::from_array(slot.vnet).offload().map_err(|_| PortDrop::RxBadOffload)?;
     if slot.len > slot.bytes.len() {
         return Err(PortDrop::RxTooBig);
     }
-    let tag = slot.vlan.as_ref().map_or(&[][..], |tag| &tag[..]);
-    frame.reset(HEADROOM, slot.len + tag.len()).map_err(|_| PortDrop::RxTooBig)?;
-    let (addresses, rest) = slot.bytes.split_at_checked(ADDRESSES).unwrap_or((slot.bytes, &[]));
-    let mut room = frame.bytes_mut();
-    for part in [addresses, tag, rest] {
-        let (here, behind) = room.split_at_mut(part.len());
-        here.copy_from_slice(part);
-        room = behind;
-    }
-    // The kernel's offsets do not count the tag that it took out.
-    let shift = tag.len() as u16;
-    if let Checksum::Partial { start, .. } = &mut offload.checksum {
-        *start = start.saturating_add(shift);
-    }
-    if offload.gso.kind != GsoKind::None {
-        offload.gso.header_len = offload.gso.header_len.saturating_add(shift);
+    frame.reset(HEADROOM, slot.len).map_err(|_| PortDrop::RxTooBig)?;
+    frame.bytes_mut().copy_from_slice(slot.bytes);
+    if let Some(tag) = slot.vlan {
+        insert_tag(frame, tag).map_err(|_| PortDrop::RxTooBig)?;
+        // The kernel's offset does not count the tag that it took out.
+        if let Checksum::Partial { start, .. } = &mut offload.checksum {
+            *start = start.saturating_add(tag.len() as u16);
+        }
     }
     frame.offload = offload;
     Ok(())
@@ -222,35 +257,32 @@ mod tests {
         fill(&mut frame, slot).map(|()| frame)
     }
 
+    fn slot<'a>(vnet: [u8; VNET_HEADER_LEN], bytes: &'a [u8], len: usize, vlan: Option<[u8; 4]>) -> RxSlot<'a> {
+        RxSlot { vnet, bytes, len, vlan, whole_waits: false }
+    }
+
     #[test]
     fn a_tag_that_was_taken_out_shifts_the_metadata_when_it_goes_back() {
-        let offload = cvsw_core::Offload {
-            checksum: Checksum::Partial { start: 34, offset: 16 },
-            gso: cvsw_core::Gso { kind: GsoKind::TcpV4, size: 100, header_len: 54, ecn: false },
-        };
+        let checksum = Checksum::Partial { start: 34, offset: 16 };
+        let offload = cvsw_core::Offload { checksum, ..cvsw_core::Offload::default() };
         let mut vnet = [0; VNET_HEADER_LEN];
         vnet.copy_from_slice(VnetHeader::from(&offload).as_bytes());
         let bytes: Vec<u8> = (0..100).collect();
-        let slot = RxSlot { vnet, bytes: &bytes, len: 100, vlan: Some([0x81, 0, 0xe0, 7]) };
-        let frame = filled(&slot).unwrap();
+        let frame = filled(&slot(vnet, &bytes, 100, Some([0x81, 0, 0xe0, 7]))).unwrap();
         let expected = [&bytes[..12], &[0x81, 0, 0xe0, 7], &bytes[12..]].concat();
         assert_eq!(frame.bytes(), expected);
         assert_eq!(frame.offload.checksum, Checksum::Partial { start: 38, offset: 16 });
-        assert_eq!(frame.offload.gso.header_len, 58);
     }
 
     #[test]
     fn odd_slots_are_refused_or_copied_never_a_panic() {
         let vnet = [0; VNET_HEADER_LEN];
         let vlan = Some([0x81, 0, 0, 7]);
-        assert!(matches!(filled(&RxSlot { vnet, bytes: &[1; 50], len: 51, vlan: None }), Err(PortDrop::RxTooBig)));
-        assert!(matches!(filled(&RxSlot { vnet, bytes: &[1; 4000], len: 4000, vlan }), Err(PortDrop::RxTooBig)));
-        assert!(matches!(
-            filled(&RxSlot { vnet: [0xff; VNET_HEADER_LEN], bytes: &[1; 60], len: 60, vlan }),
-            Err(PortDrop::RxBadOffload)
-        ));
+        assert!(matches!(filled(&slot(vnet, &[1; 50], 51, None)), Err(PortDrop::RxTooBig)));
+        assert!(matches!(filled(&slot(vnet, &[1; 4000], 4000, vlan)), Err(PortDrop::RxTooBig)));
+        assert!(matches!(filled(&slot([0xff; VNET_HEADER_LEN], &[1; 60], 60, vlan)), Err(PortDrop::RxBadOffload)));
         for len in 0..14 {
-            let frame = filled(&RxSlot { vnet, bytes: &[1; 14][..len], len, vlan }).unwrap();
+            let frame = filled(&slot(vnet, &[1; 14][..len], len, vlan)).unwrap();
             assert_eq!(frame.len(), len + 4);
         }
     }

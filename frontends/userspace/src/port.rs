@@ -38,9 +38,9 @@ macro_rules! port_drops {
 port_drops! {
     /// The kernel's receive ring was full: this process was too slow.
     RxRingFull = "rx_ring_full",
-    /// A received frame is longer than the ring's slots or the pool's buffers (a super-frame, mostly).
+    /// A received frame is longer than the ring's slots or the pool's buffers.
     RxTooBig = "rx_too_big",
-    /// A received frame carries offload metadata that we do not know.
+    /// A received frame carries offload metadata that we do not know, or that do not fit it.
     RxBadOffload = "rx_bad_offload",
     /// The transmit side took no more frames: full ring, or the interface is down.
     TxFull = "tx_full",
@@ -63,10 +63,14 @@ pub struct PortCounters {
     pub rx_frames: u64,
     /// Bytes of those frames.
     pub rx_bytes: u64,
+    /// Super-frames received; the frames that they were cut into are among [`PortCounters::rx_frames`].
+    pub rx_super_frames: u64,
     /// Frames sent.
     pub tx_frames: u64,
     /// Bytes of those frames.
     pub tx_bytes: u64,
+    /// Super-frames sent; the frames that were joined into them are among [`PortCounters::tx_frames`].
+    pub tx_super_frames: u64,
     /// Times that the pool had no buffer for a received frame; the frame waits in the kernel.
     pub rx_no_buffer: u64,
     drops: [u64; PortDrop::COUNT],

@@ -14,6 +14,9 @@ pub fn table(document: &Value) -> String {
         flags => text(flags),
     };
     line(&mut out, "offloads", format_args!("{}  (requested: {requested})", top("offload_effective")));
+    for (feature, reason) in document["offload_refused"].as_object().into_iter().flatten() {
+        line(&mut out, "", format_args!("{feature} is not possible: {}", text(reason)));
+    }
     let pool = &document["pool"];
     line(&mut out, "buffers", format_args!("{} free of {}", text(&pool["free"]), text(&pool["buffers"])));
     let _ =
@@ -24,6 +27,10 @@ pub fn table(document: &Value) -> String {
         let [rx, rx_bytes, tx, tx_bytes] = columns;
         let name = format!("{side} {}", text(&port["name"]));
         let _ = writeln!(out, "{name:<34}{rx:>14}{rx_bytes:>18}{tx:>14}{tx_bytes:>18}");
+        if port["rx_super_frames"] != 0 || port["tx_super_frames"] != 0 {
+            let [rx, tx] = ["rx_super_frames", "tx_super_frames"].map(|key| text(&port[key]));
+            let _ = writeln!(out, "{:<34}{rx:>14}{:>18}{tx:>14}", "  super-frames", "");
+        }
         counts(&mut out, "dropped: ", &port["drops"]);
         if port["rx_no_buffer"] != 0 {
             line(&mut out, "  no buffer", format_args!("{} times", text(&port["rx_no_buffer"])));

@@ -3,9 +3,10 @@
 //! The packet loop only copies its state; a thread of its own turns the copy into text and serves slow readers.
 
 use crate::{
+    offload::{names, refusals},
     port::{PortCounters, PortDrop},
     spec::format_mac,
-    vnic::{Snapshot, names},
+    vnic::{Offloads, Snapshot},
 };
 use cvsw_core::{
     ControlError, FlowEntry,
@@ -117,6 +118,7 @@ pub fn document(snapshot: &Snapshot) -> Value {
         "link_frame_max": snapshot.config.link_mtu.map(|mtu| mtu.get()),
         "offload_requested": snapshot.offload.requested.map(names),
         "offload_effective": names(snapshot.offload.effective),
+        "offload_refused": refused(&snapshot.offload),
         "ports": { "host": port(&snapshot.host), "net": port(&snapshot.net) },
         "engine": {
             "tx": direction(stats.direction(Direction::Tx)),
@@ -132,13 +134,21 @@ pub fn document(snapshot: &Snapshot) -> Value {
     })
 }
 
+/// The features that were asked for and are not in force, with the reasons.
+fn refused(offload: &Offloads) -> Map<String, Value> {
+    let refused = refusals(offload.requested.unwrap_or_default(), offload.effective);
+    refused.into_iter().map(|(name, reason)| (name.to_owned(), reason.into())).collect()
+}
+
 fn port((name, counters): &(String, PortCounters)) -> Value {
     json!({
         "name": name,
         "rx_frames": counters.rx_frames,
         "rx_bytes": counters.rx_bytes,
+        "rx_super_frames": counters.rx_super_frames,
         "tx_frames": counters.tx_frames,
         "tx_bytes": counters.tx_bytes,
+        "tx_super_frames": counters.tx_super_frames,
         "rx_no_buffer": counters.rx_no_buffer,
         "drops": named(PortDrop::ALL.iter().map(|reason| (reason.name(), counters.drops(*reason)))),
     })

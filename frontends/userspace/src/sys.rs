@@ -24,6 +24,8 @@ pub struct EthtoolFlag(u32, u32);
 impl EthtoolFlag {
     /// `tx-checksumming`.
     pub const TX_CHECKSUM: Self = Self(0x16, 0x17);
+    /// `tcp-segmentation-offload`, over IPv4 and IPv6.
+    pub const TSO: Self = Self(0x1e, 0x1f);
     /// `generic-segmentation-offload`.
     pub const GSO: Self = Self(0x23, 0x24);
     /// `generic-receive-offload`.
@@ -44,9 +46,24 @@ pub fn create_tap(name: &str) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Tells the kernel whether frames read from `tap` may have unfinished checksums.
-pub fn tap_set_checksum_offload(tap: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    let flags: c_uint = if on { libc::TUN_F_CSUM } else { 0 };
+/// What frames read from a tap may leave to the reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TapOffload {
+    /// Unfinished checksums; the others need it.
+    pub checksum: bool,
+    /// TCP super-frames.
+    pub tso: bool,
+    /// UDP super-frames (Linux 6.2 and later).
+    pub uso: bool,
+}
+
+/// Tells the kernel what frames read from `tap` may leave to the reader; the VM's interface offers it then.
+pub fn tap_set_offload(tap: BorrowedFd<'_>, offload: TapOffload) -> io::Result<()> {
+    // TUN_F_USO4 and TUN_F_USO6 of linux/if_tun.h; the kernel wants both or none.
+    const TUN_F_USO: c_uint = 0x20 | 0x40;
+    let tso = libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let parts = [(offload.checksum, libc::TUN_F_CSUM), (offload.tso, tso), (offload.uso, TUN_F_USO)];
+    let flags = parts.iter().filter(|(on, _)| *on).fold(0, |flags, (_, flag)| flags | flag);
     // SAFETY: TUNSETOFFLOAD takes its flags by value and touches no memory of ours.
     check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) }).map(drop)
 }
@@ -177,7 +194,14 @@ pub struct RxSlot<'a> {
     pub len: usize,
     /// The 802.1Q tag (TPID and TCI as on the wire) that the kernel took out of the frame.
     pub vlan: Option<[u8; 4]>,
+    /// Whether the frame did not fit and waits as a whole for [`PacketRing::rx_whole`].
+    pub whole_waits: bool,
 }
+
+/// `PACKET_COPY_THRESH` of linux/if_packet.h.
+const PACKET_COPY_THRESH: c_int = 7;
+/// Memory for whole frames that did not fit their slots: some 60 of the largest.
+const WHOLE_FRAMES_BYTES: usize = 4 << 20;
 
 const SLOT_HEADER: usize = align(size_of::<libc::tpacket2_hdr>());
 
@@ -195,6 +219,9 @@ impl PacketRing {
         let fd = socket.as_fd();
         set_option(fd, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
         set_option(fd, libc::PACKET_VNET_HDR, &1)?;
+        // A frame that does not fit its slot (a super-frame) is queued as a whole, too, as far as this allows.
+        set_option(fd, PACKET_COPY_THRESH, &1)?;
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(fd, WHOLE_FRAMES_BYTES)?;
         // A frame that the kernel finds malformed must not stop the ring behind it.
         set_option(fd, libc::PACKET_LOSS, &1)?;
         set_option(fd, libc::PACKET_IGNORE_OUTGOING, &1)?;
@@ -256,7 +283,15 @@ impl PacketRing {
             let ([a, b], [c, d]) = (tpid.to_be_bytes(), header.tp_vlan_tci.to_be_bytes());
             [a, b, c, d]
         });
-        Some(RxSlot { vnet, bytes, len: header.tp_len as usize, vlan })
+        let whole_waits = header.tp_status & libc::TP_STATUS_COPY != 0;
+        Some(RxSlot { vnet, bytes, len: header.tp_len as usize, vlan, whole_waits })
+    }
+
+    /// Takes the frame of the oldest slot with [`RxSlot::whole_waits`], its virtio header first, into `room`. Returns
+    /// the bytes written; what does not fit is lost. Call it once for each such slot.
+    pub fn rx_whole(&self, room: &mut [u8]) -> io::Result<usize> {
+        let (len, _) = rustix::net::recv(&self.socket, room, rustix::net::RecvFlags::DONTWAIT)?;
+        Ok(len)
     }
 
     /// Gives the slot of the last [`PacketRing::rx_peek`] back to the kernel. Without a frame there: nothing.

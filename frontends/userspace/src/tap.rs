@@ -4,24 +4,31 @@
 
 use crate::{
     netns,
-    pool::{HEADROOM, Mempool},
+    pool::{HEADROOM, Mempool, PoolFrame},
     port::{Capabilities, FrameVec, Port, PortCounters, PortDrop, deleted},
-    sys::{self, EthtoolFlag, Interface, VNET_HEADER_LEN},
+    super_frame::SuperFrame,
+    sys::{self, EthtoolFlag, Interface, TapOffload, VNET_HEADER_LEN},
     vnet::VnetHeader,
 };
-use cvsw_core::{BURST, control::OffloadFlags, flow::MacAddr, mtu::IpMtu};
+use cvsw_core::{
+    BURST, GsoKind,
+    control::OffloadFlags,
+    flow::MacAddr,
+    mtu::IpMtu,
+    segment::{Coalescer, HEAD_MAX},
+};
 use rustix::{fd::AsFd, io::Errno};
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     os::fd::{BorrowedFd, OwnedFd},
 };
 use zerocopy::IntoBytes;
 
-/// Features that can be switched. TSO and UFO stay off: super-segments from the VM would have to be cut before the
-/// wire, which this port does not do. GSO is the kernel's own, cut in software before the tap. GRO is the flag that
-/// the VM's kernel consults; frames that come one system call at a time give it little to join.
-const FEATURES: [(u16, EthtoolFlag); 3] = [
+/// Features that the interface shows one by one. TSO: the VM's super-frames are cut here. GSO is the VM's kernel's own,
+/// cut in software before the tap. GRO: frames towards the VM are joined here.
+const FEATURES: [(u16, EthtoolFlag); 4] = [
     (OffloadFlags::CSUM, EthtoolFlag::TX_CHECKSUM),
+    (OffloadFlags::TSO, EthtoolFlag::TSO),
     (OffloadFlags::GSO, EthtoolFlag::GSO),
     (OffloadFlags::GRO, EthtoolFlag::GRO),
 ];
@@ -33,6 +40,13 @@ pub struct Tap {
     fd: OwnedFd,
     interface: Interface,
     counters: PortCounters,
+    /// The VM's super-frame that is being cut.
+    super_frame: SuperFrame,
+    /// Joins frames towards the VM; knows no groups while GRO is off.
+    coalescer: Coalescer<BURST>,
+    gro: bool,
+    /// UDP super-frames from the VM, the successor of UFO.
+    uso: bool,
 }
 
 impl Tap {
@@ -48,8 +62,92 @@ impl Tap {
             interface.set_up()?;
             Ok((fd, interface))
         })?;
+        // Kernels that take UDP super-frames from a tap are those that can also send them to one.
+        let probe = TapOffload { checksum: true, uso: true, ..TapOffload::default() };
+        let udp = sys::tap_set_offload(fd.as_fd(), probe).is_ok();
+        sys::tap_set_offload(fd.as_fd(), TapOffload::default())?;
+        let gro = interface.ethtool(EthtoolFlag::GRO)?;
         let label = netns.map_or_else(|| format!("tap:{name}"), |netns| format!("tap:{name},netns={netns}"));
-        Ok(Self { label, fd, interface, counters: PortCounters::default() })
+        Ok(Self {
+            label,
+            fd,
+            interface,
+            counters: PortCounters::default(),
+            super_frame: SuperFrame::new(),
+            coalescer: Coalescer::new(udp),
+            gro,
+            uso: false,
+        })
+    }
+
+    /// Reads one frame: an ordinary one into `frame`; of a longer one what does not fit goes straight to the large
+    /// buffer. Returns the bytes read, virtio header included, and how many `frame` has room for.
+    fn read(&mut self, frame: &mut PoolFrame) -> Result<(usize, usize), Errno> {
+        let room = &mut frame.buffer_mut()[HEADROOM - VNET_HEADER_LEN..];
+        let room_len = room.len();
+        let rest = self.super_frame.buffer_mut().get_mut(room_len..).unwrap_or_default();
+        let len = rustix::io::readv(&self.fd, &mut [IoSliceMut::new(room), IoSliceMut::new(rest)])?;
+        Ok((len, room_len))
+    }
+
+    /// Makes what was read into `frame` a frame. `Ok(false)`: it was a super-frame, which now waits to be cut.
+    fn take(&mut self, frame: &mut PoolFrame, len: usize, room_len: usize) -> Result<bool, PortDrop> {
+        let mut header = [0; VNET_HEADER_LEN];
+        header.copy_from_slice(&frame.buffer_mut()[HEADROOM - VNET_HEADER_LEN..HEADROOM]);
+        let offload = VnetHeader::from_array(header).offload().map_err(|_| PortDrop::RxBadOffload)?;
+        let frame_len = len.checked_sub(VNET_HEADER_LEN).ok_or(PortDrop::RxBadOffload)?;
+        if offload.gso.kind == GsoKind::None {
+            if len > room_len {
+                return Err(PortDrop::RxTooBig);
+            }
+            frame.reset(HEADROOM, frame_len).map_err(|_| PortDrop::RxTooBig)?;
+            frame.offload = offload;
+            return Ok(true);
+        }
+        let front = &frame.buffer_mut()[HEADROOM - VNET_HEADER_LEN..];
+        let front = &front[..len.min(room_len)];
+        self.super_frame.buffer_mut().get_mut(..front.len()).ok_or(PortDrop::RxTooBig)?.copy_from_slice(front);
+        self.super_frame.begin(VNET_HEADER_LEN, len, &offload, None, &mut self.counters)?;
+        Ok(false)
+    }
+
+    /// Sends the group of frames that `first` begins, joined if there is more than one.
+    fn send(&mut self, first: usize, frames: &FrameVec) -> io::Result<()> {
+        let mut head = [0; HEAD_MAX];
+        let mut parts = [IoSlice::new(&[]); BURST + 2];
+        let joined = self.coalescer.head(first, frames, &mut head);
+        let (header, members) = match joined {
+            Some((_, offload)) => (VnetHeader::from(&offload), self.coalescer.members(first).count()),
+            None => (VnetHeader::from(&frames[first].offload), 1),
+        };
+        parts[0] = IoSlice::new(header.as_bytes());
+        let used = match joined {
+            Some((head_len, _)) => {
+                parts[1] = IoSlice::new(&head[..head_len]);
+                for (part, index) in parts[2..].iter_mut().zip(self.coalescer.members(first)) {
+                    *part = IoSlice::new(self.coalescer.payload(index, frames));
+                }
+                members + 2
+            }
+            None => {
+                parts[1] = IoSlice::new(frames[first].bytes());
+                2
+            }
+        };
+        match rustix::io::writev(&self.fd, &parts[..used]) {
+            Ok(_) => {
+                let members = std::iter::once(first).chain(self.coalescer.members(first).skip(1));
+                members.for_each(|index| self.counters.sent(frames[index].len()));
+                self.counters.tx_super_frames += u64::from(joined.is_some());
+            }
+            // EIO: the VM has taken the interface down.
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::IO) => {
+                self.counters.dropped(PortDrop::TxFull, members as u64);
+            }
+            Err(error @ Errno::BADFD) => return Err(deleted(&error.into())),
+            Err(_) => self.counters.dropped(PortDrop::TxError, members as u64),
+        }
+        Ok(())
     }
 }
 
@@ -59,16 +157,14 @@ impl Port for Tap {
     }
 
     fn rx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<usize> {
-        let mut received = 0;
-        while received < BURST {
+        let mut received = self.super_frame.cut(pool, frames, &mut self.counters);
+        while received < BURST && !self.super_frame.is_pending() {
             let Some(mut frame) = pool.take() else {
                 self.counters.rx_no_buffer += 1;
                 break;
             };
-            let room = &mut frame.buffer_mut()[HEADROOM - VNET_HEADER_LEN..];
-            let room_len = room.len();
-            let len = match rustix::io::read(&self.fd, room) {
-                Ok(len) => len,
+            let (len, room_len) = match self.read(&mut frame) {
+                Ok(read) => read,
                 Err(error) => {
                     pool.put(frame);
                     match error {
@@ -77,23 +173,19 @@ impl Port for Tap {
                     }
                 }
             };
-            let mut header = [0; VNET_HEADER_LEN];
-            header.copy_from_slice(&frame.buffer_mut()[HEADROOM - VNET_HEADER_LEN..HEADROOM]);
-            // The kernel cuts what does not fit without a word; the pool's tailroom makes that detectable.
-            let result = if len >= room_len {
-                Err(PortDrop::RxTooBig)
-            } else {
-                VnetHeader::from_array(header).offload().map_err(|_| PortDrop::RxBadOffload)
-            };
-            match (result, len.checked_sub(VNET_HEADER_LEN)) {
-                (Ok(offload), Some(len)) if frame.reset(HEADROOM, len).is_ok() => {
-                    frame.offload = offload;
-                    self.counters.received(len);
+            match self.take(&mut frame, len, room_len) {
+                Ok(true) => {
+                    self.counters.received(frame.len());
                     frames.push(frame);
                     received += 1;
+                    continue;
                 }
-                (result, _) => {
-                    self.counters.dropped(result.err().unwrap_or(PortDrop::RxTooBig), 1);
+                Ok(false) => {
+                    pool.put(frame);
+                    received += self.super_frame.cut(pool, frames, &mut self.counters);
+                }
+                Err(reason) => {
+                    self.counters.dropped(reason, 1);
                     pool.put(frame);
                 }
             }
@@ -102,20 +194,13 @@ impl Port for Tap {
     }
 
     fn tx_burst(&mut self, pool: &mut Mempool, frames: &mut FrameVec) -> io::Result<()> {
-        for frame in frames.drain(..) {
-            let header = VnetHeader::from(&frame.offload);
-            let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(frame.bytes())];
-            match rustix::io::writev(&self.fd, &parts) {
-                Ok(_) => self.counters.sent(frame.len()),
-                // EIO: the VM has taken the interface down.
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::IO) => {
-                    self.counters.dropped(PortDrop::TxFull, 1);
-                }
-                Err(error @ Errno::BADFD) => return Err(deleted(&error.into())),
-                Err(_) => self.counters.dropped(PortDrop::TxError, 1),
+        self.coalescer.plan(if self.gro { frames } else { &[] });
+        for first in 0..frames.len() {
+            if self.coalescer.is_first(first) {
+                self.send(first, frames)?;
             }
-            pool.put(frame);
         }
+        pool.put_all(frames);
         Ok(())
     }
 
@@ -141,16 +226,29 @@ impl Port for Tap {
 
     fn offload(&self) -> OffloadFlags {
         let is_on = |flag| self.interface.ethtool(flag).unwrap_or(false);
-        OffloadFlags(FEATURES.iter().filter(|(_, flag)| is_on(*flag)).fold(0, |bits, (bit, _)| bits | bit))
+        let shown = FEATURES.iter().filter(|(_, flag)| is_on(*flag)).fold(0, |bits, (bit, _)| bits | bit);
+        OffloadFlags(if self.uso { shown | OffloadFlags::UFO } else { shown })
     }
 
     fn set_offload(&mut self, requested: OffloadFlags) -> io::Result<OffloadFlags> {
-        sys::tap_set_checksum_offload(self.fd.as_fd(), requested.has(OffloadFlags::CSUM))?;
+        // The kernel refuses super-frames whose checksums it would have to fill in.
+        let checksum = requested.has(OffloadFlags::CSUM);
+        let wanted = TapOffload {
+            checksum,
+            tso: checksum && requested.has(OffloadFlags::TSO),
+            uso: checksum && requested.has(OffloadFlags::UFO),
+        };
+        self.uso = wanted.uso && sys::tap_set_offload(self.fd.as_fd(), wanted).is_ok();
+        if !self.uso {
+            sys::tap_set_offload(self.fd.as_fd(), TapOffload { uso: false, ..wanted })?;
+        }
         for (bit, flag) in FEATURES {
             // A refusal shows in what is read back.
             let _ = self.interface.set_ethtool(flag, requested.has(bit));
         }
-        Ok(self.offload())
+        let effective = self.offload();
+        self.gro = effective.has(OffloadFlags::GRO);
+        Ok(effective)
     }
 
     fn counters(&mut self) -> PortCounters {

@@ -2,6 +2,7 @@
 
 use crate::{
     flows_file::{FlowsError, FlowsFile},
+    offload::{names, refusals},
     pool::Mempool,
     port::{FrameVec, Port, PortCounters},
 };
@@ -248,8 +249,9 @@ impl Vnic {
                 if effective == requested {
                     info!(offload = %names(effective), port = self.host.name(), "offloads set");
                 } else {
-                    warn!(requested = %names(requested), effective = %names(effective), port = self.host.name(),
-                        "not every offload can be honoured");
+                    for (feature, reason) in refusals(requested, effective) {
+                        warn!(feature, reason, effective = %names(effective), port = self.host.name(), "offload refused");
+                    }
                 }
             }
             Err(error) => {
@@ -262,13 +264,6 @@ impl Vnic {
 /// An error that names its port.
 fn lost(port: &dyn Port, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", port.name()))
-}
-
-/// Names of the features in `flags`, comma-separated.
-pub fn names(flags: OffloadFlags) -> String {
-    let names: Vec<_> =
-        OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| *name).collect();
-    names.join(",")
 }
 
 /// Fills in the checksums that a sender left to its NIC. A frame whose metadata is malformed stays as it is and

@@ -153,20 +153,44 @@ fn what_cannot_be_carried_is_counted() {
     assert_eq!(pool.available(), pool.capacity());
 }
 
-/// Without `ethtool -K peer tso off gso off` a local TCP sender hands over super-frames.
+/// Without `ethtool -K peer tso off gso off` a local sender hands over super-frames.
 #[test]
-fn super_frames_are_dropped_and_counted() {
+fn super_frames_are_cut_and_stay_in_order() {
     let (namespace, mut port, mut pool) = port_and_peer();
     namespace.ip("addr add 10.0.0.1/24 dev peer");
     namespace.ip("neigh add 10.0.0.2 lladdr 02:00:00:00:00:02 dev peer nud permanent");
     namespace.within(|| {
         let socket = std::net::UdpSocket::bind("10.0.0.1:7")?;
         nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000)?;
-        socket.send_to(&[1; 8000], "10.0.0.2:9")?;
-        socket.send_to(&[2; 100], "10.0.0.2:9")
+        // One that the ring's slot cannot hold, one that it can, and an ordinary one.
+        socket.send_to(&[1; 7900], "10.0.0.2:9")?;
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &600)?;
+        socket.send_to(&[2; 1200], "10.0.0.2:9")?;
+        socket.send_to(&[3; 100], "10.0.0.2:9")
     });
+    let frames = receive(&mut port, &mut pool, 11);
+    let contents: Vec<_> = frames.iter().map(|frame| (frame.len() - 42, frame.bytes()[42])).collect();
+    assert_eq!(contents[..7], [(1000, 1); 7]);
+    assert_eq!(contents[7..], [(900, 1), (600, 2), (600, 2), (100, 3)]);
+    for frame in &frames[..10] {
+        assert_eq!((frame.offload, cvsw_testkit::checksums::verify(frame.bytes())), (Default::default(), Ok(())));
+    }
+    let counters = port.counters();
+    assert_eq!((counters.rx_super_frames, counters.rx_frames, counters.drops(PortDrop::RxTooBig)), (2, 11, 0));
+}
+
+/// An ordinary frame that is longer than the interface took when it was opened.
+#[test]
+fn frames_beyond_the_mtu_are_dropped_and_counted() {
+    let (namespace, mut port, mut pool) = port_and_peer();
+    for name in ["port", "peer"] {
+        namespace.ip(&format!("link set {name} mtu 9000"));
+    }
+    let peer = namespace.raw("peer");
+    peer.send(&test_frame(5000, &[]));
+    peer.send(&test_frame(64, &[]));
     let frames = receive(&mut port, &mut pool, 1);
-    assert_eq!((frames.len(), frames[0].len()), (1, 142));
+    assert_eq!(frames[0].len(), 64);
     assert_eq!(port.counters().drops(PortDrop::RxTooBig), 1);
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 const MAC_A: &str = "02:00:00:00:00:0a";
 const MAC_B: &str = "02:00:00:00:00:0b";
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
 
 /// Two VMs, each with a port, whose network sides are joined by a veth pair.
 struct TwoVms {
@@ -13,7 +14,7 @@ struct TwoVms {
     b: Namespace,
     port_a: PortProcess,
     port_b: PortProcess,
-    _under: Namespace,
+    under: Namespace,
 }
 
 impl TwoVms {
@@ -32,7 +33,7 @@ impl TwoVms {
         let (port_a, port_b) = (port(&a, "ua", MAC_A), port(&b, "ub", MAC_B));
         a.ip("addr add 10.0.0.1/24 dev eth0");
         b.ip("addr add 10.0.0.2/24 dev eth0");
-        Self { a, b, port_a, port_b, _under: under }
+        Self { a, b, port_a, port_b, under }
     }
 }
 
@@ -65,6 +66,78 @@ fn ping_and_tcp_between_two_vms() {
     vms.port_a.stop();
     vms.port_b.stop();
     assert_eq!(vms.a.interfaces(), [""; 0]);
+}
+
+/// A sender with TSO hands 64 KiB to its vNIC at once, and a receiver with GRO gets joined frames; between the ports
+/// there are only frames of the MTU. Linux judges every checksum and every byte.
+#[test]
+fn super_frames_between_two_vms_over_ipv4_and_ipv6() {
+    let vms = TwoVms::new("", 1500);
+    let ends = [(&vms.a, MAC, "ub", &vms.port_a, "fd00::1"), (&vms.b, OTHER, "ua", &vms.port_b, "fd00::2")];
+    for (vm, mac, net, port, address) in ends {
+        let network = vms.under.raw(net);
+        network.send(&control([0xff; 6], HELLO, 0));
+        network.send(&control(mac, SET_OFFLOAD, 0x1f));
+        eventually("offloads are on", || port.stats()["offload_effective"] == "csum,tso,ufo,gso,gro");
+        vm.exec("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+        vm.ip(&format!("addr add {address}/64 dev eth0 nodad"));
+    }
+    // A capture that ends with the first frame that is too long.
+    let mut too_long = vms.under.spawn("tcpdump -i ub -c 1 -w /dev/null greater 1515");
+    for (from, to, address) in [
+        (&vms.a, &vms.b, "10.0.0.2:5000"),
+        (&vms.b, &vms.a, "10.0.0.1:5000"),
+        (&vms.a, &vms.b, "[fd00::2]:5000"),
+        (&vms.b, &vms.a, "[fd00::1]:5000"),
+    ] {
+        tcp_transfer(from, to, address.parse().unwrap(), 10 << 20);
+    }
+    for port in [&vms.port_a, &vms.port_b] {
+        let host = port.stats()["ports"]["host"].clone();
+        let count = |name: &str| host[name].as_u64().unwrap();
+        assert!(count("rx_super_frames") * 5 < count("rx_frames"), "sent mostly in super-frames: {host}");
+        assert!(count("tx_super_frames") > 100, "received joined frames: {host}");
+    }
+    for vm in [&vms.a, &vms.b] {
+        assert_eq!(wrong_checksums(vm), 0);
+    }
+    assert!(too_long.0.try_wait().unwrap().is_none(), "too long a frame on the wire: {}", too_long.stderr());
+}
+
+/// Datagrams that an application sends with one call (`UDP_SEGMENT`) arrive one by one.
+#[test]
+fn udp_super_frames_arrive_as_datagrams() {
+    let vms = TwoVms::new("", 1500);
+    let network = vms.under.raw("ub");
+    network.send(&control([0xff; 6], HELLO, 0));
+    network.send(&control(MAC, SET_OFFLOAD, 0x1f));
+    eventually("offloads are on", || vms.port_a.stats()["offload_effective"] == "csum,tso,ufo,gso,gro");
+    let receiver = vms.b.within(|| std::net::UdpSocket::bind("10.0.0.2:9"));
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let payload = noise(30_500);
+    vms.a.within(|| {
+        let socket = std::net::UdpSocket::bind("10.0.0.1:7")?;
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000)?;
+        socket.send_to(&payload, "10.0.0.2:9")
+    });
+    let mut room = [0; 2000];
+    for expected in payload.chunks(1000) {
+        let len = receiver.recv(&mut room).unwrap();
+        assert!(room[..len] == *expected, "{len} bytes, or not the same");
+    }
+    assert_eq!(vms.port_a.stats()["ports"]["host"]["rx_super_frames"], 1);
+    let host = vms.port_b.stats()["ports"]["host"].clone();
+    assert!(host["tx_super_frames"].as_u64() >= Some(1), "the receiver got joined frames: {host}");
+    assert_eq!(wrong_checksums(&vms.b), 0);
+}
+
+/// Segments and datagrams that the kernel found damaged.
+fn wrong_checksums(vm: &Namespace) -> u64 {
+    let counters = vm.exec("nstat -asz TcpInCsumErrors UdpInCsumErrors Udp6InCsumErrors");
+    let counts: Vec<u64> =
+        counters.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
+    assert_eq!(counts.len(), 3, "{counters}");
+    counts.iter().sum()
 }
 
 #[test]
@@ -172,9 +245,21 @@ fn offloads_show_in_the_vm_and_impossible_ones_stay_off() {
     network.send(&control([0xff; 6], HELLO, 0));
     network.send(&control(MAC, SET_OFFLOAD, 0x1f));
     eventually("requested offloads are known", || port.stats()["offload_requested"] == "csum,tso,ufo,gso,gro");
-    assert_eq!(port.stats()["offload_effective"], "csum,gso,gro");
-    assert!(feature("tx-checksumming") && feature("generic-segmentation-offload"));
-    assert!(!feature("tcp-segmentation-offload"));
+    assert_eq!(port.stats()["offload_effective"], "csum,tso,ufo,gso,gro");
+    assert_eq!(port.stats()["offload_refused"], serde_json::json!({}));
+    for name in
+        ["tx-checksumming", "generic-segmentation-offload", "tcp-segmentation-offload", "tx-udp-segmentation"]
+    {
+        assert!(feature(name), "{name}");
+    }
+    // What only works with checksum offload is refused without it, and the reason is told.
+    network.send(&control(MAC, SET_OFFLOAD, 0x1e));
+    eventually("TSO and UFO are off", || port.stats()["offload_effective"] == "gso,gro");
+    let refused = port.stats()["offload_refused"].clone();
+    for name in ["tso", "ufo"] {
+        assert!(refused[name].as_str().unwrap().contains("needs csum"), "{refused}");
+    }
+    assert!(!feature("tcp-segmentation-offload") && !feature("tx-udp-segmentation"));
     network.send(&control(MAC, SET_OFFLOAD, 0));
     eventually("all offloads are off", || port.stats()["offload_effective"] == "");
     for name in ["tx-checksumming", "generic-segmentation-offload", "generic-receive-offload"] {

@@ -1,0 +1,45 @@
+//! Offload features: their names, and why one that was asked for is not in force.
+
+use cvsw_core::control::OffloadFlags;
+
+/// Names of the features in `flags`, comma-separated.
+pub fn names(flags: OffloadFlags) -> String {
+    let names: Vec<_> =
+        OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| *name).collect();
+    names.join(",")
+}
+
+/// The features that were `requested` and are not `effective`, each with the reason.
+pub fn refusals(requested: OffloadFlags, effective: OffloadFlags) -> Vec<(&'static str, &'static str)> {
+    let needs_checksum = OffloadFlags::TSO | OffloadFlags::UFO;
+    let reason = |bit: u16| {
+        if bit & needs_checksum != 0 && !requested.has(OffloadFlags::CSUM) {
+            "it needs csum: the headers of every segment change, and with them the checksum"
+        } else if bit == OffloadFlags::UFO {
+            "the kernel's tap has no UDP segmentation offload (Linux 6.2 and later do)"
+        } else {
+            "the interface does not offer it"
+        }
+    };
+    let refused = OffloadFlags::NAMES.iter().filter(|(bit, _)| requested.has(*bit) && !effective.has(*bit));
+    refused.map(|(bit, name)| (*name, reason(*bit))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_reason() {
+        let all = OffloadFlags(0x1f);
+        assert_eq!(refusals(all, all), []);
+        let refused = refusals(OffloadFlags(0x1e), OffloadFlags(0x18));
+        assert_eq!(refused.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["tso", "ufo"]);
+        assert!(refused.iter().all(|(_, reason)| reason.contains("needs csum")));
+        let refused = refusals(all, OffloadFlags(0x0b));
+        assert!(
+            matches!(refused[..], [("ufo", ufo), ("gro", gro)] if ufo.contains("6.2") && gro.contains("offer"))
+        );
+        assert_eq!(names(OffloadFlags(0x15)), "csum,ufo,gro");
+    }
+}
