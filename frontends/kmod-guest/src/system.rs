@@ -1,0 +1,80 @@
+//! The machine: mounts, modules, commands, power.
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Modules of the kernel that the tests use; `modprobe` finds what they depend on.
+const MODULES: &[&str] = &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "dummy"];
+
+/// Makes a bare machine one that commands run on.
+pub fn prepare() -> Result<()> {
+    for (kind, path) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")]
+    {
+        fs::create_dir_all(path)?;
+        mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("mounting {path}"))?;
+    }
+    for module in MODULES {
+        run(&format!("modprobe {module}"))?;
+    }
+    run("ip link set lo up")?;
+    // Out of the way of the names in the tests.
+    run_all("ip link set eth0 name nic0\n ip link set eth1 name nic1")?;
+    run("modprobe cvsw")?;
+    Ok(())
+}
+
+/// The value of `name=` on the kernel's command line.
+pub fn command_line_option(name: &str) -> Result<Option<String>> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    Ok(line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned)))
+}
+
+/// Runs a command (split at blanks); its standard output, or an error with all that it said.
+pub fn run(line: &str) -> Result<String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("no command")?;
+    let output = Command::new(program)
+        .args(words)
+        .env("PATH", "/bin:/sbin")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("`{line}` failed ({}): {stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(stdout)
+}
+
+/// Runs several commands, one a line.
+pub fn run_all(lines: &str) -> Result<()> {
+    lines.lines().map(str::trim).filter(|line| !line.is_empty()).try_for_each(|line| run(line).map(drop))
+}
+
+/// Waits until `condition` holds; `what` says in the error what did not.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition()? {
+        if Instant::now() > deadline {
+            bail!("{what}: not within 30 seconds");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Ends the machine.
+pub fn power_off() -> ! {
+    let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
+    loop {
+        thread::park();
+    }
+}

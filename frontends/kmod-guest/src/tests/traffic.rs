@@ -1,0 +1,159 @@
+//! Ordinary traffic through a cvsw without flows.
+
+use crate::{
+    frames,
+    net::Namespace,
+    system::wait_for,
+    topology::Pair,
+};
+use anyhow::{Context, Result, ensure};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+const MIB: usize = 1 << 20;
+
+/// Pings, what the tools show, and a frame that must come out as it went in.
+pub fn pass_through() -> Result<()> {
+    let pair = Pair::veth()?;
+    pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
+    pair.peer.run("ping -c 3 -i 0.2 -W 5 10.0.0.1")?;
+    let details = pair.vm.run("ip -d -s link show dev cvsw0")?;
+    ensure!(details.contains("cvsw0@eth0") && details.contains("cvsw "), "ip -d link:\n{details}");
+    let driver = pair.vm.run("ethtool -i cvsw0")?;
+    ensure!(driver.starts_with("driver: cvsw\n"), "ethtool -i:\n{driver}");
+    let (up, down) = (pair.vm.raw("cvsw0")?, pair.peer.raw("eth0")?);
+    let sent = frames::udp_to_peer(1000, 2000, b"as it is");
+    up.send(&sent)?;
+    down.expect("the frame unchanged", |frame| frame == sent)?;
+    let back = frames::udp_to_vm(2000, 1000, b"as it is, back");
+    down.send(&back)?;
+    up.expect("the frame back unchanged", |frame| frame == back)?;
+    for direction in ["tx", "rx"] {
+        let frames = pair.vm.counter("cvsw0", &format!("{direction}_frames"))?;
+        let forwarded = pair.vm.counter("cvsw0", &format!("{direction}_forwarded"))?;
+        ensure!(frames >= 7 && frames == forwarded, "{direction}: {frames} frames, {forwarded} forwarded");
+    }
+    tagged_frames(&pair)
+}
+
+/// The kernel holds a VLAN tag beside the frame; the engine and the wire must see it inside.
+fn tagged_frames(pair: &Pair) -> Result<()> {
+    for (namespace, device, address) in [(&pair.vm, "cvsw0", 1), (&pair.peer, "eth0", 2)] {
+        namespace.run_all(&format!(
+            "ip link add link {device} name tagged type vlan id 7
+             ip address add 10.7.0.{address}/24 dev tagged
+             ip link set tagged up"
+        ))?;
+    }
+    pair.vm.run("ping -c 3 -i 0.2 -W 5 10.7.0.2")?;
+    Ok(())
+}
+
+/// TCP both ways, byte for byte, with every combination of offloads and MTU.
+pub fn tcp_veth() -> Result<()> {
+    let pair = Pair::veth()?;
+    for (mtu, offloads, size) in [(1500, true, 50 * MIB), (9000, true, 8 * MIB), (1500, false, 4 * MIB), (9000, false, 8 * MIB)]
+    {
+        set_mtu_and_offloads(&pair, mtu, offloads)?;
+        tcp_both_ways(&pair, size, &format!("MTU {mtu}, offloads {offloads}"))?;
+    }
+    Ok(())
+}
+
+/// The same over virtio-net, against the bare device.
+pub fn virtio() -> Result<()> {
+    let pair = Pair::virtio("nic0", "nic1")?;
+    pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
+    tcp_both_ways(&pair, 8 * MIB, "virtio-net")
+}
+
+fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
+    let state = if offloads { "on" } else { "off" };
+    for (namespace, devices) in [(&pair.vm, &["eth0", "cvsw0"][..]), (&pair.peer, &["eth0"])] {
+        for device in devices {
+            namespace.run(&format!("ip link set {device} mtu {mtu}"))?;
+            namespace.run(&format!(
+                "ethtool -K {device} tx {state} rx {state} sg {state} tso {state} gso {state} gro {state}"
+            ))?;
+        }
+    }
+    let features = pair.vm.run("ethtool -k cvsw0")?;
+    ensure!(features.contains(&format!("generic-receive-offload: {state}")), "ethtool -k:\n{features}");
+    ensure!(features.contains(&format!("tcp-segmentation-offload: {state}")), "ethtool -k:\n{features}");
+    Ok(())
+}
+
+/// Sends `size` bytes each way and compares them.
+pub fn tcp_both_ways(pair: &Pair, size: usize, what: &str) -> Result<()> {
+    let up = tcp(&pair.vm, &pair.peer, "10.0.0.2:5000", size).with_context(|| format!("{what}, transmit"))?;
+    let down = tcp(&pair.peer, &pair.vm, "10.0.0.1:5000", size).with_context(|| format!("{what}, receive"))?;
+    let rate = |time: Duration| (size / MIB) as f64 / time.as_secs_f64();
+    println!("KMOD-NOTE {what}: {} MiB each way, {:.1} MiB/s out, {:.1} MiB/s in", size / MIB, rate(up), rate(down));
+    Ok(())
+}
+
+fn tcp(from: &Namespace, to: &Namespace, address: &str, size: usize) -> Result<Duration> {
+    let address: SocketAddr = address.parse()?;
+    let listener = to.inside(|| Ok(TcpListener::bind(address)?))?;
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive_and_compare(&listener, size));
+        let start = Instant::now();
+        from.inside(|| {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(20))?;
+            stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+            pattern(size, |chunk| Ok(stream.write_all(chunk)?))
+        })?;
+        receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        Ok(start.elapsed())
+    })
+}
+
+fn receive_and_compare(listener: &TcpListener, size: usize) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut accepted = None;
+    wait_for("a connection", || {
+        accepted = listener.accept().ok();
+        Ok(accepted.is_some())
+    })?;
+    let (mut stream, _) = accepted.context("no connection")?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut received = vec![0; CHUNK];
+    let mut offset = 0;
+    pattern(size, |chunk| {
+        let received = &mut received[..chunk.len()];
+        stream.read_exact(received)?;
+        ensure!(received == chunk, "the bytes differ in the chunk at {offset}");
+        offset += chunk.len();
+        Ok(())
+    })?;
+    ensure!(stream.read(&mut received)? == 0, "more bytes than were sent");
+    Ok(())
+}
+
+const CHUNK: usize = 1 << 16;
+
+/// Calls `each` with `size` bytes in chunks, the same ones every time: a pseudo-random stream, so that a lost,
+/// doubled or moved part shows.
+fn pattern(size: usize, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let mut left = size;
+    while left > 0 {
+        chunk.clear();
+        while chunk.len() < left.min(CHUNK) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            chunk.extend(state.to_le_bytes());
+        }
+        chunk.truncate(left);
+        each(&chunk)?;
+        left -= chunk.len();
+    }
+    Ok(())
+}

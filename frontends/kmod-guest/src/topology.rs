@@ -1,0 +1,62 @@
+//! What the tests run on: a "VM" with a cvsw on its NIC, and a peer at the other end of the wire.
+
+use crate::{net::Namespace, system::run};
+use anyhow::Result;
+
+/// Two namespaces joined by a wire. `vm` has the lower device `eth0` and `cvsw0` on top of it with 10.0.0.1/24;
+/// `peer` has `eth0` with 10.0.0.2/24.
+pub struct Pair {
+    /// The namespace with the cvsw.
+    pub vm: Namespace,
+    /// The other end.
+    pub peer: Namespace,
+}
+
+/// MAC address of `cvsw0` and its lower device.
+pub const VM_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of the peer.
+pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+impl Pair {
+    /// Joined by a veth pair.
+    pub fn veth() -> Result<Self> {
+        let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
+        run("ip link add eth0 netns vm type veth peer name eth0 netns peer")?;
+        let pair = Self { vm, peer };
+        pair.configure()?;
+        Ok(pair)
+    }
+
+    /// Joined by two virtio-net devices of the machine on one wire; they go back when the namespaces end.
+    pub fn virtio(first: &str, second: &str) -> Result<Self> {
+        let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
+        run(&format!("ip link set {first} netns vm name eth0"))?;
+        run(&format!("ip link set {second} netns peer name eth0"))?;
+        let pair = Self { vm, peer };
+        pair.configure()?;
+        Ok(pair)
+    }
+
+    fn configure(&self) -> Result<()> {
+        self.vm.run_all(
+            "ip link set eth0 address 02:00:00:00:00:01
+             ip link set eth0 mtu 1500
+             ip link set eth0 up
+             ip link add link eth0 name cvsw0 type cvsw
+             ip address add 10.0.0.1/24 dev cvsw0
+             ip link set cvsw0 up",
+        )?;
+        self.peer.run_all(
+            "ip link set eth0 address 02:00:00:00:00:02
+             ip link set eth0 mtu 1500
+             ip address add 10.0.0.2/24 dev eth0
+             ip link set eth0 up",
+        )?;
+        // No address resolution in captures.
+        self.vm.run("ip neighbour add 10.0.0.2 lladdr 02:00:00:00:00:02 dev cvsw0 nud permanent")?;
+        self.peer.run("ip neighbour add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent")?;
+        crate::system::wait_for("carrier of cvsw0", || {
+            Ok(self.vm.run("ip link show dev cvsw0")?.contains("LOWER_UP"))
+        })
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/* What ethtool shows: the engine's counters, each drop under its reason's name. */
+#include <linux/ethtool.h>
+#include <linux/module.h>
+#include "cvsw.h"
+
+/* Counters of the shim, in front of the engine's. */
+static const char own_names[][ETH_GSTRING_LEN] = {
+	"lock_operations", "tx_no_memory", "rx_no_memory", "control_mtu_refused", "flows", "session",
+};
+#define OWN_COUNT ARRAY_SIZE(own_names)
+
+static u32 engine_count(void)
+{
+	u8 name[ETH_GSTRING_LEN];
+	u32 count = 0;
+
+	while (cvsw_counter_name(count, name, sizeof(name)))
+		count++;
+	return count;
+}
+
+static int cvsw_get_sset_count(struct net_device *dev, int set)
+{
+	return set == ETH_SS_STATS ? OWN_COUNT + engine_count() : -EOPNOTSUPP;
+}
+
+static void cvsw_get_strings(struct net_device *dev, u32 set, u8 *data)
+{
+	u32 index;
+
+	if (set != ETH_SS_STATS)
+		return;
+	memcpy(data, own_names, sizeof(own_names));
+	data += sizeof(own_names);
+	for (index = 0; cvsw_counter_name(index, data, ETH_GSTRING_LEN); index++)
+		data += ETH_GSTRING_LEN;
+}
+
+static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *data)
+{
+	struct cvsw *vnic = netdev_priv(dev);
+
+	spin_lock_bh(&vnic->lock);
+	data[0] = vnic->lock_operations;
+	data[4] = cvsw_engine_flow_count(vnic->engine);
+	data[5] = cvsw_engine_session(vnic->engine);
+	cvsw_engine_counters(vnic->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
+	spin_unlock_bh(&vnic->lock);
+	data[1] = atomic64_read(&vnic->tx_no_memory);
+	data[2] = atomic64_read(&vnic->rx_no_memory);
+	data[3] = atomic64_read(&vnic->mtu_refused);
+}
+
+static void cvsw_get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
+{
+	struct cvsw *vnic = netdev_priv(dev);
+
+	strscpy(info->driver, CVSW_NAME, sizeof(info->driver));
+	strscpy(info->version, CVSW_VERSION, sizeof(info->version));
+	strscpy(info->bus_info, netdev_name(vnic->lower), sizeof(info->bus_info));
+}
+
+static int cvsw_get_link_ksettings(struct net_device *dev, struct ethtool_link_ksettings *settings)
+{
+	struct cvsw *vnic = netdev_priv(dev);
+
+	return __ethtool_get_link_ksettings(vnic->lower, settings);
+}
+
+const struct ethtool_ops cvsw_ethtool_ops = {
+	.get_drvinfo = cvsw_get_drvinfo,
+	.get_link = ethtool_op_get_link,
+	.get_link_ksettings = cvsw_get_link_ksettings,
+	.get_sset_count = cvsw_get_sset_count,
+	.get_strings = cvsw_get_strings,
+	.get_ethtool_stats = cvsw_get_ethtool_stats,
+};

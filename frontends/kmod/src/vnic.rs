@@ -1,0 +1,241 @@
+//! One vNIC: the engine of the kernel's size, and what the shim asks of it.
+
+use crate::sys::Memory;
+use cvsw_core::{
+    Checksum, Config, ControlError, Cvsw, Direction, DropReason, Frame, Instant, Stats, Verdict,
+    control::ControlEvent,
+    flow::OfpError,
+    mtu::L2Mtu,
+    openflow::{EncodeError, FlowStats, decode_flow_mod},
+    trace::{Considered, Effect, Event, Observer},
+};
+use heapless::Vec;
+
+/// 1024 entries, 1024 cache slots, 128 masks: about half a megabyte per vNIC.
+pub type Engine = Cvsw<1024, 1024, 128>;
+
+/// Most frames in one call: bounds the stack that their views need.
+pub const BURST: usize = 8;
+
+/// A frame of the shim: `struct cvsw_frame`.
+#[repr(C)]
+pub struct KernelFrame {
+    /// Headroom, frame and tailroom.
+    pub memory: Memory,
+    /// Where the frame lies, and what became of it.
+    pub meta: Meta,
+}
+
+/// The part of `struct cvsw_frame` that the engine writes back.
+#[repr(C)]
+pub struct Meta {
+    /// Offset of the frame in its memory.
+    pub head: u32,
+    /// Its length in bytes.
+    pub len: u32,
+    /// [`FORWARD`], [`CONSUMED`], or [`DROP`] and the reason's index.
+    pub verdict: u16,
+    /// 1: somebody vouches for the transport checksum.
+    pub verified: u16,
+}
+
+/// The frame goes on in its direction.
+pub const FORWARD: u16 = 0;
+/// The frame was a control message.
+pub const CONSUMED: u16 = 1;
+/// The frame is dropped; the reason's index is added.
+pub const DROP: u16 = 0x100;
+
+/// Configures a zeroed engine.
+pub fn init(engine: &mut Engine, mac: [u8; 6], hash_seed: u64, link_mtu: u32) {
+    engine.init(&Config { mac, hash_seed, link_mtu: Some(L2Mtu::new(link_mtu)), ..Config::default() });
+}
+
+/// Processes at most [`BURST`] frames and writes each one's place and verdict back.
+pub fn burst(engine: &mut Engine, now: Instant, direction: Direction, frames: &mut [KernelFrame]) {
+    let mut views: Vec<Frame<&mut Memory>, BURST> = Vec::new();
+    let mut metas: Vec<&mut Meta, BURST> = Vec::new();
+    for KernelFrame { memory, meta } in frames {
+        meta.verdict = code(Verdict::Drop(DropReason::FrameTooShort));
+        let Ok(mut view) = Frame::new(memory, meta.head as usize, meta.len as usize) else { continue };
+        if meta.verified != 0 {
+            view.offload.checksum = Checksum::Verified;
+        }
+        if views.push(view).is_err() || metas.push(meta).is_err() {
+            break;
+        }
+    }
+    let mut verdicts = [Verdict::Consumed; BURST];
+    engine.process_burst(now, direction, &mut views, &mut verdicts);
+    for ((view, meta), verdict) in views.iter().zip(metas.iter_mut()).zip(verdicts) {
+        (meta.head, meta.len) = (view.headroom() as u32, view.len() as u32);
+        meta.verified = u16::from(view.offload.checksum == Checksum::Verified);
+        meta.verdict = code(verdict);
+    }
+}
+
+/// The verdict as the shim sees it.
+pub const fn code(verdict: Verdict) -> u16 {
+    match verdict {
+        Verdict::Forward => FORWARD,
+        Verdict::Consumed => CONSUMED,
+        Verdict::Drop(reason) => DROP.wrapping_add(reason.index() as u16),
+    }
+}
+
+/// An event as the shim sees it: what (1 session, 2 MTU, 3 offloads), and its argument.
+pub fn event(event: ControlEvent) -> (u32, u32) {
+    match event {
+        ControlEvent::Session(state) => (1, state as u32),
+        ControlEvent::SetMtu(mtu) => (2, mtu.get().into()),
+        ControlEvent::SetOffload(flags) => (3, flags.0.into()),
+    }
+}
+
+/// Carries out an `OFPT_FLOW_MOD` message of the local administrator.
+pub fn flow_mod(engine: &mut Engine, now: Instant, message: &[u8]) -> Result<(), OfpError> {
+    engine.flow_mod(now, &decode_flow_mod(message)?)
+}
+
+/// Writes the first entry at or behind index `from` as an `ofp_flow_stats`; returns its length, and the index to
+/// go on from. An entry that OpenFlow 1.0 cannot express is passed over: none can come in through the shim.
+pub fn next_flow(engine: &Engine, now: Instant, from: u32, out: &mut [u8]) -> Option<(usize, u32)> {
+    let mut from = from;
+    while let Some((next, entry)) = engine.next_flow(from) {
+        let nanos = now.nanos_since(entry.created);
+        let stats = FlowStats {
+            table_id: 0,
+            matching: entry.flow.matching,
+            duration_sec: (nanos / 1_000_000_000) as u32,
+            duration_nsec: (nanos % 1_000_000_000) as u32,
+            priority: entry.flow.priority,
+            idle_timeout: entry.flow.idle_timeout,
+            hard_timeout: entry.flow.hard_timeout,
+            cookie: entry.flow.cookie,
+            packets: entry.packets,
+            bytes: entry.bytes,
+            actions: entry.flow.actions,
+        };
+        match stats.encode(out) {
+            Ok(len) => return Some((len, next)),
+            Err(EncodeError::NoRoom) => return None,
+            Err(EncodeError::Inexpressible(_)) => from = next,
+        }
+    }
+    None
+}
+
+/// Every counter: the parts of its name, and its value.
+pub fn counters(stats: &Stats) -> impl Iterator<Item = ([&'static str; 2], u64)> + '_ {
+    let directions = [
+        (["tx_", "tx_drop_"], stats.direction(Direction::Tx)),
+        (["rx_", "rx_drop_"], stats.direction(Direction::Rx)),
+    ];
+    let of_directions = directions.into_iter().flat_map(|([plain, drop], stats)| {
+        let frames = [
+            ([plain, "frames"], stats.frames),
+            ([plain, "bytes"], stats.bytes),
+            ([plain, "forwarded"], stats.forwarded),
+            ([plain, "forwarded_bytes"], stats.forwarded_bytes),
+            ([plain, "missed"], stats.missed),
+            ([plain, "consumed"], stats.consumed),
+        ];
+        frames.into_iter().chain(stats.drops().map(move |(reason, count)| ([drop, reason.name()], count)))
+    });
+    let of_engine = [
+        (["", "control_accepted"], stats.control_accepted),
+        (["", "cache_hits"], stats.cache_hits),
+        (["", "cache_misses"], stats.cache_misses),
+        (["", "expired"], stats.expired),
+    ];
+    let errors = ControlError::ALL.iter().zip(stats.control_errors);
+    of_directions.chain(of_engine).chain(errors.map(|(error, count)| (["control_error_", error.name()], count)))
+}
+
+/// Writes the name of counter `index`, ended by a zero byte; cut if it does not fit. False: no such counter.
+pub fn counter_name(index: usize, out: &mut [u8]) -> bool {
+    let stats = Stats::default();
+    let Some((parts, _)) = counters(&stats).nth(index) else { return false };
+    out.fill(0);
+    let room = out.len().saturating_sub(1);
+    for (to, from) in out.iter_mut().take(room).zip(parts.iter().flat_map(|part| part.bytes())) {
+        *to = from;
+    }
+    true
+}
+
+/// One step of a trace: `struct cvsw_step`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Step {
+    /// 1 look-up, 2 table not active, 3 entry chosen, 4 no entry matched, 5 action.
+    pub kind: u8,
+    /// Of an action: 0 applied, 1 the frame has no such field, 2 dropped.
+    pub effect: u8,
+    /// Of an entry.
+    pub priority: u16,
+    /// Of a dropping action: the reason's index.
+    pub argument: u32,
+    /// Of an entry.
+    pub cookie: u64,
+}
+
+/// Writes steps into the shim's memory, as many as fit.
+pub struct Steps<'a> {
+    steps: &'a mut [Step],
+    count: usize,
+}
+
+impl<'a> Steps<'a> {
+    /// None yet.
+    pub const fn new(steps: &'a mut [Step]) -> Self {
+        Self { steps, count: 0 }
+    }
+
+    /// How many were written.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    fn push(&mut self, step: Step) {
+        if let Some(slot) = self.steps.get_mut(self.count) {
+            *slot = step;
+            self.count = self.count.saturating_add(1);
+        }
+    }
+}
+
+impl Observer for Steps<'_> {
+    const ENABLED: bool = true;
+
+    fn event(&mut self, event: &Event<'_>) {
+        let step = match *event {
+            Event::Parsed { .. } => Step { kind: 1, ..Step::default() },
+            Event::Bypass => Step { kind: 2, ..Step::default() },
+            Event::Entry { priority, cookie, result: Considered::Matched, .. } => {
+                Step { kind: 3, priority, cookie, ..Step::default() }
+            }
+            Event::Miss => Step { kind: 4, ..Step::default() },
+            Event::Action { effect, .. } => {
+                let (effect, argument) = match effect {
+                    Effect::Applied => (0, 0),
+                    Effect::NotApplicable => (1, 0),
+                    Effect::Dropped(reason) => (2, reason.index() as u32),
+                };
+                Step { kind: 5, effect, argument, ..Step::default() }
+            }
+            _ => return,
+        };
+        self.push(step);
+    }
+}
+
+/// Traces one frame; counts and changes nothing but the frame.
+pub fn trace(engine: &mut Engine, now: Instant, direction: Direction, frame: &mut KernelFrame, steps: &mut Steps<'_>) {
+    let KernelFrame { memory, meta } = frame;
+    meta.verdict = code(Verdict::Drop(DropReason::FrameTooShort));
+    let Ok(mut view) = Frame::new(memory, meta.head as usize, meta.len as usize) else { return };
+    let verdict = engine.trace(now, direction, &mut view, steps);
+    (meta.head, meta.len) = (view.headroom() as u32, view.len() as u32);
+    meta.verdict = code(verdict);
+}
