@@ -63,6 +63,12 @@ impl Cmd {
         self
     }
 
+    /// Runs the command in another folder than the workspace's root.
+    pub fn in_folder(mut self, folder: &std::path::Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// Shows the command, runs it, and returns how it ended.
     pub fn status(mut self) -> Result<ExitStatus> {
         println!("$ {self}");
@@ -77,10 +83,15 @@ impl Cmd {
     }
 
     /// Runs the command quietly and returns its standard output.
-    pub fn read(mut self) -> Result<String> {
+    pub fn read(self) -> Result<String> {
+        Ok(String::from_utf8(self.read_bytes()?)?)
+    }
+
+    /// Runs the command quietly and returns its standard output, whatever it is.
+    pub fn read_bytes(mut self) -> Result<Vec<u8>> {
         let output = self.command.stdin(Stdio::null()).output().with_context(|| self.cannot_start())?;
         self.judge(output.status, &String::from_utf8_lossy(&output.stderr))?;
-        Ok(String::from_utf8(output.stdout)?)
+        Ok(output.stdout)
     }
 
     /// Runs the command quietly and returns everything that it printed to standard error.

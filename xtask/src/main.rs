@@ -3,6 +3,7 @@
 mod command;
 mod deny;
 mod fuzz;
+mod kmod;
 mod layers;
 mod links;
 mod metadata;

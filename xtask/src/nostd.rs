@@ -7,8 +7,8 @@ use std::path::Path;
 /// Debian's compiler with the sources of `core`: rustup's toolchain cannot build for a target that was not
 /// downloaded, this one can.
 pub const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+pub const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
 
 const TARGET: &str = "x86_64-unknown-none";

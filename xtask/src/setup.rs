@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Cmd, installed},
-    nostd, unikernel,
+    kmod, nostd, unikernel,
 };
 use anyhow::{Context, Result, bail};
 use std::{path::Path, process::Stdio, time::Instant};
@@ -59,15 +59,19 @@ pub fn run(need: Need) -> Result<()> {
     if need == Need::Everything {
         rustup_components()?;
         cargo_tools()?;
+        for kernel in kmod::fetch()? {
+            println!("Linux {} with headers: there", kernel.release);
+        }
     }
     println!("setup took {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
 fn missing_packages(need: Need) -> Vec<&'static str> {
-    let checks = if need == Need::Everything { CHECK_PACKAGES } else { &[] };
+    let (checks, kmod) =
+        if need == Need::Everything { (CHECK_PACKAGES, kmod::PACKAGES) } else { (&[][..], &[][..]) };
     let unikernel = if need == Need::Lab { &[] } else { unikernel::PACKAGES };
-    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel);
+    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel).chain(kmod);
     let mut missing: Vec<_> =
         wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
     if need != Need::Lab && nostd::toolchain().is_err() {
@@ -86,8 +90,13 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     if packages.contains(&"tshark") && installed("debconf-set-selections") {
         preseed_tshark()?;
     }
-    as_root("apt-get")?.words("update --quiet").run().context("is the package mirror reachable?")?;
+    update_lists()?;
     as_root("apt-get")?.words("install --quiet --yes --no-install-recommends").args(packages).run()
+}
+
+/// Fetches the lists of Debian's packages.
+pub fn update_lists() -> Result<()> {
+    as_root("apt-get")?.words("update --quiet").run().context("is the package mirror reachable?")
 }
 
 fn preseed_tshark() -> Result<()> {

@@ -22,8 +22,7 @@ fn udp(
     (source_port, destination_port): (u16, u16),
     payload: &[u8],
 ) -> Vec<u8> {
-    let builder =
-        PacketBuilder::ethernet2(eth_src, eth_dst).ipv4(src, dst, 64).udp(source_port, destination_port);
+    let builder = PacketBuilder::ethernet2(eth_src, eth_dst).ipv4(src, dst, 64).udp(source_port, destination_port);
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut frame, payload).expect("a vector takes everything");
     frame

@@ -2,7 +2,7 @@
 //! tests on namespaces joined by veth pairs and on two virtio-net devices, prints one line per test, and switches
 //! the machine off. Who started the machine reads those lines and the kernel's log from the serial console.
 //!
-//! `tests=NAME,NAME` on the kernel's command line runs only those.
+//! `tests=NAME,NAME` on the kernel's command line runs only those tests or groups.
 
 mod frames;
 mod net;
@@ -12,6 +12,7 @@ mod topology;
 
 use anyhow::{Context, Result};
 use std::time::Instant;
+use tests::Test;
 
 fn main() {
     if std::process::id() != 1 {
@@ -28,13 +29,13 @@ fn main() {
 fn run_tests() -> Result<(usize, usize)> {
     let wanted = system::command_line_option("tests")?;
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests::TESTS {
-        if wanted.as_ref().is_some_and(|wanted| !wanted.split(',').any(|one| one == *name)) {
+    for Test { group, name, run } in tests::TESTS {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.split(',').any(|one| one == *name || one == *group)) {
             continue;
         }
         println!("KMOD-RUN {name}");
         let start = Instant::now();
-        let result = test().with_context(|| format!("test {name}"));
+        let result = run().with_context(|| format!("test {name}"));
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(()) => {

@@ -5,9 +5,7 @@ use anyhow::{Context, Result, ensure};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns},
-    sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
-    },
+    sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, socket},
 };
 use std::{
     fs::File,
@@ -34,11 +32,6 @@ impl Namespace {
             Ok(())
         })?;
         Ok(namespace)
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Runs a command inside.
@@ -95,8 +88,7 @@ impl RawSocket {
             .filter(|found| found.interface_name == device)
             .find_map(|found| found.address?.as_link_addr().copied())
             .with_context(|| format!("no device {device}"))?;
-        let socket =
-            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
         bind(socket.as_raw_fd(), &address)?;
         let raw = Self { socket };
         // Between opening and binding, frames of other devices may have come in.

@@ -10,6 +10,11 @@
 #error "CVSW needs Linux 6.1 or newer"
 #endif
 
+/* Segmentation moved to a header of its own in 6.5. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#include <net/gso.h>
+#endif
+
 /* A device that needs no transmit lock: a feature flag until 6.11, a member of the device since 6.12. */
 static inline void cvsw_set_lockless(struct net_device *dev)
 {

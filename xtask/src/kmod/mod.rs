@@ -1,0 +1,114 @@
+//! Builds the kernel module: the Rust engine as one checked object, then the C shim around it by kbuild.
+
+mod guest;
+mod kernel;
+mod object;
+
+pub use guest::run as test;
+pub use kernel::fetch;
+
+use crate::{
+    command::Cmd,
+    metadata,
+    nostd::{self, Toolchain},
+    root,
+};
+use anyhow::{Context, Result, bail};
+use kernel::Kernel;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// `(Debian package, a program that it brings)`: what building and testing the module runs.
+pub const PACKAGES: &[(&str, &str)] = &[
+    ("gcc-12", "gcc-12"),
+    ("make", "make"),
+    ("binutils", "objdump"),
+    ("kmod", "depmod"),
+    ("cpio", "cpio"),
+    ("gzip", "gzip"),
+    ("qemu-system-x86", "qemu-system-x86_64"),
+];
+
+const TARGET: &str = "x86_64-unknown-none";
+const BUILD_LIMIT: u32 = 900;
+
+/// Kernel code: linked into the top two gigabytes, no red zone, no jump tables, calls and returns by the kernel's
+/// mitigation thunks.
+const FLAGS: &str = "-Crelocation-model=static -Ccode-model=kernel -Cno-redzone=y -Cjump-tables=n \
+    -Cforce-unwind-tables=n -Zplt=y -Zfunction-sections=n -Zretpoline-external-thunk -Zindirect-branch-cs-prefix \
+    -Zfunction-return=thunk-extern -Zcf-protection=branch \
+    -Ctarget-feature=+harden-sls-ijmp,+harden-sls-ret";
+
+/// The check `kmod`: the object, its report, and the module for every kernel.
+pub fn run() -> Result<()> {
+    let object = engine_object()?;
+    println!("{}", object::check(&object)?);
+    for kernel in kernel::fetch()? {
+        let module = build(&kernel, &object)?;
+        let size = fs::metadata(&module)?.len();
+        println!("module for {}: {} ({size} bytes, with debugging information)", kernel.release, module.display());
+    }
+    Ok(())
+}
+
+/// Folder of everything that is made here.
+fn folder() -> Result<PathBuf> {
+    Ok(metadata::target_directory()?.join("kmod"))
+}
+
+/// Builds the engine and takes its one object out of the library.
+fn engine_object() -> Result<PathBuf> {
+    let toolchain = nostd::toolchain()?;
+    let (target_dir, manifest) = (folder()?, root().join("frontends/kmod/Cargo.toml"));
+    let command = match toolchain {
+        // The flags are not those that `core` was compiled with for the target: it must be built too.
+        Toolchain::Installed => Cmd::limited(BUILD_LIMIT, "cargo"),
+        Toolchain::Debian => Cmd::limited(BUILD_LIMIT, nostd::DEBIAN_CARGO).env("RUSTC", nostd::DEBIAN_RUSTC),
+    };
+    command
+        .words("build --release --locked --quiet -Zbuild-std=core --target")
+        .args([TARGET, "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", FLAGS)
+        .run()?;
+    let library = target_dir.join(TARGET).join("release/libcvsw_kmod.a");
+    let members = Cmd::new("ar").arg("t").arg(&library).read()?;
+    let ours: Vec<&str> = members.lines().filter(|member| member.starts_with("cvsw_kmod")).collect();
+    let [member] = ours[..] else { bail!("not one object of ours in {}: {members}", library.display()) };
+    let object = target_dir.join("core.o");
+    fs::write(&object, Cmd::new("ar").arg("p").arg(&library).arg(member).read_bytes()?)?;
+    Ok(object)
+}
+
+/// Builds the module for one kernel, in a folder of its own.
+fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
+    let folder = folder()?.join(format!("module-{}", kernel.release));
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(root().join("frontends/kmod/module"))? {
+        let entry = entry?;
+        copy_if_changed(&entry.path(), &folder.join(entry.file_name()))?;
+    }
+    Cmd::limited(BUILD_LIMIT, "make")
+        .words("--silent -C")
+        .arg(&kernel.headers)
+        .arg(format!("M={}", folder.display()))
+        .arg(format!("CVSW_CORE={}", object.display()))
+        // Without type information (BTF), which would need one more tool.
+        .words("KCFLAGS=-Werror CONFIG_DEBUG_INFO_BTF_MODULES= modules")
+        .run()?;
+    Ok(folder.join("cvsw.ko"))
+}
+
+/// Keeps the time stamp of a file that is the same, so that make does nothing for it.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let wanted = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    if fs::read(to).is_ok_and(|there| there == wanted) {
+        return Ok(());
+    }
+    fs::write(to, wanted).with_context(|| format!("writing {}", to.display()))
+}
