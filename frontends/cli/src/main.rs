@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{io::Write, process::ExitCode};
 
+mod ctl;
 mod engine;
 mod flows;
 mod lab;
@@ -45,6 +46,8 @@ enum Command {
     Port(cvsw_userspace::cli::PortArgs),
     /// Show counters and flows of a running `cvsw port`
     Stats(cvsw_userspace::cli::StatsArgs),
+    /// Flows, counters and traces of a vNIC in the kernel
+    Ctl(ctl::CtlArgs),
     /// Manage vNICs through stock Open vSwitch
     Controller(cvsw_controller::cli::ControllerArgs),
     /// Show what a running `cvsw controller` knows
@@ -82,6 +85,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Flows(args) => flows::run(args),
         Command::Port(args) => cvsw_userspace::cli::run(args),
         Command::Stats(args) => cvsw_userspace::cli::run_stats(args),
+        Command::Ctl(args) => ctl::run(args),
         Command::Controller(args) => cvsw_controller::cli::run(args),
         Command::ControllerStatus(args) => cvsw_controller::cli::run_status(args),
         Command::Lab(args) => lab::run(args),

@@ -4,6 +4,7 @@
 //!
 //! `tests=NAME,NAME` on the kernel's command line runs only those tests or groups.
 
+mod capture;
 mod frames;
 mod net;
 mod system;

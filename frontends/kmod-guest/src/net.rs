@@ -34,6 +34,11 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs a command inside.
     pub fn run(&self, line: &str) -> Result<String> {
         run(&format!("ip netns exec {} {line}", self.name))
@@ -59,6 +64,11 @@ impl Namespace {
     /// A raw socket on one of its devices.
     pub fn raw(&self, device: &str) -> Result<RawSocket> {
         self.inside(|| RawSocket::open(device))
+    }
+
+    /// As [`Namespace::raw`], for a thread that is inside already.
+    pub fn raw_here(&self, device: &str) -> Result<RawSocket> {
+        RawSocket::open(device)
     }
 
     /// The counter `name` of `ethtool -S`.

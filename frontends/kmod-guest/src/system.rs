@@ -24,6 +24,8 @@ pub fn prepare() -> Result<()> {
     for module in MODULES {
         run(&format!("modprobe {module}"))?;
     }
+    // tcpdump looks its user up.
+    fs::write("/etc/passwd", "root:x:0:0::/:/bin/false\n")?;
     run("ip link set lo up")?;
     // Out of the way of the names in the tests.
     run_all("ip link set eth0 name nic0\n ip link set eth1 name nic1")?;
@@ -69,6 +71,11 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Resu
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Ends the machine.

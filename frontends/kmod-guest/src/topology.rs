@@ -37,6 +37,14 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Replaces the flow table of `cvsw0`: one flow a line, in `ovs-ofctl` syntax.
+    pub fn flows(&self, text: &str) -> Result<()> {
+        std::fs::write("/tmp/test.flows", text)?;
+        self.vm.run("cvsw ctl --dev cvsw0 flows clear")?;
+        self.vm.run("cvsw ctl --dev cvsw0 flows load /tmp/test.flows")?;
+        Ok(())
+    }
+
     fn configure(&self) -> Result<()> {
         self.vm.run_all(
             "ip link set eth0 address 02:00:00:00:00:01

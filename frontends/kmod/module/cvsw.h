@@ -62,7 +62,8 @@ u32 cvsw_engine_flow_mod(struct cvsw_engine *engine, u64 now, const u8 *message,
 u32 cvsw_engine_next_flow(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
 u32 cvsw_engine_flow_count(const struct cvsw_engine *engine);
 u32 cvsw_engine_session(const struct cvsw_engine *engine);
-bool cvsw_counter_name(u32 index, u8 *out, u32 size);
+/* Needs no lock: only the number of counters and their names matter. */
+bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32 size);
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
 u32 cvsw_engine_trace(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frame,
 		      struct cvsw_step *steps, u32 room);

@@ -10,30 +10,31 @@ static const char own_names[][ETH_GSTRING_LEN] = {
 };
 #define OWN_COUNT ARRAY_SIZE(own_names)
 
-static u32 engine_count(void)
+static u32 engine_count(const struct cvsw *vnic)
 {
 	u8 name[ETH_GSTRING_LEN];
 	u32 count = 0;
 
-	while (cvsw_counter_name(count, name, sizeof(name)))
+	while (cvsw_counter_name(vnic->engine, count, name, sizeof(name)))
 		count++;
 	return count;
 }
 
 static int cvsw_get_sset_count(struct net_device *dev, int set)
 {
-	return set == ETH_SS_STATS ? OWN_COUNT + engine_count() : -EOPNOTSUPP;
+	return set == ETH_SS_STATS ? OWN_COUNT + engine_count(netdev_priv(dev)) : -EOPNOTSUPP;
 }
 
 static void cvsw_get_strings(struct net_device *dev, u32 set, u8 *data)
 {
+	struct cvsw *vnic = netdev_priv(dev);
 	u32 index;
 
 	if (set != ETH_SS_STATS)
 		return;
 	memcpy(data, own_names, sizeof(own_names));
 	data += sizeof(own_names);
-	for (index = 0; cvsw_counter_name(index, data, ETH_GSTRING_LEN); index++)
+	for (index = 0; cvsw_counter_name(vnic->engine, index, data, ETH_GSTRING_LEN); index++)
 		data += ETH_GSTRING_LEN;
 }
 

@@ -156,9 +156,9 @@ pub unsafe extern "C" fn cvsw_engine_session(engine: &Engine) -> u32 {
 
 /// Writes the name of counter `index`; false if there is none of that index.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cvsw_counter_name(index: u32, out: *mut u8, size: u32) -> bool {
+pub unsafe extern "C" fn cvsw_counter_name(engine: &Engine, index: u32, out: *mut u8, size: u32) -> bool {
     // SAFETY: the shim passes a buffer of `size` bytes.
-    vnic::counter_name(index as usize, unsafe { slice::from_raw_parts_mut(out, size as usize) })
+    vnic::counter_name(engine.stats(), index as usize, unsafe { slice::from_raw_parts_mut(out, size as usize) })
 }
 
 /// Writes the first `count` counters.

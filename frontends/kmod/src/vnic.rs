@@ -153,9 +153,8 @@ pub fn counters(stats: &Stats) -> impl Iterator<Item = ([&'static str; 2], u64)>
 }
 
 /// Writes the name of counter `index`, ended by a zero byte; cut if it does not fit. False: no such counter.
-pub fn counter_name(index: usize, out: &mut [u8]) -> bool {
-    let stats = Stats::default();
-    let Some((parts, _)) = counters(&stats).nth(index) else { return false };
+pub fn counter_name(stats: &Stats, index: usize, out: &mut [u8]) -> bool {
+    let Some((parts, _)) = counters(stats).nth(index) else { return false };
     out.fill(0);
     let room = out.len().saturating_sub(1);
     for (to, from) in out.iter_mut().take(room).zip(parts.iter().flat_map(|part| part.bytes())) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Programs of this machine that the tests run inside.
-const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "modprobe", "rmmod"];
+const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "rmmod"];
 /// Modules of the kernel that the tests use.
 const MODULES: &[&str] = &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "dummy"];
 /// Lines of a kernel's log that are a failure.

@@ -68,7 +68,8 @@ fn engine_object() -> Result<PathBuf> {
         Toolchain::Debian => Cmd::limited(BUILD_LIMIT, nostd::DEBIAN_CARGO).env("RUSTC", nostd::DEBIAN_RUSTC),
     };
     command
-        .words("build --release --locked --quiet -Zbuild-std=core --target")
+        // Not --locked: this workspace's lock file would have to follow every change of the engine's dependencies.
+        .words("build --release --quiet -Zbuild-std=core --target")
         .args([TARGET, "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")

@@ -99,10 +99,10 @@ impl Disassembly {
                     this.faults.push(format!("linked in: {name}"));
                 }
                 this.functions.insert(name.clone(), Function { frame: 8, ..Function::default() });
-            } else if let Some(function) = this.functions.get_mut(&name) {
-                if let Some(fault) = instruction(line, &name, function) {
-                    this.faults.push(format!("{fault} in {name}: {}", line.trim()));
-                }
+            } else if let Some(function) = this.functions.get_mut(&name)
+                && let Some(fault) = instruction(line, &name, function)
+            {
+                this.faults.push(format!("{fault} in {name}: {}", line.trim()));
             }
         }
         this

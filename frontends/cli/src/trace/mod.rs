@@ -121,7 +121,7 @@ fn dump(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-fn parse_hex(digits: &str) -> anyhow::Result<Vec<u8>> {
+pub fn parse_hex(digits: &str) -> anyhow::Result<Vec<u8>> {
     let mut nibbles = Vec::with_capacity(digits.len());
     for (index, char) in digits.chars().enumerate() {
         match char.to_digit(16) {

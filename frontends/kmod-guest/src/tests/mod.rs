@@ -1,6 +1,12 @@
 //! The tests, in the order in which they run.
 
+mod actions;
+mod control;
+mod ctl;
+mod fuzz;
+mod life;
 mod traffic;
+mod vxlan;
 
 use anyhow::Result;
 
@@ -17,6 +23,16 @@ pub struct Test {
 /// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
+    Test { group: "functions", name: "ctl", run: ctl::ctl },
+    Test { group: "functions", name: "actions", run: actions::actions },
+    Test { group: "functions", name: "vlan_actions", run: actions::vlan_actions },
+    Test { group: "functions", name: "address_translation", run: actions::address_translation },
+    Test { group: "functions", name: "vxlan", run: vxlan::vxlan },
+    Test { group: "functions", name: "control", run: control::control },
+    Test { group: "functions", name: "follows_lower_device", run: life::follows_lower_device },
+    Test { group: "functions", name: "fuzz", run: fuzz::fuzz },
+    Test { group: "functions", name: "add_and_delete", run: life::add_and_delete },
+    Test { group: "functions", name: "teardown", run: life::teardown },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
 ];

@@ -85,8 +85,10 @@ fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
 
 /// Sends `size` bytes each way and compares them.
 pub fn tcp_both_ways(pair: &Pair, size: usize, what: &str) -> Result<()> {
-    let up = tcp(&pair.vm, &pair.peer, "10.0.0.2:5000", size).with_context(|| format!("{what}, transmit"))?;
-    let down = tcp(&pair.peer, &pair.vm, "10.0.0.1:5000", size).with_context(|| format!("{what}, receive"))?;
+    let up = tcp_through(&pair.vm, "10.0.0.2:5000", &pair.peer, "10.0.0.2:5000", size)
+        .with_context(|| format!("{what}, transmit"))?;
+    let down = tcp_through(&pair.peer, "10.0.0.1:5000", &pair.vm, "10.0.0.1:5000", size)
+        .with_context(|| format!("{what}, receive"))?;
     let rate = |time: Duration| (size / MIB) as f64 / time.as_secs_f64();
     println!(
         "KMOD-NOTE {what}: {} MiB each way, {:.1} MiB/s out, {:.1} MiB/s in",
@@ -97,9 +99,10 @@ pub fn tcp_both_ways(pair: &Pair, size: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn tcp(from: &Namespace, to: &Namespace, address: &str, size: usize) -> Result<Duration> {
-    let address: SocketAddr = address.parse()?;
-    let listener = to.inside(|| Ok(TcpListener::bind(address)?))?;
+/// Sends `size` bytes to `address`, where they come out at `at` of the other namespace, and compares them.
+pub fn tcp_through(from: &Namespace, address: &str, to: &Namespace, at: &str, size: usize) -> Result<Duration> {
+    let (address, at): (SocketAddr, SocketAddr) = (address.parse()?, at.parse()?);
+    let listener = to.inside(|| Ok(TcpListener::bind(at)?))?;
     thread::scope(|scope| {
         let receiver = scope.spawn(|| receive_and_compare(&listener, size));
         let start = Instant::now();

@@ -1,0 +1,101 @@
+//! The control session, byte by byte, with the test as controller at the other end of the wire.
+
+use crate::{
+    net::RawSocket,
+    system::wait_for,
+    topology::{Pair, VM_MAC},
+};
+use anyhow::{Context, Result, ensure};
+use cvsw_core::{flow::text::parse_flow, openflow::encode_flow_mod};
+
+const HELLO: u8 = 1;
+const REGISTER: u8 = 2;
+const SET_ENTRY: u8 = 3;
+const DELETE_ENTRY: u8 = 4;
+const SET_MTU: u8 = 5;
+const SET_OFFLOAD: u8 = 6;
+const LIST_ENTRIES: u8 = 7;
+
+/// HELLO to LIST_ENTRIES, and what must not work.
+pub fn control() -> Result<()> {
+    let pair = Pair::veth()?;
+    let wire = pair.peer.raw("eth0")?;
+    wire.send(&message(SET_MTU, 1400, &[]))?;
+    wire.send(&message(HELLO, 0, &[]))?;
+    let register = wire.expect("REGISTER", |frame| frame[12..14] == [0xab, 0xba] && frame[6] == 0x20 | REGISTER)?;
+    ensure!(register[..6] == VM_MAC, "REGISTER names another address: {register:02x?}");
+    ensure!(
+        pair.vm.counter("cvsw0", "control_error_not_connected")? == 1,
+        "a command before HELLO was not refused"
+    );
+    parameters(&pair, &wire)?;
+    entries(&pair, &wire)?;
+    from_the_host(&pair, &wire)
+}
+
+fn message(kind: u8, data: u16, body: &[u8]) -> Vec<u8> {
+    let mut frame = VM_MAC.to_vec();
+    frame.extend([0x20 | kind, 0]);
+    frame.extend((body.len() as u16).to_be_bytes());
+    frame.extend(data.to_be_bytes());
+    frame.extend([0xab, 0xba]);
+    frame.extend(body);
+    frame.resize(frame.len().max(60), 0);
+    frame
+}
+
+fn parameters(pair: &Pair, wire: &RawSocket) -> Result<()> {
+    wire.send(&message(SET_MTU, 1400, &[]))?;
+    wait_for("MTU 1400", || Ok(pair.vm.run("ip link show dev cvsw0")?.contains(" mtu 1400 ")))?;
+    // More than the lower device has.
+    wire.send(&message(SET_MTU, 9000, &[]))?;
+    wait_for("the refusal of MTU 9000", || Ok(pair.vm.counter("cvsw0", "control_mtu_refused")? == 1))?;
+    ensure!(pair.vm.run("ip link show dev cvsw0")?.contains(" mtu 1400 "), "a refused MTU was set");
+    let features =
+        ["tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload", "rx-checksumming"];
+    for (bits, state) in [(0, "off"), (0x1f, "on")] {
+        wire.send(&message(SET_OFFLOAD, bits, &[]))?;
+        wait_for(&format!("offloads {state}"), || {
+            let shown = pair.vm.run("ethtool -k cvsw0")?;
+            Ok(features.iter().all(|feature| shown.contains(&format!("{feature}: {state}"))))
+        })?;
+    }
+    Ok(())
+}
+
+fn entries(pair: &Pair, wire: &RawSocket) -> Result<()> {
+    let mut body = [0; 1200];
+    let flow = parse_flow("priority=7,in_port=HOST,udp,tp_dst=2000,actions=drop").ok().context("flow text")?;
+    let len = encode_flow_mod(&flow, 0, &mut body).ok().context("flow mod")?;
+    wire.send(&message(SET_ENTRY, 0, &body[..len]))?;
+    wait_for("the entry", || Ok(pair.vm.run("cvsw ctl --dev cvsw0 flows list")?.contains("tp_dst=2000")))?;
+    wire.send(&message(LIST_ENTRIES, 0, &[]))?;
+    let is_list = |frame: &[u8]| frame[12..14] == [0xab, 0xba] && frame[6] == 0x20 | LIST_ENTRIES;
+    let listed = wire.expect("one entry listed", is_list)?;
+    ensure!(listed[8..10] == (len as u16).to_be_bytes() && listed[14..16] == [1, 14], "listed: {listed:02x?}");
+    let closing = wire.expect("the end of the list", is_list)?;
+    ensure!(closing[8..10] == [0, 0], "the list does not end: {closing:02x?}");
+    // OFPFC_DELETE_STRICT, at offset 56 of the message.
+    body[56..58].copy_from_slice(&4u16.to_be_bytes());
+    wire.send(&message(DELETE_ENTRY, 0, &body[..len]))?;
+    wait_for("the entry's end", || Ok(pair.vm.counter("cvsw0", "flows")? == 0))
+}
+
+/// A control frame from the VM's own stack is dropped, and none reaches the stack.
+fn from_the_host(pair: &Pair, wire: &RawSocket) -> Result<()> {
+    let up = pair.vm.raw("cvsw0")?;
+    up.send(&message(HELLO, 0, &[]))?;
+    ensure!(pair.vm.counter("cvsw0", "tx_drop_control_from_host")? == 1, "a forged control frame was not dropped");
+    let session = pair.vm.run("cvsw ctl --dev cvsw0 stats")?;
+    ensure!(session.starts_with("control session: CONNECTED"), "stats:\n{session}");
+    let consumed = pair.vm.counter("cvsw0", "rx_consumed")?;
+    wire.send(&message(HELLO, 0, &[]))?;
+    wait_for("the duplicate HELLO", || Ok(pair.vm.counter("cvsw0", "rx_consumed")? == consumed + 1))?;
+    let marker = crate::frames::udp_to_vm(1, 2, b"marker");
+    wire.send(&marker)?;
+    up.expect("the frame behind the control frame", |frame| {
+        assert!(frame[12..14] != [0xab, 0xba] || frame[6] & 1 == 1, "a control frame reached the stack");
+        frame == marker
+    })?;
+    Ok(())
+}

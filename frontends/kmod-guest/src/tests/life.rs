@@ -1,0 +1,117 @@
+//! Devices come and go, under traffic.
+
+use crate::{
+    frames,
+    net::Namespace,
+    system::{run, wait_for},
+    topology::Pair,
+};
+use anyhow::{Result, ensure};
+use std::{
+    fmt::Write as _,
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+/// Cycles of the add and delete loop.
+const CYCLES: usize = 200;
+
+/// MTU, address, state and namespace of the lower device.
+pub fn follows_lower_device() -> Result<()> {
+    let pair = Pair::veth()?;
+    let shows = |text: &str| Ok(pair.vm.run("ip link show dev cvsw0")?.contains(text));
+    pair.vm.run("ip link set eth0 mtu 1300")?;
+    wait_for("the smaller MTU", || shows(" mtu 1300 "))?;
+    pair.vm.run("ip link set cvsw0 mtu 1400").expect_err("an MTU above the lower device's");
+    pair.vm.run("ip link set eth0 address 02:00:00:00:00:55")?;
+    wait_for("the new address", || shows("02:00:00:00:00:55"))?;
+    pair.vm.run("ip link set cvsw0 address 02:00:00:00:00:66")?;
+    pair.vm.run("ip link set eth0 address 02:00:00:00:00:01")?;
+    ensure!(shows("02:00:00:00:00:66")?, "an address of its own was changed");
+    pair.peer.run("ip link set eth0 down")?;
+    wait_for("no carrier", || shows("NO-CARRIER"))?;
+    pair.peer.run("ip link set eth0 up")?;
+    wait_for("carrier", || shows("LOWER_UP"))?;
+    pair.vm.run("ip link add link eth0 name second type cvsw").expect_err("two on one device");
+    pair.vm.run("ip link add link lo name second type cvsw").expect_err("on a loopback");
+    // The vNIC moves, its lower device stays.
+    let other = Namespace::new("other")?;
+    pair.vm.run("ip link set cvsw0 netns other")?;
+    other.run_all(
+        "ip address add 10.0.0.1/24 dev cvsw0\nip link set cvsw0 address 02:00:00:00:00:01\nip link set cvsw0 up",
+    )?;
+    other.run("ping -c 2 -i 0.2 -W 5 10.0.0.2")?;
+    pair.vm.run("ip link del eth0")?;
+    wait_for("the end of cvsw0 with its lower device", || Ok(!other.run("ip link")?.contains("cvsw0")))
+}
+
+/// Adds and deletes in a loop while frames come from both sides.
+pub fn add_and_delete() -> Result<()> {
+    let pair = Pair::veth()?;
+    let mut batch = String::from("link del cvsw0\n");
+    for _ in 0..CYCLES {
+        batch += "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up\nlink del cvsw0\n";
+    }
+    write!(batch, "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up")?;
+    fs::write("/tmp/cycles", batch)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let peer = scope.spawn(|| flood(&pair.peer, "eth0", &frames::udp_to_vm(1, 2, &[7; 600]), &stop));
+        let vm = scope.spawn(|| flood(&pair.vm, "cvsw0", &frames::udp_to_peer(1, 2, &[7; 600]), &stop));
+        let result = pair.vm.run("ip -batch /tmp/cycles");
+        stop.store(true, Ordering::Relaxed);
+        let from_peer = peer.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        let from_vm = vm.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        ensure!(from_peer > CYCLES && from_vm > 10, "little traffic: {from_peer} frames in, {from_vm} out");
+        println!("KMOD-NOTE {CYCLES} cycles under {from_peer} frames in, {from_vm} out");
+        result.map(drop)
+    })?;
+    ensure!(engines()? == 1, "{} engines in memory, one device", engines()?);
+    pair.vm.run("ip address add 10.0.0.1/24 dev cvsw0")?;
+    wait_for("traffic after the cycles", || Ok(pair.vm.run("ping -c 1 -W 2 10.0.0.2").is_ok()))
+}
+
+/// Sends until told to stop; the device may go and come back. The number of frames sent.
+fn flood(namespace: &Namespace, device: &str, frame: &[u8], stop: &AtomicBool) -> Result<usize> {
+    namespace.inside(|| {
+        let mut sent = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(socket) = namespace.raw_here(device) else { continue };
+            while !stop.load(Ordering::Relaxed) && socket.send(frame).is_ok() {
+                sent += 1;
+            }
+        }
+        Ok(sent)
+    })
+}
+
+/// Engines that the kernel holds memory for.
+fn engines() -> Result<usize> {
+    let areas = fs::read_to_string("/proc/vmallocinfo")?;
+    Ok(areas.lines().filter(|line| line.contains("cvsw_init")).count())
+}
+
+/// Ends of namespaces, lower devices and the module itself leave nothing behind.
+pub fn teardown() -> Result<()> {
+    let pair = Pair::veth()?;
+    pair.flows("ip,actions=mod_nw_tos:4")?;
+    drop(pair);
+    wait_for("the end of the engine with its namespace", || Ok(engines()? == 0))?;
+    let pair = Pair::veth()?;
+    ensure!(engines()? == 1, "{} engines, one device", engines()?);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let peer = scope.spawn(|| flood(&pair.peer, "eth0", &frames::udp_to_vm(1, 2, &[7; 600]), &stop));
+        let result = run("rmmod cvsw");
+        stop.store(true, Ordering::Relaxed);
+        peer.join().map_err(|_| anyhow::anyhow!("panic"))??;
+        result.map(drop)
+    })?;
+    ensure!(!pair.vm.run("ip link")?.contains("cvsw0"), "a device without its module");
+    ensure!(engines()? == 0, "an engine without its module");
+    run("modprobe cvsw")?;
+    pair.vm.run("ip link add link eth0 name cvsw0 type cvsw")?;
+    pair.vm.run("ip link del eth0")?;
+    wait_for("the end of the engine with the lower device", || Ok(engines()? == 0))
+}
