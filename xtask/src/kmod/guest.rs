@@ -27,10 +27,10 @@ struct Run {
     arguments: &'static str,
 }
 
-/// `slub_debug=FZPU` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
+/// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
 /// too slow for bulk data.
 const RUNS: &[Run] = &[
-    Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZPU" },
+    Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZP" },
     Run { name: "bulk", kernel: 0, arguments: "tests=bulk" },
     Run { name: "newer-kernel", kernel: 1, arguments: "tests=functions" },
 ];

@@ -25,6 +25,7 @@ pub const PACKAGES: &[(&str, &str)] = &[
     ("gcc-12", "gcc-12"),
     ("make", "make"),
     ("binutils", "objdump"),
+    ("dkms", "dkms"),
     ("kmod", "depmod"),
     ("cpio", "cpio"),
     ("gzip", "gzip"),
@@ -45,7 +46,9 @@ const FLAGS: &str = "-Crelocation-model=static -Ccode-model=kernel -Cno-redzone=
 pub fn run() -> Result<()> {
     let object = engine_object()?;
     println!("{}", object::check(&object)?);
+    dkms_package(&object)?;
     for kernel in kernel::fetch()? {
+        dkms_build(&kernel)?;
         let module = build(&kernel, &object)?;
         let size = fs::metadata(&module)?.len();
         println!("module for {}: {} ({size} bytes, with debugging information)", kernel.release, module.display());
@@ -90,10 +93,7 @@ fn engine_object() -> Result<PathBuf> {
 fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
     let folder = folder()?.join(format!("module-{}", kernel.release));
     fs::create_dir_all(&folder)?;
-    for entry in fs::read_dir(root().join("frontends/kmod/module"))? {
-        let entry = entry?;
-        copy_if_changed(&entry.path(), &folder.join(entry.file_name()))?;
-    }
+    copy_sources(&folder)?;
     Cmd::limited(BUILD_LIMIT, "make")
         .words("--silent -C")
         .arg(&kernel.headers)
@@ -103,6 +103,40 @@ fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
         .words("KCFLAGS=-Werror CONFIG_DEBUG_INFO_BTF_MODULES= modules")
         .run()?;
     Ok(folder.join("cvsw.ko"))
+}
+
+/// Makes the folder that DKMS builds from: the shim's sources, and the engine's object beside them.
+fn dkms_package(object: &Path) -> Result<()> {
+    let folder = folder()?.join("dkms").join(concat!("cvsw-", env!("CARGO_PKG_VERSION")));
+    fs::create_dir_all(&folder)?;
+    copy_sources(&folder)?;
+    fs::copy(object, folder.join("engine.o_prebuilt"))?;
+    println!("DKMS package: {}", folder.display());
+    Ok(())
+}
+
+/// Builds the DKMS package as a user's machine would, in a tree of its own.
+fn dkms_build(kernel: &Kernel) -> Result<()> {
+    let (sources, tree) = (folder()?.join("dkms"), folder()?.join("dkms-tree"));
+    fs::create_dir_all(&tree)?;
+    Cmd::limited(BUILD_LIMIT, "dkms")
+        .words("build --force --no-prepare-kernel --no-clean-kernel")
+        .arg(concat!("cvsw/", env!("CARGO_PKG_VERSION")))
+        .args(["-k", &kernel.release, "--kernelsourcedir"])
+        .arg(&kernel.headers)
+        .arg("--sourcetree")
+        .arg(sources)
+        .arg("--dkmstree")
+        .arg(tree)
+        .run()
+}
+
+fn copy_sources(to: &Path) -> Result<()> {
+    for entry in fs::read_dir(root().join("frontends/kmod/module"))? {
+        let entry = entry?;
+        copy_if_changed(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Keeps the time stamp of a file that is the same, so that make does nothing for it.

@@ -20,7 +20,7 @@ pub fn fuzz() -> Result<()> {
     let seeds = seeds();
     for number in 0..FRAMES {
         let frame = random.mutate(&seeds[number % seeds.len()]);
-        send(if number % 2 == 0 { &up } else { &down }, &frame)?;
+        send(if (number / seeds.len()).is_multiple_of(2) { &up } else { &down }, &frame)?;
     }
     for direction in ["tx", "rx"] {
         let counter = |name: &str| pair.vm.counter("cvsw0", &format!("{direction}_{name}"));
