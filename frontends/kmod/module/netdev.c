@@ -503,7 +503,7 @@ static void cvsw_setup(struct net_device *dev)
 	dev->ethtool_ops = &cvsw_ethtool_ops;
 	dev->needs_free_netdev = true;
 	dev->priv_destructor = cvsw_free;
-	dev->priv_flags |= IFF_NO_QUEUE | IFF_DISABLE_NETPOLL;
+	dev->priv_flags |= IFF_NO_QUEUE | IFF_DISABLE_NETPOLL | IFF_LIVE_ADDR_CHANGE;
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
 	cvsw_set_lockless(dev);
 	dev->features |= CVSW_FEATURES;

@@ -120,7 +120,7 @@ fn dkms_build(kernel: &Kernel) -> Result<()> {
     let (sources, tree) = (folder()?.join("dkms"), folder()?.join("dkms-tree"));
     fs::create_dir_all(&tree)?;
     Cmd::limited(BUILD_LIMIT, "dkms")
-        .words("build --force --no-prepare-kernel --no-clean-kernel")
+        .words("build --force")
         .arg(concat!("cvsw/", env!("CARGO_PKG_VERSION")))
         .args(["-k", &kernel.release, "--kernelsourcedir"])
         .arg(&kernel.headers)
