@@ -7,9 +7,9 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use cvsw_core::{
     Direction,
-    flow::{Command, FlowMod, Match},
+    flow::{Command, FlowMod, OfpError},
     openflow::{
-        ErrorMessage, FlowStatsRequest, Message, StatsReply, StatsRequest, SwitchConfig, error_name, message_len,
+        ErrorMessage, Message, StatsReply, SwitchConfig, error_name, message_len,
     },
 };
 use std::{
@@ -37,9 +37,10 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// An error of OpenFlow's own.
-    pub const fn openflow((kind, code): (u16, u16)) -> Self {
-        Self { nicira: false, kind, code }
+    /// An error of ours.
+    pub const fn ours(error: OfpError) -> Self {
+        let (kind, code) = error.wire();
+        Self { nicira: error.is_nicira(), kind, code }
     }
 
     /// What an OFPT_ERROR says.
@@ -50,7 +51,7 @@ impl Refusal {
                 kind: u16::from_be_bytes([*kind_hi, *kind_lo]),
                 code: u16::from_be_bytes([*code_hi, *code_lo]),
             },
-            _ => Self::openflow((error.kind, error.code)),
+            _ => Self { nicira: false, kind: error.kind, code: error.code },
         }
     }
 }
@@ -110,7 +111,7 @@ impl Bridge {
         for change in changes {
             let mut change = change.clone();
             wire::set_xid(&mut change, self.next_xid());
-            let list = wire::encode(&list_request(), self.next_xid());
+            let list = wire::list_request(self.next_xid());
             batch.extend([change, list]);
         }
         let last = self.next_xid();
@@ -128,11 +129,8 @@ impl Bridge {
                     self.send(&[wire::encode(&Message::EchoReply(data), xid)])?
                 }
                 (Ok(Message::Error(error)), Some(slot)) => slot.0 = Err(Refusal::from_message(&error)),
-                (Ok(Message::StatsReply(StatsReply::Flow { entries, .. })), Some(slot)) => {
-                    for entry in entries {
-                        slot.1
-                            .push(Listed::from_stats(entry.map_err(|error| anyhow::anyhow!("listing: {error}"))?));
-                    }
+                (Ok(Message::StatsReply(StatsReply::Other { body, .. })), Some(slot)) => {
+                    slot.1.extend(wire::read_list(body)?);
                 }
                 (
                     Ok(
@@ -201,11 +199,6 @@ impl Bridge {
         self.openflow.read_exact(message.get_mut(8..).unwrap_or_default())?;
         Ok(message)
     }
-}
-
-fn list_request() -> Message<'static> {
-    let request = FlowStatsRequest { matching: Match::ANY, table_id: 0xff, out_port: cvsw_core::flow::OFPP_NONE };
-    Message::StatsRequest(StatsRequest::Flow(request))
 }
 
 /// Connects to a socket that may be about to appear.

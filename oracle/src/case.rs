@@ -110,10 +110,10 @@ const WILDCARDS: [u32; 12] = [1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x3f << 8, 0x3
 /// A change with one action or one matched field less, or with a zero where there was a number.
 fn simpler_changes(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    if bytes.len() < wire::FLOW_MOD_LEN {
+    let mut at = wire::actions_at(bytes);
+    if bytes.len() < at {
         return out;
     }
-    let mut at = wire::FLOW_MOD_LEN;
     while let Some(len) = bytes.get(at + 2..at + 4).map(|len| usize::from(u16::from_be_bytes([len[0], len[1]]))) {
         if len < 8 || at + len > bytes.len() {
             break;
@@ -122,6 +122,10 @@ fn simpler_changes(bytes: &[u8]) -> Vec<Vec<u8>> {
         wire::fix_length(&mut shorter);
         out.push(shorter);
         at += len;
+    }
+    if wire::is_nxt(bytes) {
+        out.extend(simpler_nxm(bytes));
+        return out;
     }
     let wildcards = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
     for bits in WILDCARDS {
@@ -134,6 +138,37 @@ fn simpler_changes(bytes: &[u8]) -> Vec<Vec<u8>> {
     }
     // Cookie, timeouts, flags.
     for (start, end) in [(48, 56), (58, 62), (70, 72)] {
+        if bytes[start..end].iter().any(|byte| *byte != 0) {
+            let mut change = bytes.to_vec();
+            change[start..end].fill(0);
+            out.push(change);
+        }
+    }
+    out
+}
+
+/// An NXT_FLOW_MOD with one field less, or with a zero where there was a number.
+fn simpler_nxm(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let (fixed, rest) = bytes.split_at(wire::NXT_FLOW_MOD_LEN);
+    let match_len = usize::from(u16::from_be_bytes([fixed[40], fixed[41]]));
+    let (fields, actions) = (&rest[..match_len], &rest[match_len.next_multiple_of(8)..]);
+    let mut at = 0;
+    while let Some(len) = fields.get(at + 3).map(|len| usize::from(*len) + 4) {
+        if at + len > fields.len() {
+            break;
+        }
+        let mut less = [&fields[..at], &fields[at + len..]].concat();
+        let less_len = (less.len() as u16).to_be_bytes();
+        less.resize(less.len().next_multiple_of(8), 0);
+        let mut change = [fixed, &less, actions].concat();
+        change[40..42].copy_from_slice(&less_len);
+        wire::fix_length(&mut change);
+        out.push(change);
+        at += len;
+    }
+    // Cookie, timeouts, flags.
+    for (start, end) in [(16, 24), (26, 30), (38, 40)] {
         if bytes[start..end].iter().any(|byte| *byte != 0) {
             let mut change = bytes.to_vec();
             change[start..end].fill(0);

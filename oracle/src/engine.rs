@@ -41,8 +41,8 @@ impl Engine {
 
     /// Takes the bytes of a flow change.
     pub fn change(&mut self, bytes: &[u8]) -> Answer {
-        let flow = decode_flow_mod(bytes).map_err(|error| Refusal::openflow(error.wire()))?;
-        self.0.flow_mod(Instant::ZERO, &flow).map_err(|error| Refusal::openflow(error.wire()))
+        let flow = decode_flow_mod(bytes).map_err(|error| Refusal::ours(error))?;
+        self.0.flow_mod(Instant::ZERO, &flow).map_err(|error| Refusal::ours(error))
     }
 
     /// The table.
@@ -94,6 +94,7 @@ struct Seen {
     drop_eligible: bool,
     lookups: u32,
     changed_length: bool,
+    imagined: bool,
     uncovered: bool,
     ambiguous: bool,
     missed: bool,
@@ -108,7 +109,9 @@ impl Observer for Seen {
             Event::Parsed { key, .. } => {
                 self.lookups += 1;
                 self.key = **key;
-                if self.lookups > 1 && self.changed_length {
+                if self.lookups > 1 && self.imagined {
+                    self.known = Some(Known::ImaginedFields);
+                } else if self.lookups > 1 && self.changed_length {
                     self.known = Some(Known::BytesAfterTag);
                 }
             }
@@ -122,6 +125,7 @@ impl Observer for Seen {
                     self.changed_length |=
                         matches!(action, Action::SetVlanVid(_) | Action::SetVlanPcp(_) | Action::StripVlan);
                 }
+                self.imagined |= *effect == Effect::NotApplicable && !matches!(action, Action::StripVlan);
                 if self.uncovered {
                     self.known = Some(Known::InnerTag);
                 }

@@ -15,8 +15,10 @@ pub enum Known {
     BytesAfterTag,
     /// Ports of SCTP and types of ICMP.
     PortsOfOthers,
-    /// Errors that OpenFlow 1.0 has no code for.
-    NiciraErrors,
+    /// An error that Open vSwitch has no code for.
+    CutMatch,
+    /// Second look-ups of what is not there.
+    ImaginedFields,
     /// Checksums "in" later fragments.
     LaterFragments,
     /// The DEI bit of a tag.
@@ -31,11 +33,12 @@ pub enum Known {
 
 impl Known {
     /// All of them, in order of declaration.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ResubmitDepth,
         Self::BytesAfterTag,
         Self::PortsOfOthers,
-        Self::NiciraErrors,
+        Self::CutMatch,
+        Self::ImaginedFields,
         Self::LaterFragments,
         Self::DropEligible,
         Self::InnerTag,
@@ -58,9 +61,13 @@ impl Known {
                 "set_tp_src and set_tp_dst change TCP and UDP only, as OpenFlow 1.0 says (Open vSwitch: also ports of \
                  SCTP, and type and code of ICMP)"
             }
-            Self::NiciraErrors => {
-                "where OpenFlow 1.0 has no error code, the nearest one that it has (Open vSwitch: an error of Nicira's): \
-                 unknown flags are OFPFMFC_UNSUPPORTED"
+            Self::CutMatch => {
+                "an NXM match that is cut off is NXBRC_NXM_INVALID (Open vSwitch has a newer error in mind, and says \
+                 NXBRC_UNENCODABLE_ERROR)"
+            }
+            Self::ImaginedFields => {
+                "a second look-up sees the frame as it is (Open vSwitch: also what actions set in headers that a \
+                 malformed frame does not have)"
             }
             Self::LaterFragments => {
                 "set_nw_src and set_nw_dst leave the payload of later fragments alone (Open vSwitch 3.1 updates the \
@@ -109,14 +116,8 @@ pub fn of_action(action: &Action, effect: Effect, key: &FlowKey, drop_eligible: 
     }
 }
 
-/// Nicira's error (type, code) and ours for the same.
-const NEAREST: [((u16, u16), OfpError); 1] = [((3, 258), OfpError::Unsupported)];
-
-/// Whether two answers are the same, but for errors that OpenFlow 1.0 has no code for.
+/// Whether two answers are the same, but for [`Known::CutMatch`].
 pub fn same_answer(ours: Answer, theirs: Answer) -> bool {
-    let theirs = theirs.map_err(|refusal| {
-        let near = NEAREST.iter().find(|(nicira, _)| refusal.nicira && *nicira == (refusal.kind, refusal.code));
-        near.map_or(refusal, |(_, error)| Refusal::openflow(error.wire()))
-    });
-    ours == theirs
+    const UNENCODABLE: Refusal = Refusal { nicira: true, kind: 1, code: 521 };
+    ours == theirs || ours == Err(Refusal::ours(OfpError::NxmInvalid)) && theirs == Err(UNENCODABLE)
 }

@@ -1,9 +1,10 @@
 //! OpenFlow bytes of the tester itself: what it sends to the switch, and how flow changes are dressed for a switch
 //! that has ports.
 
+use anyhow::{Context, Result};
 use cvsw_core::{
     flow::{Action, ActionList, Command, Field, FlowMod, Match, OFPP_NONE, text::DisplayFlow},
-    openflow::{FlowStats, Message, decode_flow_mod},
+    openflow::{Message, decode_flow_mod},
 };
 
 /// Port that every forwarded frame leaves by.
@@ -23,6 +24,90 @@ pub const MARKER: [u8; 60] = {
 
 /// Length of an OFPT_FLOW_MOD without actions.
 pub const FLOW_MOD_LEN: usize = 72;
+/// Length of an NXT_FLOW_MOD without match and actions.
+pub const NXT_FLOW_MOD_LEN: usize = 48;
+/// Vendor id of Nicira.
+const NICIRA: [u8; 4] = [0, 0, 0x23, 0x20];
+/// OFPT_VENDOR.
+const VENDOR: u8 = 4;
+/// OFPT_STATS_REQUEST.
+const STATS_REQUEST: u8 = 16;
+
+/// Whether a message is an NXT_FLOW_MOD and no OFPT_FLOW_MOD.
+pub fn is_nxt(message: &[u8]) -> bool {
+    message.get(1) == Some(&VENDOR)
+}
+
+/// Where the actions of a flow change begin.
+pub fn actions_at(message: &[u8]) -> usize {
+    match message.get(40..42) {
+        Some(&[hi, lo]) if is_nxt(message) => {
+            NXT_FLOW_MOD_LEN + usize::from(u16::from_be_bytes([hi, lo])).next_multiple_of(8)
+        }
+        _ => FLOW_MOD_LEN,
+    }
+}
+
+/// Header of an NXT_FLOW_MOD up to its cookie.
+pub const NXT_FLOW_MOD_START: [u8; 16] = [1, VENDOR, 0, 0, 0, 0, 0, 0, 0, 0, 0x23, 0x20, 0, 0, 0, 13];
+
+/// OXM field `packet_type` 0, padded: how Open vSwitch lists the match of all Ethernet frames, which are all that we
+/// have.
+const ANY_ETHERNET_FRAME: [u8; 8] = [0x80, 0, 0x58, 4, 0, 0, 0, 0];
+
+/// NXST_FLOW request for everything: unlike OFPST_FLOW it lists matches of every kind.
+pub fn list_request(xid: u32) -> Vec<u8> {
+    let mut message = vec![1, STATS_REQUEST, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+    message.extend(NICIRA);
+    message.extend([0; 8]);
+    // out_port: any; no match; all tables.
+    message.extend([0xff, 0xff, 0, 0, 0xff, 0, 0, 0]);
+    set_xid(&mut message, xid);
+    fix_length(&mut message);
+    message
+}
+
+/// The entries of an NXST_FLOW reply, without its statistics header.
+pub fn read_list(body: &[u8]) -> Result<Vec<Listed>> {
+    const FIXED: usize = 48;
+    let mut rest = body.get(12..).context("a listing without a header")?;
+    let mut list = Vec::new();
+    while !rest.is_empty() {
+        let len = u16_at(rest, 0)?;
+        let (entry, behind) = rest.split_at_checked(len.into()).context("a listing that is cut off")?;
+        rest = behind;
+        // The same match and actions as a change, which our own codec reads.
+        let mut change = NXT_FLOW_MOD_START.to_vec();
+        change.extend(entry.get(24..32).context("a short entry")?);
+        change.extend([0, 0]);
+        change.extend(entry.get(14..18).context("a short entry")?);
+        change.extend(entry.get(12..14).context("a short entry")?);
+        change.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        change.extend(u16_at(entry, 18)?.to_be_bytes());
+        change.extend([0; 6]);
+        change.extend(entry.get(FIXED..).context("a short entry")?);
+        if let Some(slot) = change.get_mut(40..56)
+            && slot.get(8..) == Some(&ANY_ETHERNET_FRAME)
+        {
+            slot[..2].fill(0);
+            change.drain(48..56);
+        }
+        fix_length(&mut change);
+        let flow = decode_flow_mod(&change).map_err(|error| anyhow::anyhow!("{error} in the listing: {change:02x?}"))?;
+        list.push(Listed::from_switch(&flow, u64_at(entry, 32)?, u64_at(entry, 40)?));
+    }
+    Ok(list)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {
+    let field = bytes.get(at..at + 2).context("a listing that is cut off")?;
+    Ok(u16::from_be_bytes(field.try_into()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Result<u64> {
+    let field = bytes.get(at..at + 8).context("a listing that is cut off")?;
+    Ok(u64::from_be_bytes(field.try_into()?))
+}
 
 /// A message as bytes.
 pub fn encode(message: &Message<'_>, xid: u32) -> Vec<u8> {
@@ -68,7 +153,7 @@ pub fn marker_flow(command: Command) -> Vec<u8> {
 pub fn for_switch(change: &[u8]) -> Vec<u8> {
     let Ok(flow) = decode_flow_mod(change) else { return change.to_vec() };
     let deletes = matches!(flow.command, Command::Delete | Command::DeleteStrict);
-    let (fixed, mut actions) = change.split_at(FLOW_MOD_LEN);
+    let (fixed, mut actions) = change.split_at(actions_at(change));
     let mut dressed = fixed.to_vec();
     let mut open = !deletes && !actions.is_empty();
     while let Some(&[kind_hi, kind_lo, len_hi, len_lo, port_hi, port_lo, ..]) = actions.first_chunk::<8>() {
@@ -119,20 +204,20 @@ pub struct Listed {
 
 impl Listed {
     /// An entry of the switch, undressed.
-    pub fn from_stats(stats: FlowStats) -> Self {
-        let actions = stats.actions.iter().filter_map(|action| match *action {
+    fn from_switch(flow: &FlowMod, packets: u64, bytes: u64) -> Self {
+        let actions = flow.actions.iter().filter_map(|action| match *action {
             Action::Output { port: PORT_OUT, .. } => None,
             Action::Output { port: PORT_SINK, .. } => Some(Action::Output { port: OFPP_NONE, max_len: 0 }),
             other => Some(other),
         });
         Self {
-            priority: stats.priority,
-            matching: stats.matching,
-            cookie: stats.cookie,
-            timeouts: (stats.idle_timeout, stats.hard_timeout),
+            priority: flow.priority,
+            matching: flow.matching,
+            cookie: flow.cookie,
+            timeouts: (flow.idle_timeout, flow.hard_timeout),
             actions: actions.collect(),
-            packets: stats.packets,
-            bytes: stats.bytes,
+            packets,
+            bytes,
         }
     }
 

@@ -12,8 +12,9 @@ use zerocopy::{FromBytes, IntoBytes, network_endian::U16};
 pub const ETHERTYPE: u16 = 0xabba;
 /// Length of the control header in bytes.
 pub const HEADER_LEN: usize = CONTROL_HEADER_LEN;
-/// Longest control frame that a version-2 vNIC sends or accepts: header, 72-byte flow mod, and the actions.
-pub const MAX_FRAME_LEN: usize = 14 + 72 + crate::flow::MAX_ACTIONS * 64;
+/// Longest control frame that a version-2 vNIC sends or accepts: header, flow mod (with every NXM field and its mask
+/// below 256 bytes), and the actions.
+pub const MAX_FRAME_LEN: usize = 14 + 256 + crate::flow::MAX_ACTIONS * 64;
 /// Protocol version 2.
 pub const VERSION_2: u8 = 2;
 

@@ -38,12 +38,44 @@ pub enum OfpError {
     BadEmergTimeout,
     /// `OFPFMFC_BAD_COMMAND`: unknown command.
     BadCommand,
-    /// `OFPFMFC_UNSUPPORTED`: a list or a flag that cannot be honoured.
+    /// `OFPFMFC_UNSUPPORTED`: a list that cannot be honoured.
     Unsupported,
+    /// `OFPFMFC_BAD_FLAGS` (Nicira's): an unknown flag.
+    BadFlags,
+    /// `NXBRC_NXM_INVALID` (Nicira's): an NXM match that is cut off.
+    NxmInvalid,
+    /// `OFPBMC_BAD_FIELD` (Nicira's): an NXM field that is not known, or has the wrong length.
+    NxmBadType,
+    /// `OFPBMC_BAD_VALUE` (Nicira's): a value that the NXM field cannot have.
+    NxmBadValue,
+    /// `OFPBMC_BAD_MASK` (Nicira's): a mask that the NXM field cannot have.
+    NxmBadMask,
+    /// `OFPBMC_BAD_PREREQ` (Nicira's): an NXM field without those that it needs in front of it.
+    NxmBadPrereq,
+    /// `OFPBMC_DUP_FIELD` (Nicira's): an NXM field for the second time.
+    NxmDupType,
+    /// `OFPBMC_BAD_WILDCARDS` (Nicira's): a bit of a value that its mask excludes.
+    NxmBadWildcards,
 }
 
 impl OfpError {
-    /// `(type, code)` on the wire.
+    /// Whether type and code are Nicira's: OpenFlow 1.0 has none for this error.
+    pub const fn is_nicira(self) -> bool {
+        matches!(
+            self,
+            Self::BadFlags
+                | Self::NxmInvalid
+                | Self::NxmBadType
+                | Self::NxmBadValue
+                | Self::NxmBadMask
+                | Self::NxmBadPrereq
+                | Self::NxmDupType
+                | Self::NxmBadWildcards
+        )
+    }
+
+    /// `(type, code)` on the wire: of an `OFPT_ERROR`, or ([`OfpError::is_nicira`]) of the vendor error inside
+    /// one.
     pub const fn wire(self) -> (u16, u16) {
         match self {
             Self::BadVersion => (1, 0),
@@ -64,6 +96,14 @@ impl OfpError {
             Self::BadEmergTimeout => (3, 3),
             Self::BadCommand => (3, 4),
             Self::Unsupported => (3, 5),
+            Self::BadFlags => (3, 258),
+            Self::NxmInvalid => (1, 256),
+            Self::NxmBadType => (0, 263),
+            Self::NxmBadValue => (1, 258),
+            Self::NxmBadMask => (1, 259),
+            Self::NxmBadPrereq => (1, 260),
+            Self::NxmDupType => (1, 261),
+            Self::NxmBadWildcards => (1, 262),
         }
     }
 
@@ -88,6 +128,14 @@ impl OfpError {
             Self::BadEmergTimeout => "OFPFMFC_BAD_EMERG_TIMEOUT",
             Self::BadCommand => "OFPFMFC_BAD_COMMAND",
             Self::Unsupported => "OFPFMFC_UNSUPPORTED",
+            Self::BadFlags => "OFPFMFC_BAD_FLAGS",
+            Self::NxmInvalid => "NXBRC_NXM_INVALID",
+            Self::NxmBadType => "OFPBMC_BAD_FIELD",
+            Self::NxmBadValue => "OFPBMC_BAD_VALUE",
+            Self::NxmBadMask => "OFPBMC_BAD_MASK",
+            Self::NxmBadPrereq => "OFPBMC_BAD_PREREQ",
+            Self::NxmDupType => "OFPBMC_DUP_FIELD",
+            Self::NxmBadWildcards => "OFPBMC_BAD_WILDCARDS",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! OpenFlow 1.0 messages: bytes to and from the data types of [`crate::flow`], without allocation.
 //!
 //! A byte stream is cut by [`message_len`], a whole message is read by [`Message::decode`] and written by
-//! [`Message::encode`]. Inside a control frame the body is one `OFPT_FLOW_MOD`: [`decode_flow_mod`] and
-//! [`encode_flow_mod`].
+//! [`Message::encode`]. Inside a control frame the body is one `OFPT_FLOW_MOD`, or Nicira's `NXT_FLOW_MOD`:
+//! [`decode_flow_mod`] and [`encode_flow_mod`].
 //!
 //! The codec judges form and range. Which ports, queues and lists an engine accepts is the engine's business:
 //! the same codec serves the flows that a controller gives to a virtual switch.
@@ -12,6 +12,7 @@ mod error_name;
 mod flow_mod;
 mod matching;
 mod message;
+mod nxm;
 mod port;
 mod report;
 mod writer;
@@ -37,9 +38,10 @@ use zerocopy::FromBytes;
 pub enum EncodeError {
     /// The buffer is too small, or the message would exceed 65,535 bytes.
     NoRoom,
-    /// The match names this field in a way that `ofp_match` cannot say: a partial mask of anything but an IPv4
-    /// prefix, a field without its prerequisites (a port without an IP protocol that has ports), or a field
-    /// that OpenFlow 1.0 does not have.
+    /// The match names this field in a way that the message cannot say: a field without its prerequisites (a
+    /// port without an IP protocol that has ports), a partial mask of a field that has none (EtherType, IP
+    /// protocol, ToS, `in_port`); in `ofp_match` (statistics, FLOW_REMOVED) also a partial mask of anything but
+    /// an IPv4 prefix, or a field that OpenFlow 1.0 does not have.
     Inexpressible(Field),
 }
 
@@ -56,7 +58,7 @@ impl core::fmt::Display for EncodeError {
             Self::Inexpressible(field) => {
                 write!(
                     f,
-                    "OpenFlow 1.0 cannot express this match on {}; match it whole or not at all",
+                    "OpenFlow cannot express this match on {}; match it whole or not at all",
                     field.name()
                 )
             }

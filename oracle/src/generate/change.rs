@@ -1,18 +1,55 @@
 //! Random flow changes, as bytes.
 
-use super::{IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, one_in, pick};
-use crate::wire::fix_length;
+use super::{nxm, IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, one_in, pick};
+use crate::wire::{NXT_FLOW_MOD_LEN, NXT_FLOW_MOD_START, fix_length};
 use cvsw_core::{
     flow::{Field, FlowMod},
     openflow::{decode_flow_mod, encode_flow_mod},
 };
 use fastrand::Rng;
 
-/// An OFPT_FLOW_MOD; one in ten is malformed or asks for what a vNIC does not have.
+/// An OFPT_FLOW_MOD or NXT_FLOW_MOD; one in ten is malformed or asks for what a vNIC does not have.
 pub fn flow_mod(rng: &mut Rng, cookie: u64) -> Vec<u8> {
-    let mut out = vec![1, 14, 0, 0, 0, 0, 0, 0];
-    out.extend(matching(rng));
+    let nxm = one_in(rng, 3);
+    // Entries that look up again are for one port and name the other, or most would lead to themselves.
+    let last = last_action(rng);
+    let forwards = last.len() > 8 && !one_in(rng, 4);
+    let mut out = if nxm { NXT_FLOW_MOD_START.to_vec() } else { vec![1, 14, 0, 0, 0, 0, 0, 0] };
+    if !nxm {
+        out.extend(matching(rng, forwards));
+    }
     out.extend(if one_in(rng, 40) { u64::MAX } else { cookie }.to_be_bytes());
+    let command_at = out.len();
+    let bad_flags = attributes(rng, &mut out);
+    let mut broken = bad_flags;
+    if nxm {
+        let fields = nxm::matching(rng, forwards);
+        out.extend((fields.len() as u16).to_be_bytes());
+        out.extend([0; 6]);
+        let padded = fields.len().next_multiple_of(8);
+        out.extend(fields);
+        out.resize(NXT_FLOW_MOD_LEN + padded, 0);
+        fix_length(&mut out);
+        // Perhaps the match is wrong: then nothing else shall be.
+        broken |= decode_flow_mod(&out).is_err();
+    }
+    for _ in 0..pick(rng, &[0, 1, 1, 2, 2, 3, 5]) {
+        action(rng, &mut out);
+    }
+    if !broken && one_in(rng, 12) {
+        break_it(rng, &mut out, command_at);
+    } else if !broken {
+        out.extend(last);
+    }
+    fix_length(&mut out);
+    if !nxm {
+        drop_empty_fields(&mut out);
+    }
+    out
+}
+
+/// Command to flags; whether the flags are none that a vNIC takes.
+fn attributes(rng: &mut Rng, out: &mut Vec<u8>) -> bool {
     let command = pick(rng, &[0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 4u16]);
     out.extend(command.to_be_bytes());
     // Idle and hard timeout: far beyond the end of the run.
@@ -29,23 +66,12 @@ pub fn flow_mod(rng: &mut Rng, cookie: u64) -> Vec<u8> {
             flags |= bit;
         }
     }
-    let bad_flags = one_in(rng, 60);
-    if bad_flags {
+    let bad = one_in(rng, 60);
+    if bad {
         flags |= pick(rng, &[4, 8, 0x10, 0x8000]);
     }
     out.extend(u16::to_be_bytes(flags));
-    let broken = one_in(rng, 12);
-    for _ in 0..pick(rng, &[0, 1, 1, 2, 2, 3, 5]) {
-        action(rng, &mut out);
-    }
-    if broken {
-        break_it(rng, &mut out);
-    } else if !bad_flags {
-        last_action(rng, &mut out);
-    }
-    fix_length(&mut out);
-    drop_empty_fields(&mut out);
-    out
+    bad
 }
 
 /// Rewrites the match of a sound message if no field of it counts but perhaps `in_port`: see
@@ -64,7 +90,7 @@ fn drop_empty_fields(message: &mut [u8]) {
 }
 
 /// An `ofp_match`: mostly fields that go together, sometimes any.
-fn matching(rng: &mut Rng) -> Vec<u8> {
+fn matching(rng: &mut Rng, forwards: bool) -> Vec<u8> {
     let mut wildcards = 0x003f_ffffu32;
     let mut take = |rng: &mut Rng, bit: u32, rarity: u32| {
         if one_in(rng, rarity) {
@@ -109,9 +135,13 @@ fn matching(rng: &mut Rng) -> Vec<u8> {
     if one_in(rng, 30) {
         wildcards |= pick(rng, &[1 << 22, 1 << 31, 0xffc0_0000]);
     }
+    if forwards {
+        wildcards &= !1;
+    }
     let vlan = if one_in(rng, 3) { 0xffff } else { pick(rng, &VIDS) | if one_in(rng, 10) { 0x1000 } else { 0 } };
     let mut out = wildcards.to_be_bytes().to_vec();
-    out.extend(pick(rng, &[1u16, 1, 2, 2, 5, 0xfffe]).to_be_bytes());
+    let port = if forwards { 1 } else { pick(rng, &[1u16, 1, 2, 2, 5, 0xfffe]) };
+    out.extend(port.to_be_bytes());
     out.extend(pick(rng, &MACS));
     out.extend(pick(rng, &MACS));
     out.extend(u16::to_be_bytes(vlan));
@@ -120,22 +150,24 @@ fn matching(rng: &mut Rng) -> Vec<u8> {
     out.extend([pick(rng, &TOS), protocol, 0, pick(rng, &[0, 0, 7])]);
     out.extend(pick(rng, &IPV4));
     out.extend(pick(rng, &IPV4));
-    out.extend(pick(rng, &PORTS).to_be_bytes());
-    out.extend(pick(rng, &PORTS).to_be_bytes());
+    // A type or code above 255 is listed wrongly by the switch.
+    let most = if matches!(protocol, 1 | 58) { 0xff } else { 0xffff };
+    out.extend((pick(rng, &PORTS) & most).to_be_bytes());
+    out.extend((pick(rng, &PORTS) & most).to_be_bytes());
     out
 }
 
 /// Sometimes a drop (which a switch must be told in other words, so that it stands in sound messages only) or a
 /// second look-up.
-fn last_action(rng: &mut Rng, out: &mut Vec<u8>) {
+fn last_action(rng: &mut Rng) -> Vec<u8> {
     match rng.u32(..20) {
-        0 => out.extend([0, 0, 0, 8, 0xff, 0xff, 0, 0]),
+        0 => vec![0, 0, 0, 8, 0xff, 0xff, 0, 0],
         1..=2 => {
-            let port = pick(rng, &[1, 2, 0xfff8u16]).to_be_bytes();
+            let port = pick(rng, &[2, 2, 2, 1, 0xfff8u16]).to_be_bytes();
             let (subtype, table) = pick(rng, &[(1, 0), (1, 0), (14, 0), (14, 0xff)]);
-            out.extend([0xff, 0xff, 0, 16, 0, 0, 0x23, 0x20, 0, subtype, port[0], port[1], table, 0, 0, 0]);
+            vec![0xff, 0xff, 0, 16, 0, 0, 0x23, 0x20, 0, subtype, port[0], port[1], table, 0, 0, 0]
         }
-        _ => {}
+        _ => Vec::new(),
     }
 }
 
@@ -164,10 +196,10 @@ fn action(rng: &mut Rng, out: &mut Vec<u8>) {
 }
 
 /// Makes one thing wrong with a message.
-fn break_it(rng: &mut Rng, message: &mut Vec<u8>) {
+fn break_it(rng: &mut Rng, message: &mut Vec<u8>, command_at: usize) {
     match rng.u32(..12) {
         // The command.
-        0 => message[56..58].copy_from_slice(&pick(rng, &[5, 255, 0x0100u16]).to_be_bytes()),
+        0 => message[command_at..command_at + 2].copy_from_slice(&pick(rng, &[5, 255, 0x0100u16]).to_be_bytes()),
         // Cut short, inside the fixed part or the actions.
         1 => message.truncate(rng.usize(8..message.len())),
         2 => message.extend(vec![0; rng.usize(1..9)]),

@@ -2,6 +2,7 @@
 
 mod change;
 mod frame;
+mod nxm;
 
 use crate::case::{Case, Step};
 use cvsw_core::Direction;

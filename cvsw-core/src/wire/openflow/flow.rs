@@ -172,3 +172,39 @@ pub struct OfpFlowStats {
     pub byte_count: U64,
 }
 const _: () = assert!(size_of::<OfpFlowStats>() == 88);
+
+/// Subtype of a Nicira message: a flow change with an extensible match.
+pub const NXT_FLOW_MOD: u32 = 13;
+
+/// `nx_flow_mod`, 48 bytes; the match follows, padded to a multiple of 8 bytes, then the actions.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct NxFlowMod {
+    /// Type `VENDOR`.
+    pub header: Header,
+    /// Vendor id: Nicira.
+    pub vendor: U32,
+    /// [`NXT_FLOW_MOD`].
+    pub subtype: U32,
+    /// Opaque number of the controller.
+    pub cookie: U64,
+    /// `ofp_flow_mod_command`.
+    pub command: U16,
+    /// Seconds; 0: never.
+    pub idle_timeout: U16,
+    /// Seconds; 0: never.
+    pub hard_timeout: U16,
+    /// Higher wins.
+    pub priority: U16,
+    /// Buffered packet to apply to; 0xffffffff: none.
+    pub buffer_id: U32,
+    /// Filter of DELETE commands; `OFPP_NONE`: no filter.
+    pub out_port: U16,
+    /// `OFPFF_*`.
+    pub flags: U16,
+    /// Length of the match in bytes, its padding not included.
+    pub match_len: U16,
+    /// Padding.
+    pub pad: [u8; 6],
+}
+const _: () = assert!(size_of::<NxFlowMod>() == 48);
