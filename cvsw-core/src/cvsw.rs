@@ -15,8 +15,12 @@ use crate::{
     apply::Program,
     control::{ControlEvent, ETHERTYPE, Request, Session, SessionState},
     crypto::{EncryptedOnly, SaTable},
-    flow::{Command, FlowMod, FlowTable, MacAddr, Match, OfpError, cache::FlowCache, table::Entry},
+    flow::{
+        Command, FLAG_SEND_FLOW_REM, FlowMod, FlowTable, MacAddr, Match, OfpError, RemovalReason, cache::FlowCache,
+        table::Entry,
+    },
     mtu::L2Mtu,
+    openflow::{FlowRemoved, RemovedReason, check_match},
     stats::{ControlError, Stats},
     time::Instant,
 };
@@ -104,10 +108,6 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<usize> {
         let table = &self.table;
         let answer = self.session.poll_transmit(self.ethertype, out, |from| entry_from(table, from));
-        let unlisted = u64::from(self.session.take_unlisted());
-        if let Some(count) = self.stats.control_errors.get_mut(ControlError::Unlistable.index()) {
-            *count = count.wrapping_add(unlisted);
-        }
         answer.unwrap_or(None)
     }
 
@@ -138,8 +138,12 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// Lets time pass: expires entries. Call about once a second, or more often.
     pub fn tick(&mut self, now: Instant) {
-        let expired = &mut self.stats.expired;
-        self.table.expire(now, |_, _, _| *expired = expired.wrapping_add(1));
+        let Self { table, stats, session, .. } = self;
+        table.expire(now, |matching, entry, reason| {
+            stats.expired = stats.expired.wrapping_add(1);
+            report(session, now, matching, entry, reason);
+        });
+        self.count_lost_removals();
         self.sas.tick(now);
     }
 
@@ -183,14 +187,25 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 
     fn change(&mut self, now: Instant, flow: &FlowMod) -> Result<(), OfpError> {
+        let Self { table, session, .. } = self;
+        let removed =
+            |matching: &Match, entry: &Entry<Program>| report(session, now, matching, entry, RemovalReason::Delete);
         match flow.command {
-            Command::Delete => self.table.delete(flow, |_, _| {}),
-            Command::DeleteStrict => self.table.delete_strict(flow, |_, _| {}),
+            Command::Delete => table.delete(flow, removed),
+            Command::DeleteStrict => table.delete_strict(flow, removed),
+            _ => check_match(&flow.matching)?,
+        }
+        match flow.command {
+            Command::Delete | Command::DeleteStrict => self.count_lost_removals(),
             Command::Add => self.table.add(now, flow, Program::compile(&flow.actions)?)?,
             Command::Modify => self.table.modify(now, flow, Program::compile(&flow.actions)?)?,
             Command::ModifyStrict => self.table.modify_strict(now, flow, Program::compile(&flow.actions)?)?,
         }
         Ok(())
+    }
+
+    fn count_lost_removals(&mut self) {
+        self.stats.removals_lost = self.stats.removals_lost.wrapping_add(self.session.take_lost_removals());
     }
 
     /// Takes one control frame from the network.
@@ -234,6 +249,31 @@ fn entry_from<const FLOWS: usize, const MASKS: usize>(
     let (id, entry) = table.next_from(from)?;
     Some((id.0, as_add(&table.matching(entry), entry)))
 }
+
+/// Reports the end of an entry that asked for it (SEND_FLOW_REM).
+fn report(session: &mut Session, now: Instant, matching: &Match, entry: &Entry<Program>, reason: RemovalReason) {
+    if entry.flags & FLAG_SEND_FLOW_REM == 0 {
+        return;
+    }
+    let lived = now.nanos_since(entry.created);
+    session.flow_removed(&FlowRemoved {
+        matching: *matching,
+        cookie: entry.cookie,
+        priority: entry.priority,
+        reason: match reason {
+            RemovalReason::IdleTimeout => RemovedReason::IdleTimeout,
+            RemovalReason::HardTimeout => RemovedReason::HardTimeout,
+            RemovalReason::Delete => RemovedReason::Delete,
+        },
+        duration_sec: (lived / NANOS_PER_SEC) as u32,
+        duration_nsec: (lived % NANOS_PER_SEC) as u32,
+        idle_timeout: entry.idle_timeout,
+        packets: entry.packets,
+        bytes: entry.bytes,
+    });
+}
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {
     FlowMod {

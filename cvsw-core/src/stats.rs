@@ -106,7 +106,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a control message was refused (it changed nothing), or could not be answered in full.
+    /// Why a control message was refused; it changed nothing.
     pub enum ControlError {
         /// Shorter than the 14-byte header.
         Short = "short",
@@ -126,14 +126,12 @@ reasons! {
         DuplicateHello = "duplicate_hello",
         /// A command before HELLO.
         NotConnected = "not_connected",
-        /// The body is not an acceptable OFPT_FLOW_MOD (format or action).
+        /// The body is not an acceptable OFPT_FLOW_MOD or NXT_FLOW_MOD (format, match or action).
         FlowMod = "flow_mod",
         /// The flow table refused the change (full, overlap).
         Table = "table",
         /// SET_ENTRY with a DELETE command or DELETE_ENTRY with another one.
         Command = "command",
-        /// An entry that LIST_ENTRIES had to leave out: loaded locally, with a match beyond OpenFlow 1.0.
-        Unlistable = "unlistable",
     }
 }
 
@@ -174,6 +172,8 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Flow-table entries removed by a timeout.
     pub expired: u64,
+    /// Removals of entries with SEND_FLOW_REM that the controller was not told of: too many at once.
+    pub removals_lost: u64,
 }
 
 impl Default for Stats {

@@ -11,10 +11,10 @@
 use cvsw_core::{
     Config, ControlError, Cvsw, Direction, DropReason, Frame, Instant, Verdict,
     control::{ControlEvent, ControlMessage, MAX_FRAME_LEN, MessageType, OffloadFlags, SessionState, VERSION_2},
-    flow::{Action, ActionList, Command, FlowMod, Match, OFPP_NONE, Tunnel},
+    flow::{Action, ActionList, Command, FlowMod, Match, OFPP_NONE, OfpError, Tunnel, text::parse_flow},
     key::Field,
     mtu::{IpMtu, L2Mtu},
-    openflow::{decode_flow_mod, encode_flow_mod},
+    openflow::{FlowRemoved, RemovedReason, decode_flow_mod, encode_flow_mod},
     trace::{Considered, Event, Observer},
 };
 use zerocopy::FromZeros;
@@ -237,15 +237,93 @@ fn list_entries_gives_every_entry_and_a_closing_message() {
 }
 
 #[test]
-fn a_listing_leaves_out_what_openflow_1_0_cannot_say() {
+fn a_listing_says_what_openflow_1_0_cannot() {
     let mut engine = engine();
     connect(&mut engine);
     let odd = FlowMod { matching: Match::ANY.with_masked(Field::EthDst, 1 << 40, 1 << 40), ..FlowMod::default() };
     engine.flow_mod(NOW, &odd).unwrap();
-    engine.flow_mod(NOW, &drop_arp()).unwrap();
     deliver(&mut engine, &control(MessageType::ListEntries, 0, &[]));
-    assert_eq!(sent(&mut engine).len(), 2);
-    assert_eq!(errors(&engine, ControlError::Unlistable), 1);
+    let answers = sent(&mut engine);
+    assert_eq!(answers.len(), 2);
+    assert_eq!(decode_flow_mod(ControlMessage::parse(&answers[0]).unwrap().body), Ok(odd));
+}
+
+#[test]
+fn an_entry_that_no_listing_could_say_is_refused() {
+    let mut engine = engine();
+    let rows = [
+        (Match::ANY.with(Field::TpDst, 80), OfpError::NxmBadPrereq),
+        (Match::ANY.with_masked(Field::EthType, 0x0800, 0x0f00), OfpError::NxmBadMask),
+    ];
+    for (matching, error) in rows {
+        let flow = FlowMod { matching, ..FlowMod::default() };
+        assert_eq!(engine.flow_mod(NOW, &flow), Err(error));
+    }
+    assert_eq!(engine.flow_count(), 0);
+}
+
+/// Reports of removals among the frames that the engine sends.
+fn reports(engine: &mut Engine) -> Vec<FlowRemoved> {
+    let frames = sent(engine);
+    let messages = frames.iter().map(|frame| ControlMessage::parse(frame).unwrap());
+    messages
+        .filter(|message| message.kind == MessageType::FlowRemoved)
+        .map(|message| FlowRemoved::decode(message.body).unwrap())
+        .collect()
+}
+
+#[test]
+fn removals_are_reported_to_the_controller() {
+    let mut engine = engine();
+    connect(&mut engine);
+    let flows = [
+        "send_flow_rem,cookie=1,idle_timeout=5,arp,actions=drop",
+        "send_flow_rem,cookie=2,hard_timeout=9,tun_id=7,actions=drop",
+        "cookie=3,hard_timeout=9,ip,actions=drop",
+    ];
+    for flow in flows {
+        engine.flow_mod(NOW, &parse_flow(flow).unwrap()).unwrap();
+    }
+    receive(&mut engine, &ethernet(0x0806, &[]));
+    engine.tick(Instant::from_secs(1005));
+    let idle = reports(&mut engine);
+    assert_eq!(idle.len(), 1);
+    assert_eq!((idle[0].cookie, idle[0].reason, idle[0].duration_sec), (1, RemovedReason::IdleTimeout, 5));
+    assert_eq!((idle[0].packets, idle[0].bytes, idle[0].idle_timeout), (1, 60, 5));
+    engine.tick(Instant::from_secs(1009));
+    let hard = reports(&mut engine);
+    assert_eq!(hard.len(), 1, "entry 3 did not ask for it");
+    assert_eq!((hard[0].cookie, hard[0].reason), (2, RemovedReason::HardTimeout));
+    assert_eq!(hard[0].matching, Match::ANY.with(Field::TunId, 7));
+    engine.flow_mod(NOW, &parse_flow(flows[0]).unwrap()).unwrap();
+    engine.flow_mod(NOW, &parse_flow("delete").unwrap()).unwrap();
+    assert_eq!(
+        reports(&mut engine).iter().map(|report| report.reason).collect::<Vec<_>>(),
+        [RemovedReason::Delete]
+    );
+}
+
+#[test]
+fn without_a_controller_no_removal_is_reported() {
+    let mut engine = engine();
+    engine.flow_mod(NOW, &parse_flow("send_flow_rem,arp,actions=drop").unwrap()).unwrap();
+    engine.flow_mod(NOW, &parse_flow("delete").unwrap()).unwrap();
+    assert_eq!((sent(&mut engine).len(), engine.stats().removals_lost), (0, 0));
+}
+
+#[test]
+fn removals_beyond_the_queue_are_counted() {
+    let mut engine = engine();
+    connect(&mut engine);
+    for _ in 0..2 {
+        for port in 0..40 {
+            let flow = format!("send_flow_rem,udp,tp_dst={port},actions=drop");
+            engine.flow_mod(NOW, &parse_flow(&flow).unwrap()).unwrap();
+        }
+        engine.flow_mod(NOW, &parse_flow("delete").unwrap()).unwrap();
+    }
+    assert_eq!((reports(&mut engine).len(), engine.stats().removals_lost), (64, 16));
+    assert!(sent(&mut engine).is_empty());
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_bad_action_is_told_before_a_bad_flag() {
     let mut bytes = [0; 80];
     assert_eq!(encode_flow_mod(&flow, 0, &mut bytes), Ok(80));
     let rows = [
-        (0x10, 4, Err(OfpError::Unsupported)),
+        (0x10, 4, Err(OfpError::BadFlags)),
         (0x10, 5, Err(OfpError::BadArgument)),
         (4, 4, Err(OfpError::TableFull)),
         (4, 5, Err(OfpError::BadArgument)),

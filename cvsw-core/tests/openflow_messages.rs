@@ -166,8 +166,8 @@ fn wrong_headers_are_refused_with_their_error() {
         (57, 5, OfpError::BadCommand),
         (56, 1, OfpError::BadCommand),
         (71, 4, OfpError::BadEmergTimeout),
-        (71, 8, OfpError::Unsupported),
-        (70, 0x80, OfpError::Unsupported),
+        (71, 8, OfpError::BadFlags),
+        (70, 0x80, OfpError::BadFlags),
     ];
     for (at, byte, error) in rows {
         assert_eq!(with(at, byte), Err(error), "byte {at} = {byte}");
@@ -297,24 +297,93 @@ fn a_match_without_wildcards_has_the_highest_priority() {
 }
 
 #[test]
-fn matches_that_openflow_1_0_cannot_say() {
+fn matches_that_openflow_1_0_cannot_say_go_as_nxm() {
     let ip = Match::ANY.with(Field::EthType, 0x0800);
     let rows = [
-        (Match::ANY.with(Field::TunId, 42), Field::TunId),
-        (Match::ANY.with_masked(Field::EthDst, 1 << 40, 1 << 40), Field::EthDst),
-        (Match::ANY.with_masked(Field::VlanTci, 0x1000, 0x1000), Field::VlanTci),
-        (Match::ANY.with_masked(Field::VlanTci, 0x0005, 0xffff), Field::VlanTci),
-        (ip.with_masked(Field::NwSrc, 0x0a00_0001, 0xff00_00ff), Field::NwSrc),
+        (Match::ANY.with(Field::TunId, 42), "0001 20 08 000000000000002a"),
+        (Match::ANY.with_masked(Field::EthDst, 1 << 40, 1 << 40), "0000 03 0c 010000000000 010000000000"),
+        (Match::ANY.with_masked(Field::VlanTci, 0x1000, 0x1000), "0000 09 04 1000 1000"),
+        (Match::ANY.with_masked(Field::VlanTci, 0x0005, 0xffff), "0000 08 02 0005"),
+        (ip.with_masked(Field::NwSrc, 0x0a00_0001, 0xff00_00ff), "0000 06 02 0800  0000 0f 08 0a000001 ff0000ff"),
+        (ip.with_masked(Field::NwFrag, 1, 3), "0000 06 02 0800  0001 34 01 01"),
+    ];
+    for (matching, fields) in rows {
+        let flow = FlowMod { matching, ..FlowMod::default() };
+        let mut out = [0; 256];
+        let len = encode_flow_mod(&flow, 9, &mut out).unwrap();
+        let fields = hex(fields);
+        assert_eq!(out[..24], hex("01 04 0000 00000009 00002320 0000000d 0000000000000000").patched(2, len));
+        assert_eq!(out[40..42], (fields.len() as u16).to_be_bytes());
+        assert_eq!(out[48..48 + fields.len()], fields);
+        assert_eq!(len, 48 + fields.len().next_multiple_of(8));
+        assert_eq!(decode_flow_mod(&out[..len]), Ok(flow));
+    }
+    let whole_tos = FlowMod { matching: ip.with(Field::NwTos, 0xb8), ..FlowMod::default() };
+    assert_eq!(encode_flow_mod(&whole_tos, 0, &mut [0; 256]), Ok(72));
+}
+
+#[test]
+fn matches_that_nxm_cannot_say() {
+    let ip = Match::ANY.with(Field::EthType, 0x0800);
+    let rows = [
         (ip.with_masked(Field::NwTos, 0x01, 0xff), Field::NwTos),
         (ip.with(Field::TpDst, 80), Field::TpDst),
-        (ip.with(Field::NwFrag, 1), Field::NwFrag),
+        (Match::ANY.with_masked(Field::EthType, 0x0800, 0x0f00), Field::EthType),
+        (Match::ANY.with(Field::TcpFlags, 2), Field::TcpFlags),
     ];
     for (matching, field) in rows {
         let flow = FlowMod { matching, ..FlowMod::default() };
         assert_eq!(encode_flow_mod(&flow, 0, &mut [0; 256]), Err(EncodeError::Inexpressible(field)), "{field:?}");
     }
-    let whole_tos = FlowMod { matching: ip.with(Field::NwTos, 0xb8), ..FlowMod::default() };
-    assert_eq!(encode_flow_mod(&whole_tos, 0, &mut [0; 256]), Ok(72));
+}
+
+/// Bytes with a 16-bit number put in.
+trait Patched {
+    fn patched(self, at: usize, number: usize) -> Self;
+}
+
+impl Patched for Vec<u8> {
+    fn patched(mut self, at: usize, number: usize) -> Self {
+        self[at..at + 2].copy_from_slice(&(number as u16).to_be_bytes());
+        self
+    }
+}
+
+#[test]
+fn nxm_matches_are_refused_with_their_error() {
+    let decode = |fields: &str| {
+        let fields = hex(fields);
+        let mut message = hex("01 04 0000 00000009 00002320 0000000d 0000000000000000 0000 0000 0000 8000");
+        message.extend(hex("ffffffff ffff 0000 0000 000000000000"));
+        message.extend_from_slice(&fields);
+        message.resize(48 + fields.len().next_multiple_of(8), 0);
+        let len = message.len();
+        decode_flow_mod(&message.patched(2, len).patched(40, fields.len())).map(|flow| flow.matching)
+    };
+    let rows = [
+        ("0000 02 06 0102030405", OfpError::NxmInvalid),
+        ("0000 02", OfpError::NxmInvalid),
+        ("0000 02 05 0102030405", OfpError::NxmBadType),
+        ("0001 00 04 00000001", OfpError::NxmBadType),
+        ("0000 0a 01 04", OfpError::NxmBadPrereq),
+        ("0000 06 02 0800  0000 12 02 0050", OfpError::NxmBadPrereq),
+        ("0000 06 02 0800  0000 06 02 0800", OfpError::NxmDupType),
+        ("0000 06 02 0800  0000 0a 01 03", OfpError::NxmBadValue),
+        ("0000 07 04 0800 ff00", OfpError::NxmBadMask),
+        ("0000 03 0c 010000000001 010000000000", OfpError::NxmBadWildcards),
+        ("0001 20 08 0000000100000000", OfpError::NxmBadValue),
+    ];
+    for (fields, error) in rows {
+        assert_eq!(decode(fields), Err(error), "{fields}");
+    }
+    let tcp = Match::ANY.with(Field::EthType, 0x86dd).with(Field::NwProto, 6);
+    let syn = "0000 06 02 86dd  0000 0c 01 06  0001 45 04 0002 0012  0000 13 04 0000 ff00";
+    let expected = tcp.with_masked(Field::TcpFlags, 2, 0x12).with_masked(Field::TpSrc, 0, 0xff00);
+    assert_eq!(decode(syn), Ok(expected));
+    let mut other = hex("01 04 0010 00000009 00002320 0000000c");
+    assert_eq!(decode_flow_mod(&other), Err(OfpError::BadSubtype));
+    other[11] = 0x21;
+    assert_eq!(decode_flow_mod(&other), Err(OfpError::BadVendor));
 }
 
 #[test]

@@ -7,10 +7,8 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use cvsw_core::{
     Direction,
-    flow::{Command, FlowMod, OfpError},
-    openflow::{
-        ErrorMessage, Message, StatsReply, SwitchConfig, error_name, message_len,
-    },
+    flow::{Command, FLAG_SEND_FLOW_REM, FlowMod, OfpError},
+    openflow::{ErrorMessage, FlowRemoved, Message, StatsReply, SwitchConfig, error_name, message_len},
 };
 use std::{
     io::{Read, Write},
@@ -68,6 +66,37 @@ impl std::fmt::Display for Refusal {
 /// Type of an error that carries one of a vendor.
 const NXET_VENDOR: u16 = 0xb0c2;
 
+/// Cookie of an entry whose removal is waited for.
+const LAST: u64 = 0x1a57_1a57_1a57_1a57;
+/// Longest wait for reports of removals.
+const REPORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a report of a removal says, but for the match (in which the switch leaves out what is not OpenFlow 1.0's) and
+/// the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Removed {
+    cookie: u64,
+    priority: u16,
+    reason: u8,
+    idle_timeout: u16,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Removed {
+    /// The comparable part.
+    pub const fn of(removed: &FlowRemoved) -> Self {
+        Self {
+            cookie: removed.cookie,
+            priority: removed.priority,
+            reason: removed.reason as u8,
+            idle_timeout: removed.idle_timeout,
+            packets: removed.packets,
+            bytes: removed.bytes,
+        }
+    }
+}
+
 /// A connected bridge.
 pub struct Bridge {
     openflow: UnixStream,
@@ -75,6 +104,7 @@ pub struct Bridge {
     net: UnixStream,
     out: UnixStream,
     xid: u32,
+    removed: Vec<Removed>,
 }
 
 impl Bridge {
@@ -86,6 +116,7 @@ impl Bridge {
             net: connect(&sockets.net)?,
             out: connect(&sockets.out)?,
             xid: 1,
+            removed: Vec::new(),
         };
         bridge.send(&[wire::encode(&Message::Hello { version: 1 }, 0)])?;
         let config = SwitchConfig { flags: 0, miss_send_len: 0xffff };
@@ -132,18 +163,36 @@ impl Bridge {
                 (Ok(Message::StatsReply(StatsReply::Other { body, .. })), Some(slot)) => {
                     slot.1.extend(wire::read_list(body)?);
                 }
-                (
-                    Ok(
-                        Message::Hello { .. }
-                        | Message::FlowRemoved(_)
-                        | Message::PortStatus(_)
-                        | Message::PacketIn(_),
-                    ),
-                    _,
-                ) => {}
+                (Ok(Message::FlowRemoved(removed)), _) => self.removed.push(Removed::of(&removed)),
+                (Ok(Message::Hello { .. } | Message::PortStatus(_) | Message::PacketIn(_)), _) => {}
                 (other, _) => bail!("unexpected answer {other:?}"),
             }
         }
+    }
+
+    /// The removals reported since the last call, `expected` of them: a switch takes its time to report one. Fewer, if
+    /// they do not come in time.
+    pub fn take_removed(&mut self, expected: usize) -> Result<Vec<Removed>> {
+        let start = Instant::now();
+        while self.removed.len() < expected && start.elapsed() < REPORT_LIMIT {
+            self.changes(&[])?;
+        }
+        Ok(std::mem::take(&mut self.removed))
+    }
+
+    /// Waits until reports of what was removed before have come, and forgets them.
+    pub fn forget_removed(&mut self) -> Result<()> {
+        // An entry that is removed now is reported after those.
+        let flow = FlowMod { flags: FLAG_SEND_FLOW_REM, cookie: LAST, ..FlowMod::default() };
+        self.changes(&[wire::encode(&Message::FlowMod(flow), 0)])?;
+        self.clear()?;
+        let start = Instant::now();
+        while !self.removed.iter().any(|removed| removed.cookie == LAST) {
+            ensure!(start.elapsed() < LIMIT, "the switch does not report a removal");
+            self.changes(&[])?;
+        }
+        self.removed.clear();
+        Ok(())
     }
 
     /// The table.

@@ -1,20 +1,24 @@
 //! Our side: one engine, asked the same as the switch.
 
 use crate::{
-    bridge::{Answer, Refusal},
+    bridge::{Answer, Refusal, Removed},
     known::{self, Known},
     wire::Listed,
 };
 use cvsw_core::{
     Config, Cvsw, Direction, DropReason, Frame, Instant, Verdict,
-    flow::{Action, FlowKey},
-    openflow::decode_flow_mod,
+    control::{ControlMessage, ETHERTYPE, HEADER_LEN, MAX_FRAME_LEN, MessageType, VERSION_2},
+    flow::{Action, Command, FlowKey, FlowMod},
+    openflow::{FlowRemoved, decode_flow_mod},
     trace::{Considered, Effect, Event, Observer},
 };
 use zerocopy::FromZeros;
 
 /// Bytes in front of a frame, for tags.
 const HEADROOM: usize = 64;
+
+/// The vNIC's address.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
 
 /// The engine under test.
 pub struct Engine(Box<Cvsw<256, 256, 64>>);
@@ -35,14 +39,39 @@ impl Engine {
     pub fn new(seed: u64) -> Self {
         // `new_box_zeroed` fails only without memory.
         let mut cvsw: Box<Cvsw<256, 256, 64>> = Cvsw::new_box_zeroed().expect("memory for one engine");
-        cvsw.init(&Config { mac: [2, 0, 0, 0, 0, 99], hash_seed: seed, ..Config::default() });
-        Self(cvsw)
+        cvsw.init(&Config { mac: MAC, hash_seed: seed, ..Config::default() });
+        let mut engine = Self(cvsw);
+        // Removals are reported to a controller that has said HELLO.
+        let hello = ControlMessage { dst: MAC, version: VERSION_2, kind: MessageType::Hello, data: 0, body: &[] };
+        let mut frame = [0; HEADER_LEN];
+        hello.emit(ETHERTYPE, &mut frame).expect("a header has room for a header");
+        engine.frame(Direction::Rx, &frame, false);
+        engine.take_removed();
+        engine
+    }
+
+    /// The removals reported since the last call.
+    pub fn take_removed(&mut self) -> Vec<Removed> {
+        let mut out = [0; MAX_FRAME_LEN];
+        let mut removed = Vec::new();
+        while let Some(len) = self.0.poll_transmit(&mut out) {
+            let report = out.get(HEADER_LEN..len).and_then(|body| FlowRemoved::decode(body).ok());
+            removed.extend(report.as_ref().map(Removed::of));
+        }
+        removed
     }
 
     /// Takes the bytes of a flow change.
     pub fn change(&mut self, bytes: &[u8]) -> Answer {
         let flow = decode_flow_mod(bytes).map_err(|error| Refusal::ours(error))?;
         self.0.flow_mod(Instant::ZERO, &flow).map_err(|error| Refusal::ours(error))
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
+        let all = FlowMod { command: Command::Delete, ..FlowMod::default() };
+        // A DELETE of everything is always possible.
+        let _ = self.0.flow_mod(Instant::ZERO, &all);
     }
 
     /// The table.

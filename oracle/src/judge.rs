@@ -17,6 +17,8 @@ pub struct Tally {
     pub changes: u64,
     /// Flow changes that both sides refused with the same error.
     pub refused: u64,
+    /// Removals that both sides reported alike.
+    pub removals: u64,
     /// Frames compared.
     pub frames: u64,
     /// Of those, frames that left.
@@ -34,6 +36,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.changes += other.changes;
         self.refused += other.refused;
+        self.removals += other.removals;
         self.frames += other.frames;
         self.forwarded += other.forwarded;
         self.missed += other.missed;
@@ -46,7 +49,6 @@ impl Tally {
 
 /// Runs `case`; the first difference, if there is one. An error is the tester's own trouble.
 pub fn run(bridge: &mut Bridge, case: &Case, tally: &mut Tally) -> Result<Option<String>> {
-    bridge.clear()?;
     let mut engine = Engine::new(1);
     let mut steps = case.steps.as_slice();
     while let [step, rest @ ..] = steps {
@@ -68,9 +70,22 @@ pub fn run(bridge: &mut Bridge, case: &Case, tally: &mut Tally) -> Result<Option
             }
         };
         if difference.is_some() {
+            // What is left must not disturb the next case.
+            bridge.clear()?;
+            bridge.forget_removed()?;
             return Ok(difference);
         }
     }
+    bridge.clear()?;
+    engine.clear();
+    let mut ours = engine.take_removed();
+    let mut theirs = bridge.take_removed(ours.len())?;
+    ours.sort();
+    theirs.sort();
+    if ours != theirs {
+        return Ok(Some(format!("reported removals: ours {ours:?}, theirs {theirs:?}")));
+    }
+    tally.removals += ours.len() as u64;
     Ok(None)
 }
 

@@ -88,10 +88,11 @@ fn run() -> Result<ExitCode> {
     let (tally, done) = *shared.tally.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "{done} cases in {seconds:.1} s: {} changes made alike, {} refused alike; {} frames alike ({} forwarded, {} of them \
+        "{done} cases in {seconds:.1} s: {} changes made alike, {} refused alike; {} removals reported alike; {} frames alike ({} forwarded, {} of them \
          without an entry); not sent: {} ambiguous, {} known differences",
         tally.changes,
         tally.refused,
+        tally.removals,
         tally.frames,
         tally.forwarded,
         tally.missed,

@@ -89,11 +89,13 @@ pub fn read_list(body: &[u8]) -> Result<Vec<Listed>> {
         if let Some(slot) = change.get_mut(40..56)
             && slot.get(8..) == Some(&ANY_ETHERNET_FRAME)
         {
-            slot[..2].fill(0);
+            let others = u16_at(entry, 18)?.saturating_sub(8);
+            slot[..2].copy_from_slice(&others.to_be_bytes());
             change.drain(48..56);
         }
         fix_length(&mut change);
-        let flow = decode_flow_mod(&change).map_err(|error| anyhow::anyhow!("{error} in the listing: {change:02x?}"))?;
+        let flow =
+            decode_flow_mod(&change).map_err(|error| anyhow::anyhow!("{error} in the listing: {change:02x?}"))?;
         list.push(Listed::from_switch(&flow, u64_at(entry, 32)?, u64_at(entry, 40)?));
     }
     Ok(list)

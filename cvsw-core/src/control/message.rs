@@ -37,6 +37,8 @@ pub enum MessageType {
     SetOffload = 6,
     /// Request (empty body) from the controller; answered by one message per entry and a closing empty one.
     ListEntries = 7,
+    /// vNIC to controller: an OFPT_FLOW_REMOVED (or NXT_FLOW_REMOVED), for an entry with SEND_FLOW_REM.
+    FlowRemoved = 8,
 }
 
 impl MessageType {
@@ -49,6 +51,7 @@ impl MessageType {
             5 => Self::SetMtu,
             6 => Self::SetOffload,
             7 => Self::ListEntries,
+            8 => Self::FlowRemoved,
             _ => return None,
         })
     }

@@ -2,6 +2,7 @@
 
 pub mod guard;
 pub mod message;
+mod removals;
 pub mod session;
 
 pub use guard::{ControlKind, control_kind};

@@ -5,15 +5,19 @@
 //! ```
 //!
 //! A second HELLO, or any command before HELLO, is refused. A refused message changes nothing and is counted
-//! by its [`ControlError`]. The session holds no queue that could overflow: a later MTU replaces an earlier one
-//! that nobody has fetched yet, and a listing is a cursor into the table.
+//! by its [`ControlError`]. Of the session's queues only one can overflow, that of removals to be reported, and it
+//! counts what it loses: a later MTU replaces an earlier one that nobody has fetched yet, and a listing is a cursor
+//! into the table.
 
-use super::message::{ControlMessage, MessageType, OffloadFlags, VERSION_2};
+use super::{
+    message::{ControlMessage, MessageType, OffloadFlags, VERSION_2},
+    removals::Removals,
+};
 use crate::{
     flow::{Command, FlowMod, MacAddr},
     frame::NoRoom,
     mtu::IpMtu,
-    openflow::{self, EncodeError},
+    openflow::{self, EncodeError, FlowRemoved},
     stats::ControlError,
 };
 use zerocopy::FromZeros;
@@ -78,10 +82,10 @@ pub struct Session {
     listing: bool,
     offload_due: bool,
     listing_from: u32,
-    unlisted: u32,
     /// 0: none to be set.
     mtu_due: u16,
     offload: u16,
+    removals: Removals,
 }
 
 impl Session {
@@ -120,7 +124,7 @@ impl Session {
         }
         match message.kind {
             MessageType::Hello => self.hello(&message),
-            MessageType::Register => Err(ControlError::Type),
+            MessageType::Register | MessageType::FlowRemoved => Err(ControlError::Type),
             _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),
             MessageType::SetEntry => flow_mod(&message, false),
             MessageType::DeleteEntry => flow_mod(&message, true),
@@ -166,18 +170,27 @@ impl Session {
             self.register_due = false;
             return Ok(Some(len));
         }
+        if let Some(removed) = self.removals.first() {
+            let len = self.emit(MessageType::FlowRemoved, ethertype, out, |body| removed.encode(0, body));
+            if len != Err(EncodeError::NoRoom) {
+                self.removals.pop();
+            }
+            return len.map(Some).map_err(|_| NoRoom);
+        }
         if !self.listing {
             return Ok(None);
         }
         while let Some((index, flow)) = next_entry(self.listing_from) {
-            let answer = self.emit_entry(ethertype, out, &flow);
+            let answer = self
+                .emit(MessageType::ListEntries, ethertype, out, |body| openflow::encode_flow_mod(&flow, 0, body));
             if answer != Err(EncodeError::NoRoom) {
                 self.listing_from = index.saturating_add(1);
             }
             match answer {
                 Ok(len) => return Ok(Some(len)),
                 Err(EncodeError::NoRoom) => return Err(NoRoom),
-                Err(EncodeError::Inexpressible(_)) => self.unlisted = self.unlisted.saturating_add(1),
+                // The engine accepts no entry that cannot be said.
+                Err(EncodeError::Inexpressible(_)) => {}
             }
         }
         let len = self.message(MessageType::ListEntries, &[]).emit(ethertype, out)?;
@@ -185,23 +198,33 @@ impl Session {
         Ok(Some(len))
     }
 
-    /// Entries that listings had to leave out since the last call: loaded locally, with a match that an
-    /// OpenFlow 1.0 message cannot carry.
-    pub fn take_unlisted(&mut self) -> u32 {
-        core::mem::take(&mut self.unlisted)
+    /// Queues the report of an entry's end, if there is a controller to be told.
+    pub fn flow_removed(&mut self, removed: &FlowRemoved) {
+        if self.state != SessionState::Disconnected {
+            self.removals.push(removed);
+        }
+    }
+
+    /// Reports that did not fit the queue since the last call.
+    pub fn take_lost_removals(&mut self) -> u64 {
+        self.removals.take_lost()
     }
 
     const fn message<'a>(&self, kind: MessageType, body: &'a [u8]) -> ControlMessage<'a> {
         ControlMessage { dst: self.mac, version: VERSION_2, kind, data: 0, body }
     }
 
-    /// One LIST_ENTRIES answer.
-    #[inline(never)] // its buffers would add to the stack frame of the caller, which holds an entry already
-    fn emit_entry(&self, ethertype: u16, out: &mut [u8], flow: &FlowMod) -> Result<usize, EncodeError> {
+    /// A message whose body `write` puts behind the header.
+    fn emit(
+        &self,
+        kind: MessageType,
+        ethertype: u16,
+        out: &mut [u8],
+        write: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<usize, EncodeError> {
         let (header, body) = out.split_at_mut_checked(super::HEADER_LEN).ok_or(NoRoom)?;
-        let len = openflow::encode_flow_mod(flow, 0, body)?;
-        self.message(MessageType::ListEntries, body.get(..len).unwrap_or_default())
-            .emit_header(ethertype, header)?;
+        let len = write(body)?;
+        self.message(kind, body.get(..len).unwrap_or_default()).emit_header(ethertype, header)?;
         Ok(len.saturating_add(super::HEADER_LEN))
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     flow::{
         ActionList, Command, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod, Match, OFPP_NONE,
-        OfpError,
+        OfpError, normalize::unmet,
     },
     wire::openflow::{NO_BUFFER, NXT_FLOW_MOD, NxFlowMod, OfpFlowMod, OfpVendor, VENDOR_NICIRA, msg},
 };
@@ -180,12 +180,22 @@ fn write_nxt_flow_mod(writer: &mut Writer<'_>, flow_mod: &FlowMod, xid: u32) -> 
         match_len: U16::new(0),
         pad: [0; 6],
     })?;
-    let before = writer.len();
-    nxm::encode(writer, &flow_mod.matching)?;
-    let len = writer.len().saturating_sub(before);
-    let match_len = u16::try_from(len).map_err(|_| EncodeError::NoRoom)?;
-    writer.patch(start, |fixed: &mut NxFlowMod| fixed.match_len = U16::new(match_len))?;
-    let padding = len.next_multiple_of(8).saturating_sub(len);
-    writer.bytes([0; 8].get(..padding).unwrap_or_default())?;
+    let len = nxm::encode_padded(writer, &flow_mod.matching)?;
+    writer.patch(start, |fixed: &mut NxFlowMod| fixed.match_len = U16::new(len))?;
     Ok(encode_actions(writer, &flow_mod.actions)?)
 }
+
+/// Whether a flow mod can carry this match, so that an entry with it can be listed.
+///
+/// # Errors
+/// `NxmBadPrereq` for a field without its prerequisites, `NxmBadMask` for a partial mask of a field that has none.
+pub(crate) fn check_match(matching: &Match) -> Result<(), OfpError> {
+    let mut scratch = [0; MAX_MATCH_LEN];
+    if encode_match(matching).is_ok() || nxm::encode_padded(&mut Writer::new(&mut scratch), matching).is_ok() {
+        return Ok(());
+    }
+    Err(if unmet(matching).is_some() { OfpError::NxmBadPrereq } else { OfpError::NxmBadMask })
+}
+
+/// More than an NXM match with every field and its mask takes.
+const MAX_MATCH_LEN: usize = 256;

@@ -220,7 +220,7 @@ impl<'a> Message<'a> {
             Self::GetConfigReply(config) => write_config(writer, msg::GET_CONFIG_REPLY, config, xid)?,
             Self::SetConfig(config) => write_config(writer, msg::SET_CONFIG, config, xid)?,
             Self::PacketIn(packet) => write_packet_in(writer, packet, xid)?,
-            Self::FlowRemoved(removed) => writer.put(&removed.to_wire(xid)?)?,
+            Self::FlowRemoved(removed) => removed.write(writer, xid)?,
             Self::PortStatus(status) => writer.put(&OfpPortStatus {
                 header: header(msg::PORT_STATUS, xid),
                 reason: status.reason as u8,

@@ -14,16 +14,17 @@ mod matching;
 mod message;
 mod nxm;
 mod port;
+mod removed;
 mod report;
 mod writer;
 
 pub use error_name::error_name;
+pub(crate) use flow_mod::check_match;
 pub use flow_mod::{decode_flow_mod, encode_flow_mod};
 pub use message::{ErrorMessage, Features, Message, PacketIn, PacketOut, SwitchConfig};
 pub use port::{Port, PortName, PortReason, PortStatus, Ports};
-pub use report::{
-    FlowRemoved, FlowStats, FlowStatsEntries, FlowStatsRequest, RemovedReason, StatsReply, StatsRequest,
-};
+pub use removed::{FlowRemoved, RemovedReason};
+pub use report::{FlowStats, FlowStatsEntries, FlowStatsRequest, StatsReply, StatsRequest};
 
 use crate::{
     flow::{Field, OfpError},
@@ -56,11 +57,7 @@ impl core::fmt::Display for EncodeError {
         match self {
             Self::NoRoom => f.write_str("the OpenFlow message does not fit its buffer"),
             Self::Inexpressible(field) => {
-                write!(
-                    f,
-                    "OpenFlow cannot express this match on {}; match it whole or not at all",
-                    field.name()
-                )
+                write!(f, "OpenFlow cannot express this match on {}; match it whole or not at all", field.name())
             }
         }
     }

@@ -5,9 +5,7 @@
 use super::{EncodeError, writer::Writer};
 use crate::flow::{
     Field, FlowKey, Match, OfpError,
-    normalize::{
-        ETH_ARP, ETH_IP, ETH_IPV6, ETH_RARP, IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP, NW_TOS_MASK,
-    },
+    normalize::{ETH_ARP, ETH_IP, ETH_IPV6, ETH_RARP, IP_ICMP, IP_ICMPV6, IP_SCTP, IP_TCP, IP_UDP, NW_TOS_MASK},
 };
 
 /// A field as NXM names it.
@@ -198,8 +196,18 @@ fn take(matching: &Match, entry: &Entry, value: u128, mask: Option<u128>) -> Res
     Ok(Match::new(new_value, new_mask))
 }
 
+/// Writes a match and its padding; returns its length without that.
+pub(super) fn encode_padded(writer: &mut Writer<'_>, matching: &Match) -> Result<u16, EncodeError> {
+    let before = writer.len();
+    encode(writer, matching)?;
+    let len = writer.len().saturating_sub(before);
+    let padding = len.next_multiple_of(8).saturating_sub(len);
+    writer.bytes([0; 8].get(..padding).unwrap_or_default())?;
+    u16::try_from(len).map_err(|_| EncodeError::NoRoom)
+}
+
 /// Writes a match without its padding.
-pub(super) fn encode(writer: &mut Writer<'_>, matching: &Match) -> Result<(), EncodeError> {
+fn encode(writer: &mut Writer<'_>, matching: &Match) -> Result<(), EncodeError> {
     let mut said = FlowKey::ZERO;
     for entry in &ENTRIES {
         let (value, mask) = (entry.get(matching.value()), entry.get(matching.mask()));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     flow::{ActionList, Match, OfpError},
     frame::NoRoom,
-    wire::openflow::{OfpFlowRemoved, OfpFlowStats, OfpFlowStatsRequest, OfpStats, msg, stats_type},
+    wire::openflow::{OfpFlowStats, OfpFlowStatsRequest, OfpStats, msg, stats_type},
 };
 use zerocopy::{
     FromBytes,
@@ -164,82 +164,6 @@ impl FlowStats {
         let len = u16::try_from(writer.len()).map_err(|_| EncodeError::NoRoom)?;
         writer.patch(0, |entry: &mut OfpFlowStats| entry.length = U16::new(len))?;
         Ok(writer.len())
-    }
-}
-
-/// Why an entry was removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[repr(u8)]
-pub enum RemovedReason {
-    /// No packet for its idle timeout.
-    IdleTimeout = 0,
-    /// Its hard timeout.
-    HardTimeout = 1,
-    /// A DELETE command.
-    Delete = 2,
-}
-
-/// An entry's end (`OFPT_FLOW_REMOVED`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct FlowRemoved {
-    /// Which frames.
-    pub matching: Match,
-    /// Opaque number of the controller.
-    pub cookie: u64,
-    /// Priority.
-    pub priority: u16,
-    /// Why.
-    pub reason: RemovedReason,
-    /// Seconds that the entry lived.
-    pub duration_sec: u32,
-    /// Nanoseconds beyond `duration_sec`.
-    pub duration_nsec: u32,
-    /// Its idle timeout in seconds.
-    pub idle_timeout: u16,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl FlowRemoved {
-    pub(super) fn from_wire(fixed: &OfpFlowRemoved) -> Result<Self, OfpError> {
-        let reason = match fixed.reason {
-            0 => RemovedReason::IdleTimeout,
-            1 => RemovedReason::HardTimeout,
-            2 => RemovedReason::Delete,
-            _ => return Err(OfpError::BadMessageType),
-        };
-        Ok(Self {
-            matching: decode_match(&fixed.matching),
-            cookie: fixed.cookie.get(),
-            priority: fixed.priority.get(),
-            reason,
-            duration_sec: fixed.duration_sec.get(),
-            duration_nsec: fixed.duration_nsec.get(),
-            idle_timeout: fixed.idle_timeout.get(),
-            packets: fixed.packet_count.get(),
-            bytes: fixed.byte_count.get(),
-        })
-    }
-
-    pub(super) fn to_wire(self, xid: u32) -> Result<OfpFlowRemoved, EncodeError> {
-        Ok(OfpFlowRemoved {
-            header: header(msg::FLOW_REMOVED, xid),
-            matching: encode_match(&self.matching)?,
-            cookie: U64::new(self.cookie),
-            priority: U16::new(self.priority),
-            reason: self.reason as u8,
-            pad: 0,
-            duration_sec: U32::new(self.duration_sec),
-            duration_nsec: U32::new(self.duration_nsec),
-            idle_timeout: U16::new(self.idle_timeout),
-            pad2: [0; 2],
-            packet_count: U64::new(self.packets),
-            byte_count: U64::new(self.bytes),
-        })
     }
 }
 

@@ -45,6 +45,11 @@ impl Belief {
         self.offloads
     }
 
+    /// An entry is not there any more.
+    pub fn forget(&mut self, entry: EntryId) {
+        self.flows.remove(&entry);
+    }
+
     /// The differences, make before break: parameters, then additions and changes in the wanted order, then deletions.
     pub fn plan(&self, desired: &Desired) -> Vec<Command> {
         let mut commands = Vec::new();

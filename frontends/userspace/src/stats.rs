@@ -128,6 +128,7 @@ pub fn document(snapshot: &Snapshot) -> Value {
             "cache_hits": stats.cache_hits,
             "cache_misses": stats.cache_misses,
             "expired": stats.expired,
+            "removals_lost": stats.removals_lost,
         },
         "pool": { "free": free, "buffers": all, "buffer_size": size },
         "flows": snapshot.flows.iter().map(|entry| flow(entry, snapshot)).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! Random flow changes, as bytes.
 
-use super::{nxm, IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, one_in, pick};
+use super::{IPV4, MACS, PORTS, PROTOCOLS, TOS, VIDS, nxm, one_in, pick};
 use crate::wire::{NXT_FLOW_MOD_LEN, NXT_FLOW_MOD_START, fix_length};
 use cvsw_core::{
     flow::{Field, FlowMod},

@@ -208,3 +208,39 @@ pub struct NxFlowMod {
     pub pad: [u8; 6],
 }
 const _: () = assert!(size_of::<NxFlowMod>() == 48);
+
+/// Subtype of a Nicira message: an entry's end, with an extensible match.
+pub const NXT_FLOW_REMOVED: u32 = 14;
+
+/// `nx_flow_removed`, 56 bytes; the match follows, padded to a multiple of 8 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct NxFlowRemoved {
+    /// Type `VENDOR`.
+    pub header: Header,
+    /// Vendor id: Nicira.
+    pub vendor: U32,
+    /// [`NXT_FLOW_REMOVED`].
+    pub subtype: U32,
+    /// Opaque number of the controller.
+    pub cookie: U64,
+    /// The entry's priority.
+    pub priority: U16,
+    /// `ofp_flow_removed_reason`.
+    pub reason: u8,
+    /// Table plus 1; 0: not said.
+    pub table_id: u8,
+    /// Seconds that the entry lived.
+    pub duration_sec: U32,
+    /// Nanoseconds beyond `duration_sec`.
+    pub duration_nsec: U32,
+    /// The entry's idle timeout.
+    pub idle_timeout: U16,
+    /// Length of the match in bytes, its padding not included.
+    pub match_len: U16,
+    /// Packets that it was applied to.
+    pub packet_count: U64,
+    /// Bytes of those packets.
+    pub byte_count: U64,
+}
+const _: () = assert!(size_of::<NxFlowRemoved>() == 56);

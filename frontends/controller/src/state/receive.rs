@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use cvsw_core::{
     control::{ControlMessage, MessageType, VERSION_2},
     openflow::{
-        ErrorMessage, Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortReason, PortStatus,
-        StatsReply, SwitchConfig, decode_flow_mod,
+        ErrorMessage, Features, FlowRemoved, FlowStatsEntries, Header, Message, PacketIn, Port, PortReason,
+        PortStatus, RemovedReason, StatsReply, SwitchConfig, decode_flow_mod,
     },
 };
 
@@ -203,7 +203,27 @@ impl Controller {
             MessageType::Register if message.body.is_empty() => self.register(now, location, mac),
             MessageType::Register => return Err("length"),
             MessageType::ListEntries => self.listing(now, location, mac, message.body)?,
+            MessageType::FlowRemoved => self.flow_removed(now, location, mac, message.body)?,
             _ => return Err("type"),
+        }
+        Ok(())
+    }
+
+    /// An entry that asked for it has left a vNIC's table: by a timeout, or by a command of ours.
+    fn flow_removed(
+        &mut self,
+        now: Duration,
+        location: Location,
+        mac: Mac,
+        body: &[u8],
+    ) -> Result<(), &'static str> {
+        let removed = FlowRemoved::decode(body).map_err(|_| "flow_removed")?;
+        let Some(vnic) = self.answered(now, location, mac) else { return Ok(()) };
+        vnic.heard(now);
+        if removed.reason != RemovedReason::Delete {
+            vnic.removed(&removed);
+            let (cookie, packets, lived) = (removed.cookie, removed.packets, removed.duration_sec);
+            tracing::info!(vnic = %mac, cookie, packets, lived, "an entry timed out: {:?}", removed.reason);
         }
         Ok(())
     }

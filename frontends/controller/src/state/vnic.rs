@@ -7,11 +7,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use cvsw_core::flow::FlowMod;
+use cvsw_core::{flow::FlowMod, openflow::FlowRemoved};
 
 use crate::{
     config::Timers,
-    derive::Desired,
+    derive::{Desired, EntryId},
     mac::Mac,
     plan::{Belief, Command},
 };
@@ -225,6 +225,11 @@ impl Vnic {
         if matches!(self.operation, Operation::Batch { barrier, .. } if barrier == xid) {
             self.operation = Operation::None;
         }
+    }
+
+    /// One of its entries timed out.
+    pub fn removed(&mut self, removed: &FlowRemoved) {
+        self.belief.forget(EntryId { matching: removed.matching, priority: removed.priority });
     }
 
     /// It has listed one entry.
