@@ -27,7 +27,7 @@ fn message(kind: MessageType, data: u16, body: &[u8]) -> ControlMessage<'_> {
 
 #[test]
 fn every_type_has_its_bytes() {
-    let rows: [(ControlMessage<'_>, &[u8]); 7] = [
+    let rows: [(ControlMessage<'_>, &[u8]); 8] = [
         (message(MessageType::Hello, 0, &[]), &[0x21, 0, 0, 0, 0, 0, 0xab, 0xba]),
         (message(MessageType::Register, 0, &[]), &[0x22, 0, 0, 0, 0, 0, 0xab, 0xba]),
         (message(MessageType::SetEntry, 0, &[7, 8]), &[0x23, 0, 0, 2, 0, 0, 0xab, 0xba, 7, 8]),
@@ -35,6 +35,7 @@ fn every_type_has_its_bytes() {
         (message(MessageType::SetMtu, 1450, &[]), &[0x25, 0, 0, 0, 0x05, 0xaa, 0xab, 0xba]),
         (message(MessageType::SetOffload, 0x1f, &[]), &[0x26, 0, 0, 0, 0, 0x1f, 0xab, 0xba]),
         (message(MessageType::ListEntries, 0, &[]), &[0x27, 0, 0, 0, 0, 0, 0xab, 0xba]),
+        (message(MessageType::FlowRemoved, 0, &[7]), &[0x28, 0, 0, 1, 0, 0, 0xab, 0xba, 7]),
     ];
     for (message, tail) in rows {
         let bytes = [&MAC[..], tail].concat();
@@ -101,7 +102,7 @@ fn malformed_frames_are_refused_by_reason() {
     assert_eq!(with(6, 0x13), ControlError::Version);
     assert_eq!(with(6, 0x33), ControlError::Version);
     assert_eq!(with(6, 0x20), ControlError::Type);
-    assert_eq!(with(6, 0x28), ControlError::Type);
+    assert_eq!(with(6, 0x29), ControlError::Type);
     assert_eq!(with(7, 1), ControlError::Length);
     assert_eq!(with(9, 3), ControlError::Length);
     assert_eq!(ControlMessage::parse(&good[..15]), Err(ControlError::Length));

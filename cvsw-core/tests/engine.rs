@@ -284,7 +284,7 @@ fn removals_are_reported_to_the_controller() {
     for flow in flows {
         engine.flow_mod(NOW, &parse_flow(flow).unwrap()).unwrap();
     }
-    receive(&mut engine, &ethernet(0x0806, &[]));
+    assert_eq!(receive(&mut engine, &ethernet(0x0806, &[])), Verdict::Drop(DropReason::Policy));
     engine.tick(Instant::from_secs(1005));
     let idle = reports(&mut engine);
     assert_eq!(idle.len(), 1);

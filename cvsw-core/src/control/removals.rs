@@ -5,6 +5,7 @@ use zerocopy::FromZeros;
 
 /// Most removals that wait. A front-end polls after every burst and tick, so only a mass removal fills this.
 const ROOM: usize = 64;
+const _: () = assert!(ROOM.is_power_of_two(), "positions wrap by a mask");
 
 /// A queue of bounded length; what does not fit is counted.
 #[derive(Debug, FromZeros)]
@@ -16,10 +17,14 @@ pub(super) struct Removals {
     lost: u64,
 }
 
+const fn wrap(position: u32) -> usize {
+    position as usize & ROOM.wrapping_sub(1)
+}
+
 impl Removals {
     /// Queues a removal, or counts it as lost.
     pub fn push(&mut self, removed: &FlowRemoved) {
-        let end = (self.first as usize).wrapping_add(self.count as usize) % ROOM;
+        let end = wrap(self.first.wrapping_add(self.count));
         match self.slots.get_mut(end) {
             Some(slot) if (self.count as usize) < ROOM => {
                 *slot = *removed;
@@ -38,7 +43,7 @@ impl Removals {
     pub fn pop(&mut self) {
         if let Some(left) = self.count.checked_sub(1) {
             self.count = left;
-            self.first = self.first.wrapping_add(1) % ROOM as u32;
+            self.first = wrap(self.first.wrapping_add(1)) as u32;
         }
     }
 

@@ -34,8 +34,8 @@ fn parse_action(pair: &Pair<'_>) -> Result<Action, TextError> {
     Ok(match pair.key.text {
         "output" => output(port(pair.value()?)?),
         "enqueue" => enqueue(pair.value()?)?,
-        "mod_vlan_vid" => Action::SetVlanVid(argument(pair, 0xfff)? as u16),
-        "mod_vlan_pcp" => Action::SetVlanPcp(argument(pair, 7)? as u8),
+        "mod_vlan_vid" | "set_vlan_vid" => Action::SetVlanVid(argument(pair, 0xfff)? as u16),
+        "mod_vlan_pcp" | "set_vlan_pcp" => Action::SetVlanPcp(argument(pair, 7)? as u8),
         "strip_vlan" | "pop_vlan" => {
             pair.no_value()?;
             Action::StripVlan
@@ -44,12 +44,10 @@ fn parse_action(pair: &Pair<'_>) -> Result<Action, TextError> {
         "mod_dl_dst" => Action::SetEthDst(mac(pair.value()?)?),
         "mod_nw_src" => Action::SetNwSrc(ipv4(pair.value()?)?),
         "mod_nw_dst" => Action::SetNwDst(ipv4(pair.value()?)?),
-        "mod_nw_tos" => match argument(pair, 0xff)? {
-            tos if tos & !NW_TOS_MASK == 0 => Action::SetNwTos(tos as u8),
-            _ => return Err(pair.value()?.error("a ToS octet without its two ECN bits (a multiple of 4)")),
-        },
+        "mod_nw_tos" => Action::SetNwTos(tos(pair.value()?)?),
         "mod_tp_src" => Action::SetTpSrc(argument(pair, 0xffff)? as u16),
         "mod_tp_dst" => Action::SetTpDst(argument(pair, 0xffff)? as u16),
+        "set_field" => set_field(pair.value()?)?,
         "resubmit" => Action::Resubmit { in_port: resubmit_port(pair.value()?)? },
         "set_vxlan" => Action::SetVxlan(tunnel(pair)?),
         "strip_vxlan" => Action::StripVxlan(pair.value.map(strip_vni).transpose()?),
@@ -71,6 +69,35 @@ fn argument(pair: &Pair<'_>, max: u64) -> Result<u64, TextError> {
     number(pair.value()?, max)
 }
 
+fn tos(token: Token<'_>) -> Result<u8, TextError> {
+    match number(token, 0xff)? {
+        tos if tos & !NW_TOS_MASK == 0 => Ok(tos as u8),
+        _ => Err(token.error("a ToS octet without its two ECN bits (a multiple of 4)")),
+    }
+}
+
+/// `VALUE->FIELD`, for the fields that OpenFlow 1.0 has an action for.
+fn set_field(value: Token<'_>) -> Result<Action, TextError> {
+    let (value, field) = value
+        .split_once('>')
+        .and_then(|(value, field)| Some((value.without_last('-')?, field)))
+        .ok_or_else(|| value.error("VALUE->FIELD"))?;
+    Ok(match field.text {
+        "eth_src" | "dl_src" => Action::SetEthSrc(mac(value)?),
+        "eth_dst" | "dl_dst" => Action::SetEthDst(mac(value)?),
+        "ip_src" | "nw_src" => Action::SetNwSrc(ipv4(value)?),
+        "ip_dst" | "nw_dst" => Action::SetNwDst(ipv4(value)?),
+        "nw_tos" => Action::SetNwTos(tos(value)?),
+        "ip_dscp" => Action::SetNwTos((number(value, 0x3f)? << 2) as u8),
+        "tcp_src" | "udp_src" => Action::SetTpSrc(number(value, 0xffff)? as u16),
+        "tcp_dst" | "udp_dst" => Action::SetTpDst(number(value, 0xffff)? as u16),
+        // With the bit that says "there is a tag", as in a match.
+        "vlan_vid" => Action::SetVlanVid((number(value, 0x1fff)? & 0x0fff) as u16),
+        "vlan_pcp" => Action::SetVlanPcp(number(value, 7)? as u8),
+        _ => return Err(field.error("a field that OpenFlow 1.0 can set")),
+    })
+}
+
 /// To the controller goes the whole frame, unless the `CONTROLLER:N` form says otherwise.
 const fn output(port: u16) -> Action {
     Action::Output { port, max_len: if port == OFPP_CONTROLLER { u16::MAX } else { 0 } }
@@ -84,19 +111,22 @@ fn controller(value: Option<Token<'_>>) -> Result<Action, TextError> {
     Ok(Action::Output { port: OFPP_CONTROLLER, max_len: number(len, 0xffff)? as u16 })
 }
 
-/// `PORT:QUEUE` or `PORT,QUEUE`.
+/// `PORT:QUEUE`, `PORT,QUEUE` or `PORTqQUEUE`.
 fn enqueue(value: Token<'_>) -> Result<Action, TextError> {
     let (first, queue) = value
         .split_once(':')
         .or_else(|| value.split_once(','))
+        .or_else(|| value.split_once('q'))
         .ok_or_else(|| value.error("a port and a queue (enqueue:PORT:QUEUE)"))?;
     Ok(Action::Enqueue { port: port(first)?, queue: number(queue, u32::MAX.into())? as u32 })
 }
 
-/// `PORT`, `PORT,0` or `,0`: an engine has table 0 only.
+/// `PORT`, `PORT,`, `PORT,0` or `,0`: an engine has table 0 only.
 fn resubmit_port(value: Token<'_>) -> Result<u16, TextError> {
     let Some((first, table)) = value.split_once(',') else { return port(value) };
-    number(table, 0)?;
+    if !table.text.is_empty() || first.text.is_empty() {
+        number(table, 0)?;
+    }
     if first.text.is_empty() { Ok(RESUBMIT_IN_PORT) } else { port(first) }
 }
 

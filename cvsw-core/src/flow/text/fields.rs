@@ -34,6 +34,9 @@ const PRESENT: u64 = VLAN_PRESENT as u64;
 /// `TcpFlags` by bit number.
 const TCP_FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
 
+/// All bits of `TcpFlags`.
+const TCP_FLAGS_MAX: u64 = 0xfff;
+
 /// Values of `ip_frag`: word, value, mask.
 pub(super) const FRAGMENTS: [(&str, u64, u64); 5] =
     [("no", 0, 3), ("yes", 1, 1), ("first", 1, 3), ("later", 3, 3), ("not_later", 0, 2)];
@@ -177,7 +180,7 @@ fn field_of(name: &str) -> Option<(Field, Needs)> {
         "dl_src" | "eth_src" => (Field::EthSrc, Needs::Nothing),
         "dl_dst" | "eth_dst" => (Field::EthDst, Needs::Nothing),
         "dl_type" | "eth_type" => (Field::EthType, Needs::Nothing),
-        "dl_vlan" | "dl_vlan_pcp" | "vlan_tci" => (Field::VlanTci, Needs::Nothing),
+        "dl_vlan" | "dl_vlan_pcp" | "vlan_tci" | "vlan_vid" | "vlan_pcp" => (Field::VlanTci, Needs::Nothing),
         "nw_src" => (Field::NwSrc, Needs::Nothing),
         "nw_dst" => (Field::NwDst, Needs::Nothing),
         "ip_src" => (Field::NwSrc, Needs::Ip),
@@ -214,7 +217,8 @@ fn parse_value(name: &str, field: Field, token: Token<'_>) -> Result<(u64, u64),
     match name {
         "dl_vlan" if token.text.eq_ignore_ascii_case("0xffff") || token.text == "65535" => return Ok((0, 0xffff)),
         "dl_vlan" => return Ok((number(token, 0xfff)? | PRESENT, VLAN_VID_BITS)),
-        "dl_vlan_pcp" => return Ok(((number(token, 7)? << 13) | PRESENT, VLAN_PCP_BITS)),
+        "vlan_vid" => return vlan_vid(token),
+        "dl_vlan_pcp" | "vlan_pcp" => return Ok(((number(token, 7)? << 13) | PRESENT, VLAN_PCP_BITS)),
         "ip_dscp" => return Ok((number(token, 0x3f)? << 2, NW_TOS_MASK)),
         "icmp_type" | "icmp_code" | "icmpv6_type" | "icmpv6_code" => return exact(0xff),
         _ => {}
@@ -237,11 +241,32 @@ fn parse_value(name: &str, field: Field, token: Token<'_>) -> Result<(u64, u64),
     }
 }
 
-/// `0x12/0x3f`, or signed names: `+syn-ack`.
+/// The VLAN id as OpenFlow 1.2 writes it, with a bit that says "there is a tag": `0x1005`, `0x1000/0x1000`; 0 for none.
+fn vlan_vid(token: Token<'_>) -> Result<(u64, u64), TextError> {
+    match masked_number(token, VLAN_VID_BITS)? {
+        (0, VLAN_VID_BITS) => Ok((0, 0xffff)),
+        (value, mask) if value & PRESENT != 0 => Ok((value, mask)),
+        _ => Err(token.error("0 for no tag, or a VLAN id with the bit 0x1000 (0x1005 for VLAN 5)")),
+    }
+}
+
+/// `0x12/0x3f`, signed names (`+syn-ack`: set, and not set; the others do not matter), or all that are set (`syn|ack`).
 fn tcp_flags(token: Token<'_>) -> Result<(u64, u64), TextError> {
-    const EXPECTED: &str = "TCP flags as +syn-ack (fin syn rst psh ack urg ece cwr ns) or as a number";
+    const EXPECTED: &str = "TCP flags as +syn-ack or syn|ack (fin syn rst psh ack urg ece cwr ns) or as a number";
+    let bits = |name: &str| {
+        let unnamed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let bits = match unnamed {
+            Some(digits) => u64::from_str_radix(digits, 16).ok().filter(|bits| *bits <= TCP_FLAGS_MAX),
+            None => TCP_FLAGS.iter().position(|flag| *flag == name).map(|bit| 1 << bit),
+        };
+        bits.ok_or_else(|| token.error(EXPECTED))
+    };
+    if token.text.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') {
+        let value = token.text.split('|').try_fold(0, |value, name| Ok(value | bits(name)?))?;
+        return Ok((value, TCP_FLAGS_MAX));
+    }
     if !token.text.starts_with(['+', '-']) {
-        return masked_number(token, 0xfff);
+        return masked_number(token, TCP_FLAGS_MAX);
     }
     let (mut value, mut mask) = (0, 0);
     let mut rest = token.text;
@@ -249,10 +274,10 @@ fn tcp_flags(token: Token<'_>) -> Result<(u64, u64), TextError> {
         let names = rest.strip_prefix(sign).unwrap_or_default();
         let len = names.find(['+', '-']).unwrap_or(names.len());
         let (name, tail) = names.split_at_checked(len).unwrap_or((names, ""));
-        let bit = TCP_FLAGS.iter().position(|flag| *flag == name).ok_or_else(|| token.error(EXPECTED))?;
-        mask |= 1 << bit;
+        let bits = bits(name)?;
+        mask |= bits;
         if sign == '+' {
-            value |= 1 << bit;
+            value |= bits;
         }
         rest = tail;
     }

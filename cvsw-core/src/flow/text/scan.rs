@@ -34,6 +34,11 @@ impl<'a> Token<'a> {
         Some((head, tail.split_at(separator.len_utf8()).1))
     }
 
+    /// What stands before `separator`, which must be the last character.
+    pub fn without_last(self, separator: char) -> Option<Self> {
+        Some(self.split_at(self.text.strip_suffix(separator)?.len()).0)
+    }
+
     /// The empty piece behind this one.
     fn end(self) -> Self {
         self.split_at(self.text.len()).1

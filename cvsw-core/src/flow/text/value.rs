@@ -32,6 +32,7 @@ fn range(max: u64) -> &'static str {
         0x3f => "a number from 0 to 63",
         0xff => "a number from 0 to 255",
         0xfff => "a number from 0 to 4095",
+        0x1fff => "a number from 0 to 8191",
         0xffff => "a number from 0 to 65535",
         0xff_ffff => "a number from 0 to 16777215",
         0xffff_ffff => "a number below 2^32",
