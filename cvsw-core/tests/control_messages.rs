@@ -14,7 +14,7 @@ use cvsw_core::{
     ControlError, NoRoom,
     control::{ControlMessage, ETHERTYPE, MessageType, OffloadFlags},
     flow::{FlowMod, text::parse_flow},
-    openflow::encode_flow_mod,
+    openflow::{FlowRemoved, RemovedReason, encode_flow_mod},
 };
 use cvsw_testkit::hex;
 use proptest::prelude::*;
@@ -65,6 +65,23 @@ fn documented_frames() {
         body
     };
     let entry = flow_mod(&set_entry, 7);
+    let removed = {
+        let report = FlowRemoved {
+            matching: parse_flow("arp,actions=drop").unwrap().matching,
+            cookie: 5,
+            priority: 7,
+            reason: RemovedReason::IdleTimeout,
+            duration_sec: 61,
+            duration_nsec: 500_000_000,
+            idle_timeout: 60,
+            packets: 2,
+            bytes: 120,
+        };
+        let mut body = vec![0; 256];
+        let len = report.encode(0, &mut body).unwrap();
+        body.truncate(len);
+        body
+    };
     let everything = flow_mod(&parse_flow("delete").unwrap(), 8);
     let expected = [
         ControlMessage { dst: [0xff; 6], ..message(MessageType::Hello, 0, &[]) },
@@ -74,6 +91,7 @@ fn documented_frames() {
         message(MessageType::SetOffload, OffloadFlags::CSUM | OffloadFlags::TSO, &[]),
         message(MessageType::SetEntry, 0, &entry),
         message(MessageType::DeleteEntry, 0, &everything),
+        message(MessageType::FlowRemoved, 0, &removed),
     ];
     assert_eq!(frames.len(), expected.len());
     for (frame, expected) in frames.iter().zip(expected) {
@@ -114,7 +132,7 @@ proptest! {
         dst: [u8; 6],
         kind in prop::sample::select(vec![
             MessageType::Hello, MessageType::Register, MessageType::SetEntry, MessageType::DeleteEntry,
-            MessageType::SetMtu, MessageType::SetOffload, MessageType::ListEntries,
+            MessageType::SetMtu, MessageType::SetOffload, MessageType::ListEntries, MessageType::FlowRemoved,
         ]),
         data: u16,
         ethertype: u16,

@@ -63,8 +63,8 @@ impl Engine {
 
     /// Takes the bytes of a flow change.
     pub fn change(&mut self, bytes: &[u8]) -> Answer {
-        let flow = decode_flow_mod(bytes).map_err(|error| Refusal::ours(error))?;
-        self.0.flow_mod(Instant::ZERO, &flow).map_err(|error| Refusal::ours(error))
+        let flow = decode_flow_mod(bytes).map_err(Refusal::ours)?;
+        self.0.flow_mod(Instant::ZERO, &flow).map_err(Refusal::ours)
     }
 
     /// Removes all entries.

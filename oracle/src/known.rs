@@ -121,3 +121,17 @@ pub fn same_answer(ours: Answer, theirs: Answer) -> bool {
     const UNENCODABLE: Refusal = Refusal { nicira: true, kind: 1, code: 521 };
     ours == theirs || ours == Err(Refusal::ours(OfpError::NxmInvalid)) && theirs == Err(UNENCODABLE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_them_all() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let page = words(include_str!("../../docs/src/flow-table.md"));
+        for known in Known::ALL {
+            assert!(page.contains(&words(known.reason())), "not in docs/src/flow-table.md: {}", known.reason());
+        }
+    }
+}

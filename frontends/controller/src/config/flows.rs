@@ -29,13 +29,13 @@ pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<
     }
     let canonical = canonical(&flow);
     if let Err(message) = &canonical {
-        report.error(value.span(), message, "the flow is sent to the vNIC as an OpenFlow 1.0 message");
+        report.error(value.span(), message, "the flow is sent to the vNIC as an OpenFlow message");
     }
     canonical.ok()
 }
 
-/// The flow as the vNIC will have it, and will list it: there and back through OpenFlow's own form, which knows fewer
-/// fields than the text, and has rules of its own (a match without wildcards has the highest priority).
+/// The flow as the vNIC will have it, and will list it: there and back through OpenFlow's own form, which has rules of
+/// its own (a match without wildcards has the highest priority).
 fn canonical(flow: &FlowMod) -> Result<FlowMod, String> {
     let mut message = [0; MAX_FRAME_LEN];
     let len = encode_flow_mod(flow, 0, &mut message).map_err(|error| error.to_string())?;

@@ -144,7 +144,6 @@ fn each_mistake_in_an_extra_flow_is_named_where_it_is() {
         ("idle_timeout=3,actions=drop", "19:10 the controller would restore an entry that timed out"),
         ("hard_timeout=3,actions=drop", "19:10 the controller would restore"),
         ("send_flow_rem,actions=drop", "19:10 a flag that a managed entry cannot have"),
-        ("tun_id=5,actions=drop", "19:10 OpenFlow 1.0 cannot express this match on tun_id"),
         (
             "priority=1,in_port=NET,actions=drop",
             "19:10 a flow that the controller derives has the same priority and match",
@@ -157,6 +156,12 @@ fn each_mistake_in_an_extra_flow_is_named_where_it_is() {
     let twice = format!("{old}\", \"{old}");
     let found = error(old, &twice);
     assert!(found.starts_with("19:52 the flow at c.toml:19 has the same priority and match"), "{found}");
+}
+
+#[test]
+fn an_extra_flow_may_match_more_than_openflow_1_0_knows() {
+    let text = GOOD.replacen("in_port=HOST,udp,tp_dst=9,actions=drop", "tun_id=5,tcp6,actions=drop", 1);
+    assert!(Config::parse("c.toml", &text).is_ok());
 }
 
 #[test]
