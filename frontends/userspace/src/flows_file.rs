@@ -197,13 +197,22 @@ const fn explain(error: OfpError) -> &'static str {
         OfpError::TooManyActions => "more actions than an entry holds",
         OfpError::TableFull => "the flow table is full (entries, or kinds of wildcards)",
         OfpError::Overlap => "check_overlap is set and another entry of this priority overlaps",
-        OfpError::BadEmergTimeout | OfpError::Unsupported => "this list of actions or this flag cannot be honoured",
+        OfpError::BadEmergTimeout | OfpError::Unsupported | OfpError::BadFlags => {
+            "this list of actions or this flag cannot be honoured"
+        }
         OfpError::BadCommand => "unknown command",
         OfpError::BadVersion
         | OfpError::BadMessageType
         | OfpError::BadVendor
         | OfpError::BadSubtype
         | OfpError::BadLength
-        | OfpError::BadActionLength => "the flow has no valid OpenFlow 1.0 form",
+        | OfpError::BadActionLength
+        | OfpError::NxmInvalid
+        | OfpError::NxmBadType
+        | OfpError::NxmBadValue
+        | OfpError::NxmBadMask
+        | OfpError::NxmBadPrereq
+        | OfpError::NxmDupType
+        | OfpError::NxmBadWildcards => "the flow has no valid OpenFlow form",
     }
 }
