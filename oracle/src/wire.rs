@@ -13,7 +13,7 @@ pub const PORT_OUT: u16 = 3;
 pub const PORT_SINK: u16 = 4;
 
 /// EtherType of the frame that says "everything before me is done".
-const MARKER_TYPE: u16 = 0x88b6;
+pub const MARKER_TYPE: u16 = 0x88b6;
 /// That frame.
 pub const MARKER: [u8; 60] = {
     let mut frame = [0; 60];
