@@ -251,7 +251,7 @@ fn one_of_each(groups: &'static [&'static [&'static str]]) -> impl Strategy<Valu
 
 fn flow() -> impl Strategy<Value = String> {
     let profile = prop::sample::select(PROFILES.to_vec());
-    let fields = profile.prop_flat_map(|groups| one_of_each(groups));
+    let fields = profile.prop_flat_map(one_of_each);
     let anywhere = (one_of_each(ANYWHERE), any::<[u8; 3]>()).prop_map(|(mut list, keep)| {
         // Few of them at a time.
         list.retain({
