@@ -208,9 +208,8 @@ impl App {
         }
         while socket.can_send() {
             let Ok((data, from)) = socket.recv() else { return };
-            if self.config.may_exit && data == b"exit" {
-                info!("asked to exit");
-                sys::exit(true);
+            if self.config.may_exit {
+                obey(data);
             }
             // The two buffers of the socket cannot be borrowed at once.
             let mut copy = [0; 1500];
@@ -269,6 +268,19 @@ impl App {
             }
             close_when_done(socket);
         }
+    }
+}
+
+/// What a test may ask for.
+#[allow(clippy::panic, reason = "the panic that was asked for")]
+fn obey(data: &[u8]) {
+    match data {
+        b"exit" => {
+            info!("asked to exit");
+            sys::exit(true);
+        }
+        b"panic" => panic!("asked to panic"),
+        _ => {}
     }
 }
 

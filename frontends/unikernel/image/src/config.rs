@@ -18,7 +18,7 @@ pub struct Config<'a> {
     pub flows: Vec<&'a str, MAX_FLOWS>,
     /// `ethertype=0xabba`: EtherType of control frames.
     pub ethertype: Option<u16>,
-    /// `exit=1`: a UDP datagram `exit` to the echo port ends the machine. For tests.
+    /// `exit=1`: a UDP datagram `exit` to the echo port ends the machine, `panic` makes it panic. For tests.
     pub may_exit: bool,
 }
 

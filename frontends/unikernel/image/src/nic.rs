@@ -160,11 +160,13 @@ impl<H: Hal, T: Transport> Nic for VirtioNic<H, T> {
     }
 
     fn allocate(&mut self, _: Instant) -> Option<Buffer> {
-        if self.broken.is_some() {
-            return None;
+        if self.broken.is_none() {
+            self.reap();
         }
-        self.reap();
-        self.free.pop().map(Buffer)
+        match self.broken {
+            Some(_) => None,
+            None => self.free.pop().map(Buffer),
+        }
     }
 
     fn transmit(&mut self, _: Instant, frame: Frame<Buffer>) {

@@ -1,0 +1,106 @@
+//! A QEMU machine that runs the image.
+
+use crate::{PATIENCE, net::Net};
+use defmt_decoder::{DecodeError, Table};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Kinds of machines.
+#[derive(Clone, Copy, Debug)]
+pub enum Machine {
+    /// `microvm`: virtio-mmio.
+    Micro,
+    /// `q35`: virtio-pci.
+    Q35,
+}
+
+/// A running machine; ended, and its log shown if the test fails, when dropped.
+pub struct Guest {
+    qemu: Child,
+    files: PathBuf,
+    image: PathBuf,
+}
+
+impl Guest {
+    /// Starts the image with this command line (and `exit=1`) and this file of keys.
+    pub fn start(machine: Machine, net: &Net, line: &str, keys: Option<&str>) -> Self {
+        let image = std::env::var_os("CVSW_UNIKERNEL")
+            .expect("CVSW_UNIKERNEL names no image: use cargo xtask unikernel-test");
+        let files = std::env::temp_dir().join(format!("cvu-{}-{}", std::process::id(), net.unique()));
+        fs::create_dir(&files).unwrap();
+        let file = |name: &str| files.join(name).display().to_string();
+        let (machine, device) = match machine {
+            Machine::Micro => ("microvm,rtc=off", "virtio-net-device"),
+            Machine::Q35 => ("q35", "virtio-net-pci,disable-legacy=on"),
+        };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &net.namespace, "qemu-system-x86_64", "-machine", machine]);
+        command.args(["-accel", "tcg", "-cpu", "max", "-m", "32", "-nodefaults", "-no-reboot", "-display", "none"]);
+        command.args([
+            "-global",
+            "virtio-mmio.force-legacy=false",
+            "-serial",
+            &format!("file:{}", file("console")),
+        ]);
+        command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log", "-device", "isa-debug-exit,iobase=0xf4"]);
+        command.args(["-chardev", &format!("file,id=log,path={}", file("log"))]);
+        command.args(["-netdev", "tap,id=net,ifname=t0,script=no,downscript=no"]);
+        command.args(["-device", &format!("{device},netdev=net,mac=02:00:00:00:00:02")]);
+        if let Some(keys) = keys {
+            fs::write(file("keys"), keys).unwrap();
+            command.args(["-fw_cfg", &format!("name=opt/org.cvsw/associations,file={}", file("keys"))]);
+        }
+        command.arg("-kernel").arg(&image).args(["-append", &format!("{line} exit=1")]);
+        let qemu = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("ip and QEMU");
+        Self { qemu, files, image: image.into() }
+    }
+
+    /// Waits for the end; the exit code. `None`: it hangs.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.qemu.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// What it logged, as text.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.files.join("log")).unwrap_or_default();
+        let table = Table::parse(&fs::read(&self.image).unwrap()).unwrap().expect("the image has a .defmt section");
+        let mut decoder = table.new_stream_decoder();
+        decoder.received(&bytes);
+        let mut text = String::new();
+        loop {
+            match decoder.decode() {
+                Ok(frame) => text += &format!("{}\n", frame.display(false)),
+                Err(DecodeError::UnexpectedEof) => return text,
+                Err(DecodeError::Malformed) => text += "(malformed)\n",
+            }
+        }
+    }
+
+    /// What it wrote to its serial port.
+    pub fn console(&self) -> String {
+        fs::read_to_string(self.files.join("console")).unwrap_or_default()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        if thread::panicking() {
+            eprintln!("log of the machine:\n{}\nits console:\n{}", self.log(), self.console());
+        }
+        let _ = fs::remove_dir_all(&self.files);
+    }
+}

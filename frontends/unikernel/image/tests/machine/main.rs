@@ -1,0 +1,222 @@
+//! The image in QEMU, with Linux's own `vxlan` device as its peer. Needs root, QEMU, and the image: `cargo xtask
+//! unikernel-test` builds it and names it in `CVSW_UNIKERNEL`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics has found something"
+)]
+
+mod guest;
+mod net;
+
+use guest::{Guest, Machine};
+use net::{CLEAR, Net, control};
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Longest that a single step may take: emulated machines on a busy host are slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Datagrams of the endurance run, and how many are under way at once.
+const ECHOES: u32 = 1_000_000;
+const WINDOW: u32 = 64;
+/// The endurance run must end within this time on any machine.
+const ECHO_LIMIT: Duration = Duration::from_secs(300);
+
+/// Echoes `len` bytes over an open connection, in pieces.
+fn echo(stream: &mut TcpStream, len: usize) {
+    let sent: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+    for piece in sent.chunks(8000) {
+        stream.write_all(piece).unwrap();
+        let mut received = vec![0; piece.len()];
+        stream.read_exact(&mut received).unwrap();
+        assert!(received == piece, "the echo differs");
+    }
+}
+
+fn works_in_clear(machine: Machine) {
+    let net = Net::new();
+    let start = Instant::now();
+    let mut guest = Guest::start(machine, &net, CLEAR, None);
+    net.wait_for_ping();
+    println!("{machine:?}: launch to first ping reply through the overlay {} ms", start.elapsed().as_millis());
+    net.exec("ping -c 3 -i 0.2 -W 20 10.0.0.2");
+    net.exec("ping -6 -c 3 -i 0.2 -W 20 fd00::2");
+    let udp = net.within(|| UdpSocket::bind("10.0.0.1:0"));
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
+    for len in [0, 1, 2, 100, 1000, 1422] {
+        udp.send_to(&vec![9; len], "10.0.0.2:7").unwrap();
+        assert_eq!(udp.recv(&mut [0; 2000]).unwrap(), len);
+    }
+    for address in ["10.0.0.2:7", "[fd00::2]:7"] {
+        echo(&mut net.connect(address), 200_000);
+    }
+    let status = net.status();
+    assert_eq!(status["flow_count"], 3);
+    assert_eq!(status["engine"]["tx"]["missed"], 0, "something left outside the overlay: {status}");
+    assert_eq!(status["engine"]["tx"]["drops"], serde_json::json!({}), "{status}");
+
+    // Outside the overlay nobody is at home.
+    let raw = net.raw();
+    let before = status["engine"]["rx"]["drops"]["policy"].as_u64().unwrap_or(0);
+    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 1, 0, 1, 10, 0, 0, 1][..], &[0; 6], &[10, 0, 0, 2]].concat();
+    let arp = [&[0xff; 6][..], &[2, 0, 0, 1, 0, 1, 8, 6], &arp, &[0; 18]].concat();
+    for _ in 0..5 {
+        raw.send(&arp);
+    }
+    net.eventually("the requests in clear are dropped and counted", || {
+        net.status()["engine"]["rx"]["drops"]["policy"].as_u64().unwrap_or(0) >= before + 5
+    });
+    assert_eq!(net.status()["engine"]["tx"]["missed"], 0);
+
+    net.ask_to("exit");
+    assert_eq!(guest.wait(), Some(33), "{}", guest.log());
+    let log = guest.log();
+    assert!(log.contains("is up") && log.contains("asked to exit"), "{log}");
+}
+
+#[test]
+fn clear_overlay_on_a_microvm() {
+    works_in_clear(Machine::Micro);
+}
+
+#[test]
+fn clear_overlay_on_a_q35() {
+    works_in_clear(Machine::Q35);
+}
+
+#[test]
+fn a_new_mtu_in_the_middle_of_a_connection() {
+    let net = Net::new();
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    net.wait_for_ping();
+    let raw = net.raw();
+    raw.send(&control(1, 0));
+    let mut stream = net.connect("10.0.0.2:7");
+    for mtu in [1400, 1000, 1450] {
+        raw.send(&control(5, mtu));
+        net.eventually("the MTU is set", || net.status()["mtu"] == mtu);
+        raw.drain();
+        echo(&mut stream, 60_000);
+        assert_eq!(raw.largest_inner_packet(), mtu, "the longest packet of the guest");
+    }
+    raw.send(&control(5, 9000));
+    raw.send(&control(6, 0x1f));
+    net.eventually("what cannot be honoured is reported", || {
+        let status = net.status();
+        status["refused_mtu"] == 9000 && status["offload_requested"] == "csum,tso,ufo,gso,gro"
+    });
+    assert_eq!((net.status()["mtu"].clone(), net.status()["offload_effective"].clone()), (1450.into(), "".into()));
+    echo(&mut stream, 10_000);
+    net.ask_to("exit");
+    assert_eq!(guest.wait(), Some(33), "{}", guest.log());
+    assert!(guest.log().contains("IpMtu(1000)"), "{}", guest.log());
+}
+
+/// Every frame of the fuzz targets' seeds, and variants of them, straight into the virtual cable.
+#[test]
+fn hostile_frames_neither_hang_nor_crash_it() {
+    let net = Net::new();
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    net.wait_for_ping();
+    let raw = net.raw();
+    let seeds = net::seeds();
+    assert!(seeds.len() >= 20, "only {} seeds", seeds.len());
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as usize % below
+    };
+    let mut sent = 0;
+    for round in 0..200 {
+        for seed in &seeds {
+            let mut frame = seed.clone();
+            for _ in 0..round.min(8) {
+                let at = random(frame.len());
+                frame[at] = random(256) as u8;
+            }
+            if round % 5 == 4 {
+                frame.truncate(14 + random(frame.len()));
+            }
+            // Linux sends nothing shorter than an Ethernet header.
+            frame.resize(frame.len().clamp(15, 1514), 0);
+            // Half of them as the inner frame of a well-formed tunnel packet.
+            if round % 2 == 1 {
+                frame = net::in_vxlan(&frame);
+            }
+            sent += u64::from(raw.try_send(&frame));
+        }
+    }
+    println!("{sent} hostile frames");
+    assert!(sent > 1000);
+    net.wait_for_ping();
+    echo(&mut net.connect("10.0.0.2:7"), 50_000);
+    let rx = &net.status()["engine"]["rx"];
+    let drops: u64 = rx["drops"].as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum();
+    let sum = |name: &str| rx[name].as_u64().unwrap();
+    assert_eq!(sum("frames"), sum("forwarded") + sum("consumed") + drops, "{rx}");
+    assert!(drops > 100, "{rx}");
+    net.ask_to("exit");
+    assert_eq!(guest.wait(), Some(33), "{}", guest.log());
+}
+
+#[test]
+fn a_million_echoes() {
+    let net = Net::new();
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    net.wait_for_ping();
+    let udp = net.within(|| UdpSocket::bind("10.0.0.1:0"));
+    udp.connect("10.0.0.2:7").unwrap();
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let start = Instant::now();
+    let (mut sent, mut received) = (0_u32, 0_u32);
+    let mut datagram = [0; 64];
+    while received < ECHOES {
+        while sent < ECHOES && sent - received < WINDOW {
+            datagram[..4].copy_from_slice(&sent.to_be_bytes());
+            udp.send(&datagram).unwrap();
+            sent += 1;
+        }
+        let len = udp.recv(&mut datagram).unwrap_or_else(|error| panic!("{received} of {sent} came back: {error}"));
+        assert_eq!(len, 64);
+        let number = u32::from_be_bytes([datagram[0], datagram[1], datagram[2], datagram[3]]);
+        assert_eq!(number, received, "one was lost, or overtaken");
+        received += 1;
+        assert!(start.elapsed() < ECHO_LIMIT, "{received} echoes took {:?}", start.elapsed());
+    }
+    println!(
+        "{ECHOES} echoes in {:?}: {:.0} per second",
+        start.elapsed(),
+        f64::from(ECHOES) / start.elapsed().as_secs_f64()
+    );
+    net.ask_to("exit");
+    assert_eq!(guest.wait(), Some(33), "{}", guest.log());
+}
+
+#[test]
+fn a_panic_says_where_and_fails() {
+    let net = Net::new();
+    let mut guest = Guest::start(Machine::Q35, &net, CLEAR, None);
+    net.wait_for_ping();
+    net.ask_to("panic");
+    assert_eq!(guest.wait(), Some(35), "{}", guest.console());
+    let console = guest.console();
+    assert!(console.contains("src/app.rs:") && console.contains("asked to panic"), "{console}");
+}
+
+#[test]
+fn a_bad_command_line_is_explained() {
+    let net = Net::new();
+    for (line, part) in [
+        ("ip=10.0.0.2/40", "`ip=10.0.0.2/40` is not understood, expected ip=ADDRESS/PREFIX"),
+        ("flow=actions=fly", "`flow=actions=fly` is not a flow"),
+    ] {
+        let mut guest = Guest::start(Machine::Micro, &net, line, None);
+        assert_eq!(guest.wait(), Some(35), "{}", guest.log());
+        assert!(guest.log().contains(part), "{}", guest.log());
+    }
+}
