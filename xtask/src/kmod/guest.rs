@@ -1,7 +1,11 @@
 //! Tests the module in virtual machines: a stock Debian kernel, an initramfs made of this machine's programs, and
 //! `cvsw-kmod-guest` as the first process. No hardware virtualisation is needed (QEMU's TCG).
 
-use super::{build, engine_object, folder, kernel::Kernel};
+use super::{
+    build, engine_object, folder,
+    kernel::Kernel,
+    switch::{self, Outside},
+};
 use crate::{command::Cmd, metadata};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -16,6 +20,7 @@ const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "rmm
 const MODULES: &[&str] = &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "dummy"];
 /// Lines of a kernel's log that are a failure.
 const SPLATS: &[&str] = &["WARNING", "BUG", "Oops", "Call Trace", "Kernel panic"];
+const QEMU: &str = "qemu-system-x86_64";
 /// Seconds after which a machine is ended. TCG on a busy computer is slow.
 const MACHINE_LIMIT: u32 = 900;
 
@@ -25,14 +30,25 @@ struct Run {
     /// Which of [`super::kernel::fetch`]'s kernels.
     kernel: usize,
     arguments: &'static str,
+    wire: Wire,
+}
+
+/// What the machine's NICs are connected to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    /// Two NICs, to each other.
+    Pair,
+    /// One, to Open vSwitch and the controller.
+    Switch,
 }
 
 /// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
 /// too slow for bulk data.
 const RUNS: &[Run] = &[
-    Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZP" },
-    Run { name: "bulk", kernel: 0, arguments: "tests=bulk" },
-    Run { name: "newer-kernel", kernel: 1, arguments: "tests=functions" },
+    Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZP", wire: Wire::Pair },
+    Run { name: "bulk", kernel: 0, arguments: "tests=bulk", wire: Wire::Pair },
+    Run { name: "controller", kernel: 0, arguments: "tests=controller", wire: Wire::Switch },
+    Run { name: "newer-kernel", kernel: 1, arguments: "tests=functions", wire: Wire::Pair },
 ];
 
 /// The check `kmod-test`.
@@ -59,24 +75,36 @@ pub fn run() -> Result<()> {
 /// Boots a machine and judges its console.
 fn machine(run: &Run, kernel: &Kernel, initramfs: &Path) -> Result<()> {
     let console = folder()?.join(format!("console-{}.log", run.name));
-    let nic = |id: &str| format!("-netdev hubport,id={id},hubid=0 -device virtio-net-pci,netdev={id} ");
     println!("\n{}: Linux {}, {}", run.name, kernel.release, run.arguments);
-    let result = Cmd::limited(MACHINE_LIMIT, "qemu-system-x86_64")
-        .words("-accel tcg,thread=multi -cpu max -smp 2 -m 640 -display none -monitor none -no-reboot -nic none")
-        .words(&(nic("a") + &nic("b")))
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .arg("-kernel")
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(initramfs)
-        .arg("-append")
-        .arg(format!("console=ttyS0 panic=-1 oops=panic net.ifnames=0 loglevel=7 {}", run.arguments))
-        .run();
+    let outside = if run.wire == Wire::Switch { Some(Outside::new()?) } else { None };
+    let result = match &outside {
+        Some(outside) => outside
+            .inside("timeout")
+            .arg(MACHINE_LIMIT.to_string())
+            .arg(QEMU)
+            .words("-netdev tap,id=a,ifname=tap0,script=no,downscript=no")
+            .words(&format!("-device virtio-net-pci,netdev=a,mac={}", switch::MAC)),
+        None => Cmd::limited(MACHINE_LIMIT, QEMU).words(&["a", "b"].map(hub_nic).concat()),
+    }
+    .words("-accel tcg,thread=multi -cpu max -smp 2 -m 640 -display none -monitor none -no-reboot -nic none")
+    .arg("-serial")
+    .arg(format!("file:{}", console.display()))
+    .arg("-kernel")
+    .arg(&kernel.image)
+    .arg("-initrd")
+    .arg(initramfs)
+    .arg("-append")
+    .arg(format!("console=ttyS0 panic=-1 oops=panic net.ifnames=0 loglevel=7 {}", run.arguments))
+    .run();
     let log = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
     log.lines().filter_map(|line| line.split_once("KMOD-")).for_each(|(_, line)| println!("  {}", line.trim_end()));
     result?;
     judge(&log).with_context(|| format!("the console's log is {}", console.display()))
+}
+
+/// A NIC on the wire that all of them share.
+fn hub_nic(id: &str) -> String {
+    format!("-netdev hubport,id={id},hubid=0 -device virtio-net-pci,netdev={id} ")
 }
 
 fn judge(log: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 mod guest;
 mod kernel;
 mod object;
+mod switch;
 
 pub use guest::run as test;
 pub use kernel::fetch;

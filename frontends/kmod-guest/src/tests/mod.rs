@@ -5,6 +5,7 @@ mod control;
 mod ctl;
 mod fuzz;
 mod life;
+mod managed;
 mod traffic;
 mod vxlan;
 
@@ -20,7 +21,8 @@ pub struct Test {
     pub run: fn() -> Result<()>,
 }
 
-/// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data.
+/// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data. `controller`:
+/// with Open vSwitch and the controller outside of the machine.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
     Test { group: "functions", name: "ctl", run: ctl::ctl },
@@ -33,6 +35,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "fuzz", run: fuzz::fuzz },
     Test { group: "functions", name: "add_and_delete", run: life::add_and_delete },
     Test { group: "functions", name: "teardown", run: life::teardown },
+    Test { group: "controller", name: "managed", run: managed::managed },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
 ];

@@ -1,0 +1,136 @@
+//! The outside of a machine whose NIC is a port of a stock Open vSwitch with the project's controller: a network
+//! namespace with a tap, the switch on its userspace datapath, and the controller.
+
+use crate::{command::Cmd, metadata};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The machine's NIC.
+pub const MAC: &str = "02:00:00:00:01:01";
+const BRIDGE: &str = "br0";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the controller gives the machine: `tests/managed.rs` of the guest looks for exactly this.
+const CONFIG: &str = r#"
+[timers]
+hello = "1s"
+[[network]]
+name = "blue"
+vni = 42
+mtu = 1450
+group = "239.1.1.42"
+[[network.member]]
+name = "machine"
+mac = "02:00:00:00:01:01"
+ip = "10.0.0.1"
+underlay_mac = "02:00:00:00:01:01"
+underlay_ip = "192.0.2.1"
+offloads = ["csum"]
+flows = ["priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"]
+"#;
+
+/// Everything outside; taken down when dropped.
+pub struct Outside {
+    namespace: String,
+    folder: PathBuf,
+    daemons: Vec<Child>,
+}
+
+impl Outside {
+    /// Sets it up. Needs root.
+    pub fn new() -> Result<Self> {
+        let namespace = format!("cvsw-kmod-{}", std::process::id());
+        let folder = super::folder()?.join("switch");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        Cmd::new("ip").words("netns add").arg(&namespace).run().context("network namespaces need root")?;
+        let mut this = Self { namespace, folder, daemons: Vec::new() };
+        this.inside("ip").words("link set lo up").run()?;
+        this.inside("ip").words("tuntap add dev tap0 mode tap").run()?;
+        this.inside("ip").words("link set tap0 up").run()?;
+        this.start()?;
+        Ok(this)
+    }
+
+    /// A command in the namespace, bound to the switch.
+    pub fn inside(&self, program: &str) -> Cmd {
+        let mut command = Cmd::new("ip").words("netns exec").arg(&self.namespace).arg(program);
+        for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
+            command = command.env(variable, &self.folder);
+        }
+        command
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        let (database, socket, controller) = (file("conf.db"), file("db.sock"), file("controller.sock"));
+        let config = file("controller.toml");
+        fs::write(&config, CONFIG)?;
+        Cmd::new("ovsdb-tool")
+            .arg("create")
+            .arg(&database)
+            .arg("/usr/share/openvswitch/vswitch.ovsschema")
+            .run()?;
+        self.daemon("ovsdb-server", &[&database, &format!("--remote=punix:{socket}")])?;
+        self.wait_for(&socket)?;
+        let remote = format!("unix:{socket}");
+        let vsctl = |outside: &Self, line: &str| {
+            outside.inside("ovs-vsctl").arg(format!("--db={remote}")).words("--timeout=40").words(line).run()
+        };
+        vsctl(self, "--no-wait init")?;
+        self.daemon("ovs-vswitchd", &[&remote, "--disable-system"])?;
+        let program = metadata::target_directory()?.join("debug/cvsw").display().to_string();
+        self.daemon(&program, &["controller", "--config", &config, "--listen", &format!("unix:{controller}")])?;
+        self.wait_for(&controller)?;
+        vsctl(
+            self,
+            &format!(
+                "add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev protocols=OpenFlow10 fail_mode=secure \
+                 -- add-port {BRIDGE} tap0 -- set-controller {BRIDGE} unix:{controller}"
+            ),
+        )
+    }
+
+    fn daemon(&mut self, program: &str, args: &[&str]) -> Result<()> {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let log = fs::File::create(self.folder.join(format!("{name}.log")))?;
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, program]).args(args);
+        if name.starts_with("ovs") {
+            command.args(["--no-chdir", "--pidfile"]);
+        }
+        for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
+            command.env(variable, &self.folder);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.daemons.push(command.spawn().with_context(|| format!("cannot start {program}"))?);
+        Ok(())
+    }
+
+    fn wait_for(&self, socket: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while fs::metadata(socket).is_err() {
+            if Instant::now() > deadline {
+                bail!("{socket} did not appear; logs are in {}", self.folder.display());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        for daemon in self.daemons.iter_mut().rev() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        let _ = Cmd::new("ip").words("netns del").arg(&self.namespace).run();
+    }
+}
