@@ -4,6 +4,8 @@
 //! flow numbers (two bytes per frame), hands them to the engine and puts the frames back into their buffers;
 //! what that costs is measured by the workload `restore` and not subtracted.
 
+pub mod ciphers;
+
 use cvsw_core::{
     BURST, Config, Cvsw, Direction, Frame, Instant, Verdict,
     flow::{Action, ActionList, FlowMod, Match, Tunnel},

@@ -110,10 +110,33 @@ fn checked_len(data: &[u8]) -> Result<(), CipherError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cvsw_core::Direction;
+    use cvsw_testkit::{
+        ciphers::key,
+        esp::{End, SLOTS, SPI, config},
+        packet::Packet,
+    };
 
     #[test]
     fn as_every_implementation() {
         cvsw_testkit::ciphers::check(&mut FastCiphers::<3>::new(), 3);
+    }
+
+    /// Whole packets of every length up to a jumbo frame, with no byte of room to spare.
+    #[test]
+    fn every_length_comes_back() {
+        let longest = Packet::udp4([10, 0, 0, 1], 1, [10, 0, 0, 2], 2, &[0x5a; 9000]).build();
+        for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm] {
+            let [mut sender, mut receiver] =
+                End::<FastCiphers<SLOTS>>::pair(&config(Direction::Tx, SPI), &key(suite, 1));
+            for len in 14..=longest.len() {
+                let frame = &longest[..len];
+                let tailroom = Suite::padding(16 + len) + 2 + suite.icv_len();
+                let sealed = sender.pass(Direction::Tx, frame, 50 + 16, tailroom).unwrap();
+                assert_eq!(sealed.len(), 50 + len + 16 + tailroom);
+                assert!(receiver.pass(Direction::Rx, &sealed, 0, 0).unwrap() == frame, "{suite}: {len} bytes");
+            }
+        }
     }
 
     #[test]
