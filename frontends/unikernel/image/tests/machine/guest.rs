@@ -27,8 +27,13 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts the image with this command line (and `exit=1`) and this file of keys.
-    pub fn start(machine: Machine, net: &Net, line: &str, keys: Option<&str>) -> Self {
+    /// Starts the image with this command line (and `exit=1`).
+    pub fn start(machine: Machine, net: &Net, line: &str) -> Self {
+        Self::start_on(machine, "max", net, line, None)
+    }
+
+    /// Starts the image on this kind of processor, with this file of keys.
+    pub fn start_on(machine: Machine, processor: &str, net: &Net, line: &str, keys: Option<&str>) -> Self {
         let image = std::env::var_os("CVSW_UNIKERNEL")
             .expect("CVSW_UNIKERNEL names no image: use cargo xtask unikernel-test");
         let files = std::env::temp_dir().join(format!("cvu-{}-{}", std::process::id(), net.unique()));
@@ -40,7 +45,18 @@ impl Guest {
         };
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &net.namespace, "qemu-system-x86_64", "-machine", machine]);
-        command.args(["-accel", "tcg", "-cpu", "max", "-m", "32", "-nodefaults", "-no-reboot", "-display", "none"]);
+        command.args([
+            "-accel",
+            "tcg",
+            "-cpu",
+            processor,
+            "-m",
+            "32",
+            "-nodefaults",
+            "-no-reboot",
+            "-display",
+            "none",
+        ]);
         command.args([
             "-global",
             "virtio-mmio.force-legacy=false",
@@ -70,6 +86,11 @@ impl Guest {
             thread::sleep(Duration::from_millis(20));
         }
         None
+    }
+
+    /// Its exit code, if it has ended.
+    pub fn try_exit_code(&mut self) -> Option<i32> {
+        self.qemu.try_wait().unwrap().and_then(|status| status.code())
     }
 
     /// What it logged, as text.

@@ -10,6 +10,7 @@
 
 mod guest;
 mod net;
+mod peer;
 
 use guest::{Guest, Machine};
 use net::{CLEAR, Net, control};
@@ -39,7 +40,7 @@ fn echo(stream: &mut TcpStream, len: usize) {
 fn works_in_clear(machine: Machine) {
     let net = Net::new();
     let start = Instant::now();
-    let mut guest = Guest::start(machine, &net, CLEAR, None);
+    let mut guest = Guest::start(machine, &net, CLEAR);
     net.wait_for_ping();
     println!("{machine:?}: launch to first ping reply through the overlay {} ms", start.elapsed().as_millis());
     net.exec("ping -c 3 -i 0.2 -W 20 10.0.0.2");
@@ -90,7 +91,7 @@ fn clear_overlay_on_a_q35() {
 #[test]
 fn a_new_mtu_in_the_middle_of_a_connection() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR);
     net.wait_for_ping();
     let raw = net.raw();
     raw.send(&control(1, 0));
@@ -119,7 +120,7 @@ fn a_new_mtu_in_the_middle_of_a_connection() {
 #[test]
 fn hostile_frames_neither_hang_nor_crash_it() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR);
     net.wait_for_ping();
     let raw = net.raw();
     let seeds = net::seeds();
@@ -167,7 +168,7 @@ fn hostile_frames_neither_hang_nor_crash_it() {
 #[test]
 fn a_million_echoes() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Micro, &net, CLEAR, None);
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR);
     net.wait_for_ping();
     let udp = net.within(|| UdpSocket::bind("10.0.0.1:0"));
     udp.connect("10.0.0.2:7").unwrap();
@@ -197,10 +198,68 @@ fn a_million_echoes() {
     assert_eq!(guest.wait(), Some(33), "{}", guest.log());
 }
 
+fn works_encrypted(machine: Machine, processor: &str) {
+    let net = Net::new();
+    let mut guest = Guest::start_on(machine, processor, &net, peer::GUEST_LINE, Some(&peer::guest_keys()));
+    // The tunnel's headers, ESP's and the ICV leave less room than the link has.
+    let raw = net.raw();
+    let work = || {
+        let mut peer = peer::Peer::new()?;
+        let first = peer.fetch("/status.json");
+        assert!(first.contains("CVSW") || first.contains("\"session\""), "{first}");
+        // HELLO and SET_MTU come in clear, from the switch's side.
+        raw.send(&control(1, 0));
+        raw.send(&control(5, 1400));
+        let deadline = Instant::now() + PATIENCE;
+        while !peer.fetch("/status.json").contains("\"mtu\":1400") {
+            assert!(Instant::now() < deadline, "the MTU is never set");
+        }
+        peer.echo_tcp(100_000);
+        peer.echo_udp(200);
+        let page = peer.fetch("/status.json");
+        let (opened, refused) = peer.counts();
+        Ok((page, opened, refused))
+    };
+    let (page, opened, refused) = net.within(work);
+    let status: serde_json::Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+    for index in 0..2 {
+        assert_eq!(status["sas"][index]["suite"], "aes-128-gcm", "{status}");
+        assert!(status["sas"][index]["packets"].as_u64().unwrap() > 200, "{status}");
+    }
+    assert_eq!(status["engine"]["tx"]["drops"], serde_json::json!({}), "{status}");
+    assert_eq!(status["engine"]["tx"]["missed"], 0, "{status}");
+    assert!(opened > 200 && refused == 0, "{opened} opened, {refused} refused");
+    // In clear nobody answers.
+    assert!(!net.ping_answers(), "the guest answers outside the encrypted tunnel");
+    drop(raw);
+    assert_eq!(guest.try_exit_code(), None, "{}", guest.log());
+    assert!(guest.log().contains("2 security associations"), "{}", guest.log());
+}
+
+#[test]
+fn encrypted_overlay_with_aes_instructions() {
+    works_encrypted(Machine::Micro, "max");
+}
+
+/// A processor without AES and CLMUL instructions.
+#[test]
+fn encrypted_overlay_without_aes_instructions() {
+    works_encrypted(Machine::Q35, "qemu64,-aes,-pclmulqdq");
+}
+
+#[test]
+fn bad_keys_start_nothing() {
+    let net = Net::new();
+    let keys = peer::guest_keys().replace("aes-128-gcm", "aes-129-gcm");
+    let mut guest = Guest::start_on(Machine::Micro, "max", &net, peer::GUEST_LINE, Some(&keys));
+    assert_eq!(guest.wait(), Some(35), "{}", guest.log());
+    assert!(guest.log().contains("opt/org.cvsw/associations:1: expected suite=NAME"), "{}", guest.log());
+}
+
 #[test]
 fn a_panic_says_where_and_fails() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Q35, &net, CLEAR, None);
+    let mut guest = Guest::start(Machine::Q35, &net, CLEAR);
     net.wait_for_ping();
     net.ask_to("panic");
     assert_eq!(guest.wait(), Some(35), "{}", guest.console());
@@ -215,7 +274,7 @@ fn a_bad_command_line_is_explained() {
         ("ip=10.0.0.2/40", "`ip=10.0.0.2/40` is not understood, expected ip=ADDRESS/PREFIX"),
         ("flow=actions=fly", "`flow=actions=fly` is not a flow"),
     ] {
-        let mut guest = Guest::start(Machine::Micro, &net, line, None);
+        let mut guest = Guest::start(Machine::Micro, &net, line);
         assert_eq!(guest.wait(), Some(35), "{}", guest.log());
         assert!(guest.log().contains(part), "{}", guest.log());
     }

@@ -91,8 +91,13 @@ impl Net {
 
     /// Waits until the guest answers through the tunnel.
     pub fn wait_for_ping(&self) {
+        self.eventually("an answer to ping", || self.ping_answers());
+    }
+
+    /// Whether the guest answers through the clear tunnel, at once.
+    pub fn ping_answers(&self) -> bool {
         let ping = ["netns", "exec", &self.namespace, "ping", "-c", "1", "-W", "0.1", "10.0.0.2"];
-        self.eventually("an answer to ping", || Command::new("ip").args(ping).output().unwrap().status.success());
+        Command::new("ip").args(ping).output().unwrap().status.success()
     }
 
     /// A TCP connection from inside.
