@@ -159,17 +159,25 @@ fn report(bridge: &mut Bridge, options: &Options, index: u64, case: Case, differ
     Ok(())
 }
 
-/// Simplifies a failing case as long as it fails.
+/// Simplifies a failing case as long as it fails in the same way.
 fn shrink(bridge: &mut Bridge, mut case: Case, mut difference: String) -> Result<(Case, String)> {
     'simpler: loop {
         for candidate in case::simpler(&case) {
-            if let Some(found) = judge::run(bridge, &candidate, &mut Tally::default())? {
-                (case, difference) = (candidate, found);
-                continue 'simpler;
+            match judge::run(bridge, &candidate, &mut Tally::default())? {
+                Some(found) if kind(&found) == kind(&difference) => {
+                    (case, difference) = (candidate, found);
+                    continue 'simpler;
+                }
+                _ => {}
             }
         }
         return Ok((case, difference));
     }
+}
+
+/// What a difference is about: the second word of its description ("the frame", "a change", "the table").
+fn kind(difference: &str) -> Option<&str> {
+    difference.split_whitespace().nth(1)
 }
 
 fn options() -> Result<Option<Options>> {

@@ -28,7 +28,7 @@ impl Ovs {
             "conf.db",
             "/usr/share/openvswitch/vswitch.ovsschema",
         ]))?;
-        let database = spawn(command(&path, "ovsdb-server").args([
+        let database = spawn(daemon(&path, "ovsdb-server").args([
             "conf.db",
             "--remote=punix:db.sock",
             "--unixctl=db.ctl",
@@ -39,7 +39,7 @@ impl Ovs {
         // Without datapath flows every frame is translated with the flow table as it is at that moment, and counted
         // at once; else both would lag behind by up to half a second.
         ovs.vsctl("--no-wait init -- set Open_vSwitch . other_config:flow-limit=0")?;
-        ovs.switch = Some(spawn(command(&path, "ovs-vswitchd").args([
+        ovs.switch = Some(spawn(daemon(&path, "ovs-vswitchd").args([
             "unix:db.sock",
             "--unixctl=switch.ctl",
             "-vconsole:off",
@@ -120,6 +120,13 @@ pub struct Sockets {
     pub net: PathBuf,
     /// Port 3.
     pub out: PathBuf,
+}
+
+/// A program that ends with us, even if we are killed.
+fn daemon(folder: &Path, program: &str) -> Command {
+    let mut command = command(folder, "setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
 }
 
 fn command(folder: &Path, program: &str) -> Command {
