@@ -3,7 +3,7 @@
 //! # Grammar
 //!
 //! In go frames ([`Cvsw::process_burst`], [`Cvsw::process`]) and time ([`Cvsw::tick`]). Out come a verdict per
-//! frame, and through [`Cvsw::poll_event`], [`Cvsw::poll_transmit`] and [`Cvsw::poll_sa_event`] what the engine wants
+//! frame, and through [`Cvsw::poll_event`], [`Cvsw::poll_transmit`], [`Cvsw::poll_host`] and [`Cvsw::poll_sa_event`] what the engine wants
 //! done outside or has to report. After each burst and each tick, call them until they return `None`. The engine never sends, sleeps, allocates or
 //! reads a clock.
 
@@ -19,8 +19,9 @@ use crate::{
         Command, FLAG_SEND_FLOW_REM, FlowMod, FlowTable, MacAddr, Match, OfpError, RemovalReason, cache::FlowCache,
         table::Entry,
     },
-    mtu::L2Mtu,
+    mtu::{IpMtu, L2Mtu},
     openflow::{FlowRemoved, RemovedReason, check_match},
+    path_mtu::PathMtu,
     stats::{ControlError, Stats},
     time::Instant,
 };
@@ -71,6 +72,7 @@ pub struct Cvsw<
     stats: Stats,
     sas: SaTable<SAS>,
     encrypted_only: EncryptedOnly,
+    path_mtu: PathMtu,
     /// Scratch of [`Cvsw::process_burst`]; here because 3 KiB are too much for a kernel stack.
     work: [burst::Work; BURST],
     seed: u64,
@@ -94,6 +96,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.stats.zero();
         self.sas.zero();
         self.encrypted_only.zero();
+        self.path_mtu.zero();
         self.ip_id = 0;
         self.session.reset(config.mac);
         self.seed = config.hash_seed;
@@ -124,6 +127,20 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     /// The lower device takes other frames now: see [`Config::link_mtu`].
     pub fn set_link_mtu(&mut self, link_mtu: Option<L2Mtu>) {
         self.link_mtu = link_mtu.map_or(u32::MAX, L2Mtu::get);
+    }
+
+    /// The VM's packets must fit `mtu` from now on, whatever its interface says: the MSS of TCP connections is lowered to
+    /// it, and packets that are larger are dropped and answered ([`crate::path_mtu`]). `None`, the default: no such
+    /// care. A front-end calls it when a controller's MTU has been set ([`ControlEvent::SetMtu`]).
+    pub fn set_mtu(&mut self, mtu: Option<IpMtu>) {
+        self.path_mtu.set(mtu);
+    }
+
+    /// Writes the next frame that the engine itself has for the host into `out` and returns its length: an answer to a
+    /// packet that was too big. Call until `None` after each transmitted burst. `out` must hold
+    /// [`crate::path_mtu::ANSWER_MAX`] bytes.
+    pub fn poll_host(&mut self, out: &mut [u8]) -> Option<usize> {
+        self.path_mtu.poll(out)
     }
 
     /// The vNIC has another MAC address now: see [`Config::mac`].

@@ -26,7 +26,7 @@
 //! | L0 | [`wire`] | bytes to fields and back, one file per format |
 //! | L1 | [`key`], [`frame`], [`mtu`], [`time`], [`parse`] | the caller's buffer; frame to flow key |
 //! | L2 | [`flow`], [`stats`], [`verdict`], [`trace`], [`crypto`] | pure data: matches, actions, table, counters; ciphers and security associations |
-//! | L3 | [`tunnel`], [`apply`], [`segment`], [`openflow`], [`control`] | edits frames; speaks OpenFlow and the control protocol |
+//! | L3 | [`tunnel`], [`apply`], [`segment`], [`path_mtu`], [`openflow`], [`control`] | edits frames; speaks OpenFlow and the control protocol |
 //! | L4 | [`cvsw`] | the engine |
 //!
 //! # Glossary
@@ -71,6 +71,7 @@ pub mod key;
 pub mod mtu;
 pub mod openflow;
 pub mod parse;
+pub mod path_mtu;
 pub mod segment;
 pub mod stats;
 pub mod time;

@@ -21,7 +21,7 @@ use crate::{
 use zerocopy::FromBytes;
 
 /// TCP flags, in the low bits of [`tcp::Header::offset_flags`] (RFC 9293 section 3.1, RFC 3168).
-mod flag {
+pub(crate) mod flag {
     pub const FIN: u16 = 0x01;
     pub const SYN: u16 = 0x02;
     pub const RST: u16 = 0x04;
@@ -32,20 +32,20 @@ mod flag {
 
 /// Where headers and payload of a whole (not fragmented) TCP or UDP packet are, in bytes from the start of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Layout {
-    network: Network,
-    transport: Transport,
-    network_offset: usize,
-    transport_offset: usize,
+pub(crate) struct Layout {
+    pub(crate) network: Network,
+    pub(crate) transport: Transport,
+    pub(crate) network_offset: usize,
+    pub(crate) transport_offset: usize,
     /// First byte behind the headers.
-    payload: usize,
+    pub(crate) payload: usize,
     /// First byte behind the packet; Ethernet padding may follow.
-    end: usize,
+    pub(crate) end: usize,
 }
 
 impl Layout {
     /// `None` if `bytes` is anything else.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let parsed = parse(bytes, 0, 0)?;
         if parsed.key.get(Field::NwFrag) != 0 {
             return None;

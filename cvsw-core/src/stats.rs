@@ -41,6 +41,9 @@ reasons! {
         FrameTooShort = "frame_too_short",
         /// The frame does not fit the link after its actions ran (layer-2 MTU of the lower device).
         FrameTooBig = "frame_too_big",
+        /// An IP packet of the VM that is larger than the vNIC's MTU and may not be fragmented
+        /// ([`crate::Cvsw::set_mtu`]).
+        PacketTooBig = "packet_too_big",
         /// Too little room in front of the frame for an encapsulation or a VLAN tag.
         NoHeadroom = "no_headroom",
         /// Too little room behind the frame for a trailer.
@@ -174,6 +177,9 @@ pub struct Stats {
     pub expired: u64,
     /// Removals of entries with SEND_FLOW_REM that the controller was not told of: too many at once.
     pub removals_lost: u64,
+    /// Packets dropped as [`DropReason::PacketTooBig`] whose sender was told the MTU; the others came too many at a
+    /// time, or must not be answered.
+    pub too_big_answered: u64,
 }
 
 impl Default for Stats {

@@ -13,6 +13,7 @@ use crate::{
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
     parse::{Parsed, parse, parse_into},
+    path_mtu::Fit,
     stats::{ControlError, DropReason},
     time::Instant,
     trace::{NoTrace, Observer},
@@ -40,6 +41,8 @@ enum Found {
     Short,
     /// This entry.
     Entry(FlowId),
+    /// Larger than the MTU that the VM is held to.
+    TooBig,
 }
 
 impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
@@ -136,6 +139,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         frames: &mut [Frame<B>],
         verdicts: &mut [Verdict],
     ) {
+        let limited = self.path_mtu.is_set();
+        if limited && direction == Direction::Tx {
+            self.limit_all(now, frames);
+        }
         if self.active {
             self.find_all(now, frames);
         }
@@ -149,7 +156,11 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                     self.fit(direction, frame)
                 }
                 Found::Short => Verdict::Drop(DropReason::FrameTooShort),
+                Found::TooBig => Verdict::Drop(DropReason::PacketTooBig),
             };
+            if limited && direction == Direction::Rx && *verdict == Verdict::Forward {
+                self.path_mtu.clamp(frame);
+            }
             match *verdict {
                 Verdict::Forward => tally.left(frame.len()),
                 Verdict::Consumed => {}
@@ -159,6 +170,20 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.add_tally(direction, &tally);
     }
 
+    /// Keeps the VM's frames within its MTU.
+    #[inline(never)]
+    fn limit_all<B: Buffer>(&mut self, now: Instant, frames: &mut [Frame<B>]) {
+        for (frame, work) in frames.iter_mut().zip(&mut self.work) {
+            let fit = self.path_mtu.inspect(now, frame);
+            if fit == Fit::Answered {
+                self.stats.too_big_answered = self.stats.too_big_answered.wrapping_add(1);
+            }
+            if fit != Fit::Fits {
+                work.found = Found::TooBig;
+            }
+        }
+    }
+
     /// The second stage. It also counts the frames for their entries: the entries of all frames come into the
     /// processor's cache at the same time, not one by one when their actions run.
     fn find_all<B: Buffer>(&mut self, now: Instant, frames: &[Frame<B>]) {
@@ -166,7 +191,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         let mut misses = 0u64;
         let Self { cache, table, work, .. } = self;
         for (frame, work) in frames.iter().zip(work) {
-            if matches!(work.found, Found::Short) {
+            if matches!(work.found, Found::Short | Found::TooBig) {
                 continue;
             }
             let key = &work.parsed.key;

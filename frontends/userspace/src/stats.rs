@@ -129,6 +129,7 @@ pub fn document(snapshot: &Snapshot) -> Value {
             "cache_misses": stats.cache_misses,
             "expired": stats.expired,
             "removals_lost": stats.removals_lost,
+            "too_big_answered": stats.too_big_answered,
         },
         "pool": { "free": free, "buffers": all, "buffer_size": size },
         "flows": snapshot.flows.iter().map(|entry| flow(entry, snapshot)).collect::<Vec<_>>(),

@@ -11,6 +11,7 @@ use cvsw_core::{
     control::{ControlEvent, MAX_FRAME_LEN, OffloadFlags, SessionState},
     flow::{Direction, MacAddr},
     mtu::IpMtu,
+    path_mtu::ANSWER_MAX,
 };
 use std::io;
 use tracing::{info, warn};
@@ -194,17 +195,29 @@ impl Vnic {
         Ok(received)
     }
 
-    /// Sends the engine's control frames (a burst at most, so that a long listing does not stop the traffic) and
-    /// applies its events.
+    /// Applies the engine's events and sends its own frames: control frames, and answers to the VM (a burst at most, so
+    /// that a long listing does not stop the traffic).
     fn serve_engine(&mut self) -> io::Result<usize> {
         while let Some(event) = self.engine.poll_event() {
             self.apply(event);
         }
+        Ok(self.send_own(Direction::Tx)? + self.send_own(Direction::Rx)?)
+    }
+
+    /// Sends the frames that the engine itself has for one side.
+    fn send_own(&mut self, direction: Direction) -> io::Result<usize> {
+        let (port, most) = match direction {
+            Direction::Tx => (&mut self.net, MAX_FRAME_LEN),
+            Direction::Rx => (&mut self.host, ANSWER_MAX),
+        };
         let mut sent = 0;
         while sent < BURST {
             let Some(mut frame) = self.pool.take() else { break };
-            let room = frame.tailroom().min(MAX_FRAME_LEN);
-            let len = frame.set_len(room).ok().and_then(|()| self.engine.poll_transmit(frame.bytes_mut()));
+            let room = frame.tailroom().min(most);
+            let len = frame.set_len(room).ok().and_then(|()| match direction {
+                Direction::Tx => self.engine.poll_transmit(frame.bytes_mut()),
+                Direction::Rx => self.engine.poll_host(frame.bytes_mut()),
+            });
             match len {
                 Some(len) if frame.set_len(len).is_ok() => self.forward.push(frame),
                 _ => {
@@ -215,8 +228,7 @@ impl Vnic {
             sent += 1;
         }
         if sent > 0 {
-            let result = self.net.tx_burst(&mut self.pool, &mut self.forward);
-            result.map_err(|error| lost(&*self.net, &error))?;
+            port.tx_burst(&mut self.pool, &mut self.forward).map_err(|error| lost(&**port, &error))?;
         }
         Ok(sent)
     }
@@ -230,7 +242,10 @@ impl Vnic {
             ControlEvent::SetMtu(mtu) => {
                 self.pool.grow(Mempool::buffer_size_for(usize::from(mtu.get())));
                 match self.host.set_mtu(mtu) {
-                    Ok(()) => info!(mtu = mtu.get(), port = self.host.name(), "MTU set"),
+                    Ok(()) => {
+                        self.engine.set_mtu(Some(mtu));
+                        info!(mtu = mtu.get(), port = self.host.name(), "MTU set");
+                    }
                     Err(error) => {
                         warn!(mtu = mtu.get(), port = self.host.name(), %error, "MTU refused; the old one stays");
                     }

@@ -1,7 +1,10 @@
 //! The tap as the VM sees it.
 
 use crate::support::*;
-use std::thread;
+use std::{
+    io::{Read, Write},
+    thread,
+};
 
 const MAC_A: &str = "02:00:00:00:00:0a";
 const MAC_B: &str = "02:00:00:00:00:0b";
@@ -138,6 +141,65 @@ fn wrong_checksums(vm: &Namespace) -> u64 {
         counters.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
     assert_eq!(counts.len(), 3, "{counters}");
     counts.iter().sum()
+}
+
+/// Held to 1400, whatever its interface says: the VM's kernel learns it from the answers, TCP from the clamped MSS.
+#[test]
+fn a_vm_whose_interface_has_too_large_an_mtu_learns_the_right_one() {
+    let vms = TwoVms::new("", 1400);
+    let network = vms.under.raw("ub");
+    network.send(&control([0xff; 6], HELLO, 0));
+    network.send(&control(MAC, SET_MTU, 1400));
+    eventually("the MTU is set", || vms.a.link("eth0")["mtu"] == 1400);
+    vms.a.ip("link set eth0 mtu 1500");
+    vms.a.exec("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+    vms.a.ip("addr add fd00::1/64 dev eth0 nodad");
+    vms.a.ip("-6 neigh replace fd00::2 lladdr 02:00:00:00:00:0b dev eth0 nud permanent");
+    // TCP: the peer was told 1360, and nothing was too big; the VM was told the same by the peer's SYN-ACK.
+    tcp_transfer(&vms.a, &vms.b, "10.0.0.2:5000".parse().unwrap(), 1 << 20);
+    tcp_transfer(&vms.b, &vms.a, "10.0.0.1:5000".parse().unwrap(), 1 << 20);
+    let engine = vms.port_a.stats()["engine"].clone();
+    assert_eq!((&engine["tx"]["drops"]["packet_too_big"], &engine["too_big_answered"]), (&0.into(), &0.into()));
+    // Others: an answer each.
+    for (ping, told) in [
+        ("ping -4 -c 1 -W 1 -M do -s 1373 10.0.0.2", "mtu = 1400"),
+        ("ping -6 -c 1 -W 1 -M do -s 1353 fd00::2", "mtu = 1400"),
+    ] {
+        let output = output(&format!("ip netns exec {} {ping}", vms.a.0));
+        let text = String::from_utf8_lossy(&output.stdout).to_lowercase().replace("mtu=", "mtu = ");
+        assert!(!output.status.success() && text.contains(told), "{ping}: {text}");
+    }
+    assert!(vms.a.ip("route get 10.0.0.2").contains("mtu 1400"));
+    vms.a.exec("ping -c 1 -W 5 -s 1373 10.0.0.2");
+    assert_eq!(vms.port_a.stats()["engine"]["too_big_answered"], 2);
+}
+
+/// A connection that was made with a larger MTU goes on with the smaller one, at once.
+#[test]
+fn a_live_connection_follows_the_mtu() {
+    let vms = TwoVms::new("", 1500);
+    let network = vms.under.raw("ub");
+    network.send(&control([0xff; 6], HELLO, 0));
+    let listener = vms.b.within(|| std::net::TcpListener::bind("10.0.0.2:5000"));
+    let mut sender = vms.a.within(|| std::net::TcpStream::connect("10.0.0.2:5000"));
+    let (mut receiver, _) = listener.accept().unwrap();
+    sender.set_write_timeout(Some(PATIENCE)).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let part = noise(2 << 20);
+    let mut room = vec![0; part.len()];
+    for (set, interface, expected) in [(1400, 1400, 0), (1300, 1500, 1), (1200, 1500, 2)] {
+        network.send(&control(MAC, SET_MTU, set));
+        eventually("the MTU is set", || vms.a.link("eth0")["mtu"] == set);
+        // The VM's own mistake: only the vNIC's answers can tell it now.
+        vms.a.ip(&format!("link set eth0 mtu {interface}"));
+        thread::scope(|scope| {
+            scope.spawn(|| sender.write_all(&part).unwrap());
+            receiver.read_exact(&mut room).unwrap();
+        });
+        assert!(room == part, "the bytes are not the same");
+        let answered = vms.port_a.stats()["engine"]["too_big_answered"].as_u64().unwrap();
+        assert!(if expected == 0 { answered == 0 } else { answered >= expected }, "MTU {set}: {answered} answers");
+    }
 }
 
 #[test]
