@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// The name of the controller's process.
+pub const CONTROLLER: &str = "controller";
 /// Where the controller writes its log.
 pub const CONTROLLER_LOG: &str = "controller";
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -108,7 +110,7 @@ impl Lab {
         let mut command = Command::new(&self.program);
         command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(&status);
         sockets.push(status);
-        self.start("controller", command, CONTROLLER_LOG)?.wait_for(
+        self.start(CONTROLLER, command, CONTROLLER_LOG)?.wait_for(
             "the controller's sockets",
             START_LIMIT,
             || Ok(sockets.iter().all(|socket| socket.exists()).then_some(())),

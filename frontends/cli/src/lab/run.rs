@@ -218,6 +218,9 @@ impl Run<'_> {
         }
         if !self.lab.topology.unikernels.is_empty() {
             self.check("unikernel", "unikernels in their network", |lab| unikernel::answer(lab))?;
+            self.check("unikernel-restart", "unikernels after a restart of the controller", |lab| {
+                unikernel::outlive_the_controller(lab)
+            })?;
             self.check("unikernel-alone", "unikernels from other networks", |lab| unikernel::strangers(lab))?;
         }
         self.check("forgery", "control frames forged by a VM", forgery::forged_control_frames)

@@ -1,12 +1,14 @@
 //! Do the unikernels work like any other machine of their network, and only there?
 
+use super::control;
 use super::reach::ping;
-use crate::lab::build::Lab;
+use crate::lab::build::{CONTROLLER, Lab};
 use crate::lab::process::wait_for;
 use crate::lab::report::Finding;
 use crate::lab::topology::{UNDERLAY_MTU, VXLAN_OVERHEAD, Vm};
 use anyhow::{Context, Result, ensure};
 use cvsw_userspace::netns;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -45,6 +47,16 @@ pub fn answer(lab: &Lab) -> Result<Finding> {
         "{count} answer ping, {DATAGRAMS} datagrams, {VOLUME} octets of TCP and HTTP; MTU and flows are the controller's"
     );
     Ok(Finding::with(detail, json!({ "unikernels": pages })))
+}
+
+/// The controller is ended and started again: the unikernels answer meanwhile, and are registered afterwards.
+pub fn outlive_the_controller(lab: &mut Lab) -> Result<Finding> {
+    lab.end(CONTROLLER, Signal::TERM, PATIENCE)?;
+    answer(lab).context("without a controller")?;
+    lab.start_controller()?;
+    control::switches_connected(lab)?;
+    control::all_registered(lab)?;
+    answer(lab).context("with the new controller")
 }
 
 /// From another network nobody gets to them.
