@@ -1,8 +1,8 @@
 //! Nanoseconds per burst of 32 packets (criterion; `--bench engine`). Divide by 32, or read the elements per
-//! second that criterion prints.
+//! second that criterion prints. `cvsw bench` has the tables for people.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use cvsw_benches::{Kind, Workload};
+use cvsw_benches::{Distribution, Kind, Setup, load};
 use cvsw_core::BURST;
 
 fn engine(criterion: &mut Criterion) {
@@ -11,9 +11,10 @@ fn engine(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(BURST as u64));
         for size in [64, 1400] {
             for flows in [1, 1000] {
-                let mut workload = Workload::<1024, 4096>::new(kind, size, flows);
-                group.bench_function(format!("{size}B/{flows}flows"), |bencher| bencher.iter(|| workload.step()));
-                workload.check();
+                let distribution = Distribution::Uniform;
+                let mut load = load(&Setup { kind, size, flows, masks: 1, distribution, miss: false });
+                group.bench_function(format!("{size}B/{flows}flows"), |bencher| bencher.iter(|| load.step()));
+                load.check();
             }
         }
         group.finish();

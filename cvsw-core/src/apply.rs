@@ -27,10 +27,6 @@ use zerocopy::{FromZeros, Immutable, KnownLayout};
 pub struct Program {
     /// The first actions, as far as they only rewrite header fields, in one.
     rewrite: Rewrite,
-    /// Number of those actions.
-    rewrites: u8,
-    /// Whether the actions may bring another EtherType to the front.
-    uncovers: bool,
     /// Of the [`Op::SetVxlan`], of which there is at most one; else unused.
     template: vxlan::Template,
     ops: [Op; MAX_ACTIONS],
@@ -38,6 +34,13 @@ pub struct Program {
 
 // One program per table entry: 10,000 of them should not push the traffic out of the processor's cache.
 const _: () = assert!(size_of::<Program>() == 224);
+
+/// Flag of a program: its actions may bring another EtherType to the front of the frame, that of a frame inside it.
+const UNCOVERS: u8 = 1;
+/// Flag of a program: there are actions behind the rewrites.
+const MORE: u8 = 2;
+/// Flag of a program: there is no action at all.
+const EMPTY: u8 = 4;
 
 /// What to do with the frame after its actions ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,18 +110,39 @@ impl Program {
                 _ => {}
             }
         }
-        let Self { ops, rewrite, rewrites, .. } = &mut program;
-        for _ in ops.iter().take_while(|op| op.add_to(rewrite)) {
-            *rewrites = rewrites.wrapping_add(1);
-        }
-        program.uncovers = program.ops.iter().any(|op| op.uncovers());
+        program.summarise();
         Ok(program)
+    }
+
+    /// Merges the leading rewrites and sets the flags.
+    fn summarise(&mut self) {
+        let Self { ops, rewrite, .. } = self;
+        for op in ops.iter() {
+            if !op.add_to(rewrite) {
+                break;
+            }
+            rewrite.count = rewrite.count.wrapping_add(1);
+        }
+        let behind = ops.get(usize::from(rewrite.count)).is_some_and(|op| *op != Op::End);
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        rewrite.flags = flag(ops.iter().any(|op| op.uncovers()), UNCOVERS)
+            | flag(behind, MORE)
+            | flag(matches!(ops, [Op::End, ..]), EMPTY);
     }
 
     /// Whether the actions may bring another EtherType to the front of the frame: that of a frame inside it.
     #[inline]
     pub const fn uncovers(&self) -> bool {
-        self.uncovers
+        self.rewrite.flags & UNCOVERS != 0
+    }
+
+    /// Reads what [`run`] will read, so that it is in the processor's cache by then: the first of the actions behind
+    /// the rewrites, which lies beside the template.
+    #[inline]
+    pub fn fetch(&self) {
+        if self.rewrite.flags & MORE != 0 {
+            core::hint::black_box(self.ops.first().copied());
+        }
     }
 
     /// The action list that this program was compiled from.
@@ -167,7 +191,7 @@ pub fn run<B: Buffer, C: Ciphers, O: Observer, const SAS: usize>(
     decrypted: bool,
     observer: &mut O,
 ) -> Next {
-    if let [Op::End, ..] = program.ops {
+    if program.rewrite.flags & EMPTY != 0 {
         return Next::Drop(DropReason::Policy);
     }
     let mut run = Run {
@@ -178,9 +202,14 @@ pub fn run<B: Buffer, C: Ciphers, O: Observer, const SAS: usize>(
         decrypted,
     };
     let mut ops = program.ops.as_slice();
-    if !O::ENABLED && program.rewrites > 0 {
-        program.rewrite.apply(frame, &run.headers);
-        ops = ops.get(usize::from(program.rewrites)..).unwrap_or_default();
+    if !O::ENABLED {
+        if program.rewrite.count > 0 {
+            program.rewrite.apply(frame, &run.headers);
+            ops = ops.get(usize::from(program.rewrite.count)..).unwrap_or_default();
+        }
+        if program.rewrite.flags & MORE == 0 {
+            return Next::Forward;
+        }
     }
     while let [op, rest @ ..] = ops {
         ops = rest;

@@ -33,6 +33,9 @@ pub const BURST: usize = 32;
 /// Look-ups that one frame may cause (the first and those by resubmit).
 pub const MAX_LOOKUPS: usize = 4;
 
+// What the documentation says about memory.
+const _: () = assert!(FlowTable::<Program, 1, 1>::FLOW_BYTES == 396 && crate::flow::cache::SLOT_BYTES == 96);
+
 /// What an engine must be told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {

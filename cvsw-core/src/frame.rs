@@ -124,13 +124,21 @@ impl<B: Buffer> Frame<B> {
     }
 
     /// The frame's bytes.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.as_ref().get(self.head..self.head.wrapping_add(self.len)).unwrap_or_default()
+        match self.buffer.as_ref().get(self.head..).and_then(|rest| rest.get(..self.len)) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
     }
 
     /// The frame's bytes, to be changed in place.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.as_mut().get_mut(self.head..self.head.wrapping_add(self.len)).unwrap_or_default()
+        match self.buffer.as_mut().get_mut(self.head..).and_then(|rest| rest.get_mut(..self.len)) {
+            Some(bytes) => bytes,
+            None => nothing_mut(),
+        }
     }
 
     /// Grows the frame by `count` bytes at its front; the new bytes hold whatever the headroom held.
@@ -197,4 +205,15 @@ impl<B: Buffer> Frame<B> {
             _ => Err(NoRoom),
         }
     }
+}
+
+/// The bytes of a frame whose buffer was exchanged for a shorter one. Cold, so that the compiler expects the others.
+#[cold]
+const fn nothing<'a>() -> &'a [u8] {
+    &[]
+}
+
+#[cold]
+const fn nothing_mut<'a>() -> &'a mut [u8] {
+    &mut []
 }

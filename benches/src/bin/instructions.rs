@@ -5,7 +5,7 @@
 //! cargo run --release -p cvsw-benches --bin instructions
 //! ```
 
-use cvsw_benches::{Kind, Workload};
+use cvsw_benches::{Distribution, Kind, Setup, load};
 use cvsw_core::BURST;
 use std::{
     env,
@@ -15,18 +15,24 @@ use std::{
 /// Bursts of the short and of the long run. Both pass the point where every flow is in the cache.
 const BURSTS: [u64; 2] = [100, 600];
 
+/// Flows, masks and whether the cache misses, of each line.
+const TABLES: [(u32, u32, bool); 4] = [(1, 1, false), (1000, 1, false), (1000, 1, true), (1000, 20, true)];
+
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    if let [kind, size, flows, bursts] = args.as_slice() {
-        run(kind, size, flows, bursts);
+    if !args.is_empty() {
+        run(&args);
         return ExitCode::SUCCESS;
     }
-    println!("{:<12} {:>6} {:>6} {:>20}", "workload", "bytes", "flows", "instructions/packet");
+    println!("{:<12} {:>6} {:>6} {:>6} {:>6} {:>20}", "workload", "bytes", "flows", "masks", "cache", "per packet");
     for kind in Kind::ALL {
         for size in [64, 1400] {
-            for flows in [1, 1000] {
-                match measure(kind, size, flows) {
-                    Ok(count) => println!("{:<12} {size:>6} {flows:>6} {count:>20.1}", kind.name()),
+            for (flows, masks, miss) in TABLES {
+                match measure(&Setup { kind, size, flows, masks, miss, distribution: Distribution::Uniform }) {
+                    Ok(count) => {
+                        let cache = if miss { "miss" } else { "hit" };
+                        println!("{:<12} {size:>6} {flows:>6} {masks:>6} {cache:>6} {count:>20.1}", kind.name());
+                    }
                     Err(error) => {
                         eprintln!("error: {error}");
                         return ExitCode::FAILURE;
@@ -38,29 +44,42 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(kind: &str, size: &str, flows: &str, bursts: &str) {
+/// The measured process: `KIND SIZE FLOWS MASKS MISS BURSTS`.
+fn run(args: &[String]) {
+    let [kind, size, flows, masks, miss, bursts] = args else { panic!("six arguments") };
     let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).expect("a workload's name");
-    let number = |text: &str| text.parse::<u64>().expect("a number");
-    let mut workload = Workload::<1024, 4096>::new(kind, number(size) as usize, number(flows) as u16);
+    let number = |text: &str| text.parse::<u32>().expect("a number");
+    let setup = Setup {
+        kind,
+        size: number(size) as usize,
+        flows: number(flows),
+        masks: number(masks),
+        distribution: Distribution::Uniform,
+        miss: miss == "true",
+    };
+    let mut load = load(&setup);
     for _ in 0..number(bursts) {
-        workload.step();
+        load.step();
     }
-    workload.check();
+    load.check();
 }
 
-fn measure(kind: Kind, size: usize, flows: u16) -> Result<f64, String> {
+fn measure(setup: &Setup) -> Result<f64, String> {
     let [short, long] = BURSTS;
-    let instructions = |bursts| callgrind(kind, size, flows, bursts);
     let packets = (long - short) * BURST as u64;
-    Ok((instructions(long)? - instructions(short)?) as f64 / packets as f64)
+    Ok((callgrind(setup, long)? - callgrind(setup, short)?) as f64 / packets as f64)
 }
 
-fn callgrind(kind: Kind, size: usize, flows: u16, bursts: u64) -> Result<u64, String> {
+fn callgrind(setup: &Setup, bursts: u64) -> Result<u64, String> {
+    let Setup { kind, size, flows, masks, miss, .. } = setup;
+    let numbers = [*size as u64, u64::from(*flows), u64::from(*masks)].map(|number| number.to_string());
     let program = env::current_exe().map_err(|error| format!("own path: {error}"))?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
-        .args([kind.name(), &size.to_string(), &flows.to_string(), &bursts.to_string()])
+        .arg(kind.name())
+        .args(numbers)
+        .args([miss.to_string(), bursts.to_string()])
         .output()
         .map_err(|error| format!("valgrind does not start ({error}); apt-get install valgrind"))?;
     let text = String::from_utf8_lossy(&output.stderr);

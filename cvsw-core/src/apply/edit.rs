@@ -34,7 +34,10 @@ pub(super) struct Rewrite {
     tos: u8,
     /// Which of the above are set: `ETH_DST` to `TOS`.
     fields: u8,
-    _pad: [u8; 2],
+    /// Number of actions that were added.
+    pub(super) count: u8,
+    /// [`super::Program`]'s own: here, where it lies in the first cache line of a table entry.
+    pub(super) flags: u8,
 }
 
 const ETH_DST: u8 = 1;

@@ -28,6 +28,8 @@ pub(super) struct Work {
     pub(super) parsed: Parsed,
     /// Hash of the parsed key.
     hash: u64,
+    /// [`FlowKey::is_wide`] of the parsed key.
+    wide: bool,
     found: Found,
 }
 
@@ -111,6 +113,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// The first stage: the number of frames before the first control frame (at most [`BURST`]), which are parsed,
     /// and the kind of that control frame, if there is one.
+    #[inline(never)] // each stage has the processor's registers for itself
     fn parse_all<B: Buffer>(&mut self, direction: Direction, frames: &[Frame<B>]) -> (usize, Option<ControlKind>) {
         let (seed, ethertype, active) = (self.seed, self.ethertype, self.active);
         for ((frame, work), at) in frames.iter().zip(&mut self.work).zip(0usize..) {
@@ -122,6 +125,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             if active {
                 if parse_into(&mut work.parsed, bytes, direction.in_port(), 0) {
                     work.hash = hash_key(seed, &work.parsed.key);
+                    work.wide = work.parsed.key.is_wide();
                 } else {
                     work.found = Found::Short;
                 }
@@ -131,6 +135,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 
     /// Look up all, run all: at most [`BURST`] frames that have been parsed, none of them a control frame.
+    #[inline(never)]
     fn run_stages<B: Buffer, C: Ciphers>(
         &mut self,
         ciphers: &mut C,
@@ -186,25 +191,35 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// The second stage. It also counts the frames for their entries: the entries of all frames come into the
     /// processor's cache at the same time, not one by one when their actions run.
+    #[inline(never)]
     fn find_all<B: Buffer>(&mut self, now: Instant, frames: &[Frame<B>]) {
         let generation = self.table.generation();
-        let mut misses = 0u64;
+        let (mut hits, mut misses) = (0u64, 0u64);
         let Self { cache, table, work, .. } = self;
         for (frame, work) in frames.iter().zip(work) {
             if matches!(work.found, Found::Short | Found::TooBig) {
                 continue;
             }
             let key = &work.parsed.key;
-            let answer = cache.get(work.hash, key, generation).unwrap_or_else(|| {
-                misses = misses.wrapping_add(1);
-                look_up(table, cache, work.hash, key)
-            });
+            let answer = match cache.get(work.hash, key, work.wide, generation) {
+                Some(answer) => {
+                    hits = hits.wrapping_add(1);
+                    answer
+                }
+                None => {
+                    misses = misses.wrapping_add(1);
+                    look_up(table, cache, work.hash, key)
+                }
+            };
             if let Some(id) = answer {
                 work.found = Found::Entry(id);
                 table.hit(id, now, frame.len());
+                if let Some(program) = table.payload(id) {
+                    program.fetch();
+                }
             }
         }
-        self.stats.cache_hits = self.stats.cache_hits.wrapping_add((frames.len() as u64).wrapping_sub(misses));
+        self.stats.cache_hits = self.stats.cache_hits.wrapping_add(hits);
         self.stats.cache_misses = self.stats.cache_misses.wrapping_add(misses);
     }
 
@@ -266,7 +281,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     fn find(&mut self, key: &FlowKey) -> Option<FlowId> {
         let hash = hash_key(self.seed, key);
         let generation = self.table.generation();
-        if let Some(answer) = self.cache.get(hash, key, generation) {
+        if let Some(answer) = self.cache.get(hash, key, key.is_wide(), generation) {
             self.stats.cache_hits = self.stats.cache_hits.wrapping_add(1);
             return answer;
         }

@@ -39,11 +39,21 @@ impl<const SLOTS: usize> FlowCache<SLOTS> {
     /// Checked when an engine with this cache is initialised.
     pub const VALID: () = assert!(SLOTS.is_power_of_two(), "the cache size must be a power of two");
 
-    /// What the table answered for `key` in this `generation`: `Some(None)` is a remembered miss.
+    /// What the table answered for `key` in this `generation`: `Some(None)` is a remembered miss. `wide`:
+    /// [`FlowKey::is_wide`], which whoever hashed the key knows.
     #[inline]
-    pub fn get(&self, hash: u64, key: &FlowKey, generation: u64) -> Option<Option<FlowId>> {
+    pub fn get(&self, hash: u64, key: &FlowKey, wide: bool, generation: u64) -> Option<Option<FlowId>> {
         let first = Self::index(hash);
-        self.probe(first, key, generation).or_else(|| self.probe(first ^ 1, key, generation))
+        match self.probe(first, key, wide, generation) {
+            None => self.second(first ^ 1, key, wide, generation),
+            found => found,
+        }
+    }
+
+    /// Out of line: a set mostly answers with its more recent slot.
+    #[inline(never)]
+    fn second(&self, index: usize, key: &FlowKey, wide: bool, generation: u64) -> Option<Option<FlowId>> {
+        self.probe(index, key, wide, generation)
     }
 
     /// Remembers the table's answer, in place of the less recent one of the two in the set.
@@ -53,16 +63,19 @@ impl<const SLOTS: usize> FlowCache<SLOTS> {
         let wide = u32::from(key.is_wide());
         let entry = entry.map_or(0, |id| id.0.wrapping_add(1));
         let new = Slot { generation, narrow: *narrow, entry, wide, _pad: 0 };
+        let old_wide = self.slots.get(first).is_some_and(|slot| slot.wide != 0);
         replace(&mut self.slots, first, new);
-        replace(&mut self.wide, first, *words);
+        // Mostly there is nothing to keep in the other array, and its memory stays untouched.
+        if old_wide || wide != 0 {
+            replace(&mut self.wide, first, *words);
+        }
     }
 
     #[inline]
-    fn probe(&self, index: usize, key: &FlowKey, generation: u64) -> Option<Option<FlowId>> {
+    fn probe(&self, index: usize, key: &FlowKey, wide: bool, generation: u64) -> Option<Option<FlowId>> {
         let slot = self.slots.get(index)?;
         let (narrow, words) = key.split();
         let difference = narrow.iter().zip(&slot.narrow).fold(0, |difference, (a, b)| difference | (a ^ b));
-        let wide = key.is_wide();
         if (difference | (slot.generation ^ generation) | u64::from(slot.wide ^ u32::from(wide))) != 0
             || (wide && self.wide.get(index) != Some(words))
         {
@@ -99,6 +112,10 @@ mod tests {
         FlowCache::new_box_zeroed().unwrap()
     }
 
+    fn get(cache: &FlowCache<8>, key: &FlowKey, generation: u64) -> Option<Option<FlowId>> {
+        cache.get(0, key, key.is_wide(), generation)
+    }
+
     fn key(port: u64) -> FlowKey {
         FlowKey::ZERO.with(Field::TpSrc, port)
     }
@@ -109,18 +126,18 @@ mod tests {
         for port in 1..=3 {
             cache.put(0, &key(port), 7, Some(FlowId(port as u32)));
         }
-        assert_eq!(cache.get(0, &key(3), 7), Some(Some(FlowId(3))));
-        assert_eq!(cache.get(0, &key(2), 7), Some(Some(FlowId(2))));
-        assert_eq!(cache.get(0, &key(1), 7), None);
+        assert_eq!(get(&cache, &key(3), 7), Some(Some(FlowId(3))));
+        assert_eq!(get(&cache, &key(2), 7), Some(Some(FlowId(2))));
+        assert_eq!(get(&cache, &key(1), 7), None);
     }
 
     #[test]
     fn remembers_misses_and_forgets_old_generations() {
         let mut cache = cache();
-        assert_eq!(cache.get(0, &FlowKey::ZERO, 1), None, "zeroed slots know nothing");
+        assert_eq!(get(&cache, &FlowKey::ZERO, 1), None, "zeroed slots know nothing");
         cache.put(0, &FlowKey::ZERO, 1, None);
-        assert_eq!(cache.get(0, &FlowKey::ZERO, 1), Some(None));
-        assert_eq!(cache.get(0, &FlowKey::ZERO, 2), None);
+        assert_eq!(get(&cache, &FlowKey::ZERO, 1), Some(None));
+        assert_eq!(get(&cache, &FlowKey::ZERO, 2), None);
     }
 
     #[test]
@@ -129,12 +146,12 @@ mod tests {
             let mut cache = cache();
             let key = FlowKey::ZERO.with(field, 1);
             cache.put(0, &key, 1, Some(FlowId(0)));
-            assert_eq!(cache.get(0, &key, 1), Some(Some(FlowId(0))));
-            assert_eq!(cache.get(0, &FlowKey::ZERO.with(field, 2), 1), None, "{field:?}");
-            assert_eq!(cache.get(0, &FlowKey::ZERO, 1), None, "{field:?}");
+            assert_eq!(get(&cache, &key, 1), Some(Some(FlowId(0))));
+            assert_eq!(get(&cache, &FlowKey::ZERO.with(field, 2), 1), None, "{field:?}");
+            assert_eq!(get(&cache, &FlowKey::ZERO, 1), None, "{field:?}");
             let mut cache = self::cache();
             cache.put(0, &FlowKey::ZERO, 1, Some(FlowId(0)));
-            assert_eq!(cache.get(0, &key, 1), None, "{field:?}");
+            assert_eq!(get(&cache, &key, 1), None, "{field:?}");
         }
     }
 

@@ -18,6 +18,14 @@ pub fn hash_key(seed: u64, key: &FlowKey) -> u64 {
     if (f | g | h | i) == 0 { narrow } else { wide_hash(narrow, [f, g, h, i]) }
 }
 
+/// Hash of `key & mask` for a mask without the words that only IPv6 uses. Equals [`hash_key`] of the masked key.
+#[inline]
+pub fn hash_masked_narrow(seed: u64, key: &FlowKey, mask: &FlowKey) -> u64 {
+    let [a, b, c, d, e, ..] = key.words();
+    let [ma, mb, mc, md, me, ..] = mask.words();
+    narrow_hash(seed, [a & ma, b & mb, c & mc, d & md, e & me])
+}
+
 /// Hash of `key & mask`, without building the masked key. Equals [`hash_key`] of the masked key.
 #[inline]
 pub fn hash_masked(seed: u64, key: &FlowKey, mask: &FlowKey) -> u64 {

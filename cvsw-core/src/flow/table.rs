@@ -15,7 +15,10 @@
 mod change;
 mod timeout;
 
-use super::{hash::hash_masked, matching::Match};
+use super::{
+    hash::{hash_masked, hash_masked_narrow},
+    matching::Match,
+};
 use crate::{key::FlowKey, time::Instant};
 use zerocopy::FromZeros;
 
@@ -95,6 +98,15 @@ pub struct Entry<P> {
     in_use: u16,
 }
 
+/// A step of a look-up, by what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// One hash and one bucket: for each mask that may still win.
+    Tuple,
+    /// One entry of the bucket's chain, mostly a cache miss of the processor.
+    Entry,
+}
+
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C)]
 struct Bucket {
@@ -112,7 +124,8 @@ struct Tuple {
     count: u32,
     /// No entry of the tuple has a higher priority (one may have been removed: it is an upper bound).
     max_priority: u16,
-    _pad: u16,
+    /// 1 if the mask has words that only IPv6 uses.
+    wide: u16,
 }
 
 impl<P, const FLOWS: usize, const MASKS: usize> FlowTable<P, FLOWS, MASKS>
@@ -124,6 +137,9 @@ where
         FLOWS.is_power_of_two() && FLOWS <= 1 << 20 && MASKS >= 1 && MASKS <= u16::MAX as usize,
         "FLOWS must be a power of two up to 2^20, MASKS between 1 and 65535"
     );
+
+    /// Memory per entry in bytes: the entry, its bucket and its deadline.
+    pub const FLOW_BYTES: usize = size_of::<Entry<P>>() + size_of::<Bucket>() + size_of::<u32>();
 
     /// Empties the table and keys its hash.
     pub fn reset(&mut self, seed: u64) {
@@ -156,14 +172,28 @@ where
 
     /// The entry that applies to a frame with `key`.
     pub fn lookup(&self, key: &FlowKey) -> Option<FlowId> {
+        self.lookup_with(key, |_| {})
+    }
+
+    /// [`FlowTable::lookup`] that tells `probed` what it costs.
+    #[inline]
+    pub fn lookup_with(&self, key: &FlowKey, mut probed: impl FnMut(Probe)) -> Option<FlowId> {
         let mut best: Option<(&Entry<P>, FlowId)> = None;
         for &index in self.order.iter().take(self.tuple_count as usize) {
             let Some(tuple) = self.tuples.get(usize::from(index)) else { break };
             if best.is_some_and(|(entry, _)| entry.priority > tuple.max_priority) {
                 break;
             }
-            let hash = tuple_hash(hash_masked(self.seed, key, &tuple.mask), index);
-            let Some(found) = self.probe(index, hash, |value| key.matches(value, &tuple.mask)) else { continue };
+            probed(Probe::Tuple);
+            let hash = if tuple.wide == 0 {
+                hash_masked_narrow(self.seed, key, &tuple.mask)
+            } else {
+                hash_masked(self.seed, key, &tuple.mask)
+            };
+            let same = |value: &FlowKey| key.matches(value, &tuple.mask);
+            let Some(found) = self.probe(index, tuple_hash(hash, index), same, || probed(Probe::Entry)) else {
+                continue;
+            };
             if best.is_none_or(|(entry, _)| found.0.beats(entry)) {
                 best = Some(found);
             }
@@ -220,7 +250,13 @@ where
 
     /// First entry of tuple `index` in the chain of `hash` whose value satisfies `same`.
     #[inline]
-    fn probe(&self, index: u16, hash: u64, same: impl Fn(&FlowKey) -> bool) -> Option<(&Entry<P>, FlowId)> {
+    fn probe(
+        &self,
+        index: u16,
+        hash: u64,
+        same: impl Fn(&FlowKey) -> bool,
+        mut touched: impl FnMut(),
+    ) -> Option<(&Entry<P>, FlowId)> {
         let bucket = self.buckets.get(Self::bucket_index(hash))?;
         if bucket.filter & filter_bit(hash) == 0 {
             return None;
@@ -228,6 +264,7 @@ where
         let mut link = bucket.head;
         while let Some(position) = link.checked_sub(1) {
             let entry = self.entries.get(position as usize)?;
+            touched();
             if entry.hash == hash && entry.tuple == index && same(&entry.value) {
                 return Some((entry, FlowId(position)));
             }

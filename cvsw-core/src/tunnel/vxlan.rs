@@ -2,7 +2,7 @@
 
 use super::{ecn, ip_payload};
 use crate::{
-    flow::{Field, FlowKey, Tunnel},
+    flow::{Field, FlowKey, Tunnel, hash::hash_key},
     frame::{Buffer, Checksum, Frame, GsoKind, Offload},
     parse::{Headers, Network, Transport, parse},
     stats::DropReason,
@@ -140,30 +140,17 @@ pub fn decapsulate<B: Buffer>(
 
 /// UDP source port of a flow: the same for all its packets, fragments included, and spread evenly over flows,
 /// so that the underlay can balance by it.
+#[inline]
 fn source_port(key: &FlowKey) -> u16 {
-    // Multipliers as in wyhash; each word has its own, so that the products do not wait for each other.
-    const MULTIPLIERS: [u64; 8] = [
-        0xa076_1d64_78bd_642f,
-        0xe703_7ed1_a0b4_28db,
-        0x8ebc_6af0_9c88_c6e3,
-        0x5899_65cc_7537_4cc3,
-        0x1d8e_4e27_c47d_124f,
-        0xeb44_acca_b455_d165,
-        0x9e37_79b9_7f4a_7c15,
-        0xc2b2_ae3d_27d4_eb4f,
-    ];
+    /// Any number: nothing is kept under these hashes, so nobody gains from two that are equal.
+    const SEED: u64 = 0x5f10_3c8e_a29b_d647;
     let &[dst, src, addresses, transport, flags, ipv6 @ ..] = key.words();
     // Only the first fragment has ports; without them all fragments of a packet stay on one path.
     let whole = flags & key_bits(Field::NwFrag) == 0;
     let transport = if whole { transport } else { transport & !PORTS };
     let [src_hi, src_lo, dst_hi, dst_lo] = ipv6;
-    let words = [dst & !key_bits(Field::InPort), src, addresses, transport, src_hi, src_lo, dst_hi, dst_lo];
-    let mixed = words.iter().zip(MULTIPLIERS).fold(0u64, |hash, (word, multiplier)| {
-        let product = (*word ^ (*word >> 32)).wrapping_mul(multiplier);
-        hash.wrapping_add(product ^ (product >> 29))
-    });
-    let spread = (mixed ^ (mixed >> 32)).wrapping_mul(0x9fb2_1c65_1e98_df25);
-    FIRST_SOURCE_PORT | (spread >> 50) as u16
+    let words = [dst & !key_bits(Field::InPort), src, addresses, transport, 0, src_hi, src_lo, dst_hi, dst_lo];
+    FIRST_SOURCE_PORT | (hash_key(SEED, &FlowKey(words)) >> 50) as u16
 }
 
 /// The ports in their key word.

@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use std::{io::Write, process::ExitCode};
 
+mod bench;
 mod ctl;
 mod engine;
 mod flows;
@@ -55,6 +56,8 @@ enum Command {
     ControllerStatus(cvsw_controller::cli::StatusArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
+    /// Measure how fast the engine is on this machine
+    Bench(bench::BenchArgs),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  cvsw completions bash > /etc/bash_completion.d/cvsw")]
     Completions {
@@ -89,6 +92,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => cvsw_controller::cli::run(args),
         Command::ControllerStatus(args) => cvsw_controller::cli::run_status(args),
         Command::Lab(args) => lab::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),
     }
 }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use zerocopy::FromZeros;
 
 /// The engine with this front-end's capacities: entries, cache slots, masks.
-pub type Engine = Cvsw<4096, 4096, 128>;
+pub type Engine = Cvsw<16_384, 32_768, 128>;
 
 /// A vNIC between a host port (the VM's side) and a network port.
 pub struct Vnic {

@@ -98,7 +98,7 @@ where
     fn find(&self, matching: &Match, priority: u16) -> Option<FlowId> {
         let tuple = self.tuple_of(matching)?;
         let hash = tuple_hash(hash_key(self.seed, matching.value()), tuple);
-        let (first, mut id) = self.probe(tuple, hash, |value| value == matching.value())?;
+        let (first, mut id) = self.probe(tuple, hash, |value| value == matching.value(), || {})?;
         let mut entry = first;
         loop {
             let same = entry.tuple == tuple && entry.hash == hash && entry.value == *matching.value();
@@ -276,7 +276,8 @@ where
     fn insert_tuple(&mut self, matching: &Match) -> Result<u16, OfpError> {
         let index = self.tuples.iter().position(|tuple| tuple.count == 0).ok_or(OfpError::TableFull)?;
         let tuple = self.tuples.get_mut(index).ok_or(OfpError::TableFull)?;
-        *tuple = Tuple { mask: *matching.mask(), count: 0, max_priority: 0, _pad: 0 };
+        *tuple =
+            Tuple { mask: *matching.mask(), count: 0, max_priority: 0, wide: u16::from(matching.mask().is_wide()) };
         let index = index as u16;
         if let Some(last) = self.order.get_mut(self.tuple_count as usize) {
             *last = index;

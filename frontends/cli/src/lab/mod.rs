@@ -9,7 +9,7 @@ mod checks;
 mod hints;
 mod netns;
 mod ovs;
-mod process;
+pub mod process;
 mod report;
 mod run;
 mod state;

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod common;
+mod bench;
 mod flows;
 mod program;
 mod replay;

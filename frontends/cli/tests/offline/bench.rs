@@ -1,0 +1,31 @@
+//! `cvsw bench`: that it measures and reports. Its figures are nobody's business here.
+
+use serde_json::Value;
+
+#[test]
+fn a_quick_run_reports_every_part() {
+    let run = cvsw!("bench", "--quick", "--scenario", "rewrite", "--threads", "2", "--json");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
+    let engine = report["engine"].as_array().expect("the engine's table");
+    let of = |name: &str| engine.iter().filter(|row| row["scenario"] == name).collect::<Vec<_>>();
+    assert_eq!(of("restore").len(), 1);
+    // One and 10,000 flows found in the cache and not, two tables of many masks, two with two threads.
+    assert_eq!(of("rewrite").len(), 8, "{engine:#?}");
+    for row in engine {
+        let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("no {name}: {row}"));
+        let packets = figure("mpps") * figure("nanoseconds_per_packet") / 1e3;
+        assert!((packets - figure("threads")).abs() < 0.5 * figure("threads"), "{row}");
+        assert!(figure("cache_hit_share") == 0.0 || row["cache"] == "hit", "{row}");
+    }
+    assert_eq!(report["changes"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["port_loop"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["peers"], Value::Null, "nobody asked for them");
+}
+
+#[test]
+fn an_unknown_scenario_is_named_with_those_there_are() {
+    let run = cvsw!("bench", "--scenario", "teleport");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("teleport") && run.stderr.contains("vxlan_encap"), "{}", run.stderr);
+}
