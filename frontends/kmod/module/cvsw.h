@@ -16,7 +16,7 @@
 #define CVSW_TAILROOM 64
 /* Frames per call of the engine, and so per acquisition of the lock. */
 #define CVSW_BURST 32
-/* Longest control frame of a vNIC (MAX_FRAME_LEN of the engine is 1110). */
+/* Longest control frame of a vNIC (the engine asserts that its own are not longer). */
 #define CVSW_CONTROL_MAX 1536
 
 struct cvsw_engine;

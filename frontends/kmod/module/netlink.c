@@ -7,8 +7,8 @@
 #include "cvsw.h"
 #include "netlink.h"
 
-/* Longest ofp_flow_stats: 88 bytes and 16 actions of 64. */
-#define FLOW_STATS_MAX 1112
+/* Longest listed flow: three counters, a match of 256 bytes and 16 actions of 64. */
+#define FLOW_STATS_MAX 1304
 #define FLOWS_PER_REPLY 12
 #define TRACE_STEPS 64
 #define FRAME_MAX 9216

@@ -22,11 +22,11 @@ enum {
 
 enum {
 	CVSW_ATTR_IFINDEX = 1,
-	/* An OFPT_FLOW_MOD message. */
+	/* An OFPT_FLOW_MOD or NXT_FLOW_MOD message. */
 	CVSW_ATTR_FLOW_MOD,
 	CVSW_ATTR_ERROR,
 	CVSW_ATTR_CURSOR,
-	/* An ofp_flow_stats structure. */
+	/* Packets, bytes and age in nanoseconds (u64 each), then the flow as an OFPT_FLOW_MOD or NXT_FLOW_MOD message. */
 	CVSW_ATTR_FLOW_STATS,
 	CVSW_ATTR_COUNTER_NAMES,
 	CVSW_ATTR_COUNTER_VALUES,

@@ -125,7 +125,7 @@ pub unsafe extern "C" fn cvsw_engine_flow_mod(engine: &mut Engine, now: u64, mes
     }
 }
 
-/// Writes the flow at or behind `*cursor` as `ofp_flow_stats` and moves the cursor; 0: there is none, or no room.
+/// Writes the flow at or behind `*cursor` ([`vnic::next_flow`]) and moves the cursor; 0: there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_next_flow(
     engine: &Engine,

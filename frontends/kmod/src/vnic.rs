@@ -6,7 +6,7 @@ use cvsw_core::{
     control::ControlEvent,
     flow::OfpError,
     mtu::L2Mtu,
-    openflow::{EncodeError, FlowStats, decode_flow_mod},
+    openflow::{decode_flow_mod, encode_flow_mod},
     trace::{Considered, Effect, Event, Observer},
 };
 use heapless::Vec;
@@ -45,6 +45,12 @@ pub const FORWARD: u16 = 0;
 pub const CONSUMED: u16 = 1;
 /// The frame is dropped; the reason's index is added.
 pub const DROP: u16 = 0x100;
+
+/// What stands in front of a listed flow.
+const FLOW_COUNTERS_LEN: usize = 24;
+
+/// `CVSW_CONTROL_MAX` of the shim: a control frame that did not fit would stay queued for ever.
+const _: () = assert!(cvsw_core::control::MAX_FRAME_LEN <= 1536);
 
 /// Configures a zeroed engine.
 pub fn init(engine: &mut Engine, mac: [u8; 6], hash_seed: u64, link_mtu: u32) {
@@ -97,32 +103,17 @@ pub fn flow_mod(engine: &mut Engine, now: Instant, message: &[u8]) -> Result<(),
     engine.flow_mod(now, &decode_flow_mod(message)?)
 }
 
-/// Writes the first entry at or behind index `from` as an `ofp_flow_stats`; returns its length, and the index to
-/// go on from. An entry that OpenFlow 1.0 cannot express is passed over: none can come in through the shim.
+/// Writes the first entry at or behind index `from`: its packets, bytes and age in nanoseconds (three numbers of
+/// eight bytes in native order), then the flow mod that would create it. Returns the length, and the index to go on from.
 pub fn next_flow(engine: &Engine, now: Instant, from: u32, out: &mut [u8]) -> Option<(usize, u32)> {
-    let mut from = from;
-    while let Some((next, entry)) = engine.next_flow(from) {
-        let nanos = now.nanos_since(entry.created);
-        let stats = FlowStats {
-            table_id: 0,
-            matching: entry.flow.matching,
-            duration_sec: (nanos / 1_000_000_000) as u32,
-            duration_nsec: (nanos % 1_000_000_000) as u32,
-            priority: entry.flow.priority,
-            idle_timeout: entry.flow.idle_timeout,
-            hard_timeout: entry.flow.hard_timeout,
-            cookie: entry.flow.cookie,
-            packets: entry.packets,
-            bytes: entry.bytes,
-            actions: entry.flow.actions,
-        };
-        match stats.encode(out) {
-            Ok(len) => return Some((len, next)),
-            Err(EncodeError::NoRoom) => return None,
-            Err(EncodeError::Inexpressible(_)) => from = next,
-        }
+    let (next, entry) = engine.next_flow(from)?;
+    let (counters, message) = out.split_at_mut_checked(FLOW_COUNTERS_LEN)?;
+    let numbers = [entry.packets, entry.bytes, now.nanos_since(entry.created)];
+    for (to, number) in counters.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *to = number.to_ne_bytes();
     }
-    None
+    let len = encode_flow_mod(&entry.flow, 0, message).ok()?;
+    Some((len.saturating_add(FLOW_COUNTERS_LEN), next))
 }
 
 /// Every counter: the parts of its name, and its value.

@@ -9,12 +9,12 @@ use cvsw_core::{
     Config, Instant,
     control::SessionState,
     flow::{Command as FlowCommand, FlowMod},
-    openflow::{FlowStats, FlowStatsEntries, encode_flow_mod, error_name},
+    openflow::{decode_flow_mod, encode_flow_mod, error_name},
 };
 use cvsw_userspace::flows_file;
 use netlink::{Command, Vnic, attribute};
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 Examples:
@@ -25,8 +25,10 @@ Examples:
 The vNIC is one of the kernel module: `ip link add link eth0 name cvsw0 type cvsw`. All commands need
 CAP_NET_ADMIN in the vNIC's network namespace.";
 
-/// Longest OFPT_FLOW_MOD: 72 bytes and 16 actions of 64.
-const FLOW_MOD_MAX: usize = 72 + 16 * 64;
+/// Longest flow mod: 256 bytes with an extended match, and 16 actions of 64.
+const FLOW_MOD_MAX: usize = 256 + 16 * 64;
+/// Packets, bytes and age in front of a listed flow.
+const FLOW_COUNTERS: usize = 3;
 const COUNTER_NAME_LEN: usize = 32;
 
 /// Arguments of `cvsw ctl`.
@@ -149,9 +151,7 @@ fn list(vnic: &mut Vnic) -> Result<Flows> {
     loop {
         let reply = vnic.request(Command::FlowGet, &[(attribute::CURSOR, &cursor.to_ne_bytes())])?;
         for bytes in reply.all(attribute::FLOW_STATS) {
-            for stats in FlowStatsEntries(bytes) {
-                flows.push(flow(&stats.map_err(|error| anyhow::anyhow!("a flow of the kernel: {error}"))?));
-            }
+            flows.push(flow(bytes)?);
         }
         match reply.number(attribute::CURSOR) {
             Some(next) if next > cursor => cursor = next,
@@ -162,23 +162,15 @@ fn list(vnic: &mut Vnic) -> Result<Flows> {
     Ok(Flows { flows })
 }
 
-fn flow(stats: &FlowStats) -> Flow {
-    let flow = FlowMod {
-        matching: stats.matching,
-        cookie: stats.cookie,
-        idle_timeout: stats.idle_timeout,
-        hard_timeout: stats.hard_timeout,
-        priority: stats.priority,
-        actions: stats.actions.clone(),
-        ..FlowMod::default()
-    };
-    Flow {
-        flow: text::flow(&flow),
-        priority: stats.priority,
-        packets: stats.packets,
-        bytes: stats.bytes,
-        duration_s: f64::from(stats.duration_sec) + f64::from(stats.duration_nsec) / 1e9,
-    }
+fn flow(bytes: &[u8]) -> Result<Flow> {
+    let (counters, message) =
+        bytes.split_first_chunk::<{ FLOW_COUNTERS * 8 }>().context("a listed flow is cut short")?;
+    let mut numbers = counters.as_chunks().0.iter().map(|number| u64::from_ne_bytes(*number));
+    let mut number = || numbers.next().unwrap_or_default();
+    let (packets, bytes, age) = (number(), number(), number());
+    let flow = decode_flow_mod(message).map_err(|error| anyhow::anyhow!("a listed flow: {}", error.name()))?;
+    let duration_s = Duration::from_nanos(age).as_secs_f64();
+    Ok(Flow { flow: text::flow(&flow), priority: flow.priority, packets, bytes, duration_s })
 }
 
 #[derive(Debug, Serialize)]

@@ -32,6 +32,10 @@ pub fn ctl() -> Result<()> {
     ensure!(dropped.contains("verdict: drop, policy"), "trace:\n{dropped}");
     ensure!(ctl("flows list")?.contains("n_packets=1"), "a trace was counted");
     refusals(&pair)?;
+    // Beyond OpenFlow 1.0: travels as Nicira's extended match.
+    pair.flows("priority=3,in_port=NET,tun_id=0x2a,actions=drop")?;
+    let listed = ctl("flows list")?;
+    ensure!(listed.contains("tun_id=0x2a"), "an extended match is not listed:\n{listed}");
     ctl("flows clear")?;
     ensure!(ctl("flows list")?.is_empty(), "flows after clear");
     Ok(())

@@ -55,7 +55,15 @@ pub fn tcp_veth() -> Result<()> {
         [(1500, true, 50 * MIB), (9000, true, 8 * MIB), (1500, false, 4 * MIB), (9000, false, 8 * MIB)]
     {
         set_mtu_and_offloads(&pair, mtu, offloads)?;
+        let counters = || {
+            let frames = pair.vm.counter("cvsw0", "tx_frames")? + pair.vm.counter("cvsw0", "rx_frames")?;
+            anyhow::Ok((frames, pair.vm.counter("cvsw0", "lock_operations")?))
+        };
+        let before = counters()?;
         tcp_both_ways(&pair, size, &format!("MTU {mtu}, offloads {offloads}"))?;
+        let after = counters()?;
+        let locks = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
+        println!("KMOD-NOTE MTU {mtu}, offloads {offloads}: {locks:.2} lock operations per frame");
     }
     Ok(())
 }
@@ -64,7 +72,14 @@ pub fn tcp_veth() -> Result<()> {
 pub fn tcp_virtio() -> Result<()> {
     let pair = Pair::virtio("nic0", "nic1")?;
     pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
-    tcp_both_ways(&pair, 8 * MIB, "virtio-net")
+    tcp_both_ways(&pair, 8 * MIB, "virtio-net")?;
+    // The bare device in the same run, for comparison.
+    pair.vm.run_all(
+        "ip link del cvsw0
+         ip address add 10.0.0.1/24 dev eth0
+         ip neighbour add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent",
+    )?;
+    tcp_both_ways(&pair, 8 * MIB, "virtio-net, bare")
 }
 
 fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
