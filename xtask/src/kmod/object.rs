@@ -13,18 +13,22 @@ const ALLOWED_SYMBOLS: &[&str] =
     &["memcpy", "memmove", "memset", "memcmp", "bcmp", "cvsw_panicked", "__x86_return_thunk"];
 /// Largest stack frame of one function in bytes.
 const FRAME_LIMIT: u32 = 2048;
-/// Deepest call chain of the packet path in bytes: a quarter of a kernel stack.
-const PACKET_CHAIN_LIMIT: u32 = 4096;
-/// Deepest call chain of anything else.
+/// Deepest call chain of a data frame in bytes: an eighth of a kernel stack.
+const PACKET_CHAIN_LIMIT: u32 = 2048;
+/// Deepest call chain of anything else (control messages hold a whole flow in several frames): half a kernel stack.
 const CHAIN_LIMIT: u32 = 8192;
 /// What the packet path calls.
 const PACKET_PATH: &str = "cvsw_engine_burst";
+/// What only control messages call.
+const CONTROL_PATH: &str = "take_control";
 
 /// Size and stack use of the object.
 pub struct Report {
     functions: usize,
     frames: Vec<(u32, String)>,
     chains: Vec<(u32, String)>,
+    /// The deepest call chain of a data frame.
+    packet_chain: u32,
 }
 
 impl fmt::Display for Report {
@@ -34,6 +38,7 @@ impl fmt::Display for Report {
             "object: {} functions; no SIMD, red zone, bare return, indirect branch, GOT or panic",
             self.functions
         )?;
+        writeln!(f, "deepest call chain of a data frame: {} bytes", self.packet_chain)?;
         writeln!(f, "largest stack frames (bytes):")?;
         self.frames.iter().take(4).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))?;
         write!(f, "deepest call chains (bytes):")?;
@@ -61,10 +66,19 @@ pub fn check(object: &Path) -> Result<Report> {
             .filter(|(size, _)| *size > FRAME_LIMIT)
             .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}")),
     );
-    faults.extend(report.chains.iter().filter_map(|(size, name)| {
-        let limit = if name == PACKET_PATH { PACKET_CHAIN_LIMIT } else { CHAIN_LIMIT };
-        (*size > limit).then(|| format!("the call chain from {name} has {size} bytes, more than {limit}"))
-    }));
+    faults.extend(
+        report
+            .chains
+            .iter()
+            .filter(|(size, _)| *size > CHAIN_LIMIT)
+            .map(|(size, name)| format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}")),
+    );
+    if report.packet_chain > PACKET_CHAIN_LIMIT {
+        faults.push(format!(
+            "a data frame uses {} bytes of stack, more than {PACKET_CHAIN_LIMIT}",
+            report.packet_chain
+        ));
+    }
     if disassembly.functions.is_empty() {
         faults.push("no code at all".to_owned());
     }
@@ -85,20 +99,27 @@ struct Function {
 #[derive(Default)]
 struct Disassembly {
     functions: BTreeMap<String, Function>,
+    /// `section@address` to name: calls into another section are known by place.
+    places: BTreeMap<String, String>,
     faults: Vec<String>,
 }
 
 impl Disassembly {
     fn parse(code: &str) -> Self {
         let mut this = Self::default();
-        let mut name = String::new();
+        let (mut name, mut section) = (String::new(), "");
         for line in code.lines() {
-            if let Some(label) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
+            if let Some(title) = line.strip_prefix("Disassembly of section ") {
+                section = title.trim_end_matches(':');
+            } else if let Some(label) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
                 name = label.1.to_owned();
                 if name.contains("panic") && !name.contains("rust_begin_unwind") {
                     this.faults.push(format!("linked in: {name}"));
                 }
                 this.functions.insert(name.clone(), Function { frame: 8, ..Function::default() });
+                if let Ok(address) = i64::from_str_radix(label.0, 16) {
+                    this.places.insert(format!("{section}@{address}"), name.clone());
+                }
             } else if let Some(function) = this.functions.get_mut(&name)
                 && let Some(fault) = instruction(line, &name, function)
             {
@@ -113,19 +134,21 @@ impl Disassembly {
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
         let mut chains: Vec<_> =
-            entries.map(|name| (self.depth(name, &mut BTreeSet::new()), name.clone())).collect();
+            entries.map(|name| (self.depth(name, None, &mut BTreeSet::new()), name.clone())).collect();
+        let packet_chain = self.depth(PACKET_PATH, Some(CONTROL_PATH), &mut BTreeSet::new());
         frames.sort_by(|a, b| b.cmp(a));
         chains.sort_by(|a, b| b.cmp(a));
-        Report { functions: self.functions.len(), frames, chains }
+        Report { functions: self.functions.len(), frames, chains, packet_chain }
     }
 
-    /// Stack that a call may use, at most; recursion counts once.
-    fn depth(&self, name: &str, above: &mut BTreeSet<String>) -> u32 {
+    /// Stack that a call may use, at most; recursion counts once, and functions named like `without` do not.
+    fn depth(&self, name: &str, without: Option<&str>, above: &mut BTreeSet<String>) -> u32 {
+        let name = self.places.get(name).map_or(name, String::as_str);
         let Some(function) = self.functions.get(name) else { return 0 };
-        if !above.insert(name.to_owned()) {
+        if without.is_some_and(|part| name.contains(part)) || !above.insert(name.to_owned()) {
             return 0;
         }
-        let deepest = function.calls.iter().map(|call| self.depth(call, above)).max().unwrap_or(0);
+        let deepest = function.calls.iter().map(|call| self.depth(call, without, above)).max().unwrap_or(0);
         above.remove(name);
         function.frame + deepest
     }
@@ -136,6 +159,7 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
     if let Some((_, relocation)) = line.split_once("R_X86_64_") {
         if let Some(target) = relocation.split_once(char::is_whitespace) {
             function.calls.insert(called(target.1));
+            function.calls.extend(place(target.1));
         }
         return relocation.starts_with("GOT").then_some("a relocation by the global offset table");
     }
@@ -178,6 +202,16 @@ fn called(target: &str) -> String {
     target[..end].to_owned()
 }
 
+/// `.text.unlikely.+0xc`, the target of a call relative to the end of the instruction, as `section@address`.
+fn place(target: &str) -> Option<String> {
+    let section = called(target);
+    let offset = target.trim().strip_prefix(&section)?;
+    let (sign, digits) =
+        if let Some(digits) = offset.strip_prefix("-0x") { (-1, digits) } else { (1, offset.strip_prefix("+0x")?) };
+    let address = sign * i64::from_str_radix(digits, 16).ok()? + 4;
+    section.starts_with('.').then(|| format!("{section}@{address}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +252,13 @@ mod tests {
         let report = Disassembly::parse(code).report();
         assert_eq!(report.frames[0], (8 + 8 + 0x100, "cvsw_a".to_owned()));
         assert_eq!(report.chains, [(8 + 8 + 0x100 + 8 + 0x80, "cvsw_a".to_owned())]);
+    }
+
+    #[test]
+    fn calls_into_another_section_count() {
+        let code = "Disassembly of section .text:\n\n0000000000000000 <cvsw_a>:\n   0:\tcall   5 <cvsw_a+0x5>\n\
+                    \t\t\t1: R_X86_64_PLT32\t.text.unlikely.+0x1c\n\
+                    Disassembly of section .text.unlikely.:\n\n0000000000000020 <cold>:\n  20:\tsub    $0x80,%rsp\n";
+        assert_eq!(Disassembly::parse(code).report().chains, [(8 + 8 + 0x80, "cvsw_a".to_owned())]);
     }
 }
