@@ -104,6 +104,7 @@ fn summary(results: &[Outcome]) -> ExitCode {
 
 fn fmt() -> Result<()> {
     Cmd::cargo("fmt --all --check").run()?;
+    Cmd::cargo("fmt --manifest-path frontends/kmod/Cargo.toml --check").run()?;
     Cmd::cargo("fmt --manifest-path fuzz/Cargo.toml --check").run()
 }
 

@@ -221,7 +221,13 @@ impl Observer for Steps<'_> {
 }
 
 /// Traces one frame; counts and changes nothing but the frame.
-pub fn trace(engine: &mut Engine, now: Instant, direction: Direction, frame: &mut KernelFrame, steps: &mut Steps<'_>) {
+pub fn trace(
+    engine: &mut Engine,
+    now: Instant,
+    direction: Direction,
+    frame: &mut KernelFrame,
+    steps: &mut Steps<'_>,
+) {
     let KernelFrame { memory, meta } = frame;
     meta.verdict = code(Verdict::Drop(DropReason::FrameTooShort));
     let Ok(mut view) = Frame::new(memory, meta.head as usize, meta.len as usize) else { return };
