@@ -38,8 +38,10 @@ pub struct Figures {
     pub cache_hits: f64,
 }
 
-/// Bursts that bring every flow of the longest sequence by.
+/// Bursts that bring every flow of the longest sequence by, so that the flow cache knows them.
 const WARM_UP: usize = 4096;
+/// Bursts before a measurement in which the flow cache shall know nothing.
+const WARM_UP_MISSES: usize = 64;
 /// Bursts between two looks at the clock.
 const STRIDE: u64 = 32;
 
@@ -64,7 +66,7 @@ pub fn frames(case: &Case, effort: &Effort) -> Figures {
 
 fn one_thread(setup: &Setup, effort: &Effort, barrier: &Barrier) -> Figures {
     let mut load = load(setup);
-    (0..WARM_UP).for_each(|_| load.step());
+    (0..if setup.miss { WARM_UP_MISSES } else { WARM_UP }).for_each(|_| load.step());
     let (hits, misses) = load.cache_counts();
     barrier.wait();
     let (mut nanos, mut ticks) = (Vec::new(), Vec::new());
