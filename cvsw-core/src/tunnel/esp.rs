@@ -59,10 +59,7 @@ pub fn seal<B: Buffer, C: Ciphers, const SAS: usize>(
     now: Instant,
     id: u32,
 ) -> Result<Done, Refused> {
-    if frame.offload.gso.kind != GsoKind::None {
-        return Err(DropReason::GsoUnsupported.into());
-    }
-    frame.complete_checksum().map_err(|_| DropReason::BadOffload)?;
+    check_offload(frame.offload)?;
     let Place { payload, len, destination } = place(frame, headers)?;
     let padding = Suite::padding(len);
     let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
@@ -107,12 +104,7 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     now: Instant,
     watch: bool,
 ) -> Result<Done, Refused> {
-    if frame.offload.gso.kind != GsoKind::None {
-        return Err(DropReason::GsoUnsupported.into());
-    }
-    if matches!(frame.offload.checksum, Checksum::Partial { .. }) {
-        return Err(DropReason::BadOffload.into());
-    }
+    check_offload(frame.offload)?;
     let (ip, packet) = ip_payload(frame.bytes(), headers, ipv4::PROTOCOL_ESP, DropReason::EspNotEsp)?;
     let payload = usize::from(headers.network_offset).wrapping_add(ip.header_len());
     let (wire, data) = esp::Header::read_from_prefix(packet).map_err(|_| DropReason::EspMalformed)?;
@@ -144,6 +136,15 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     headers.transport_offset = payload as u16;
     frame.offload = Offload::default();
     Ok(Done { slot: inbound.slot, bytes: len })
+}
+
+/// Nothing may be left for others to do inside a packet that they cannot read. An encapsulation leaves nothing.
+fn check_offload(offload: Offload) -> Result<(), DropReason> {
+    match (offload.gso.kind, offload.checksum) {
+        (GsoKind::None, Checksum::Complete | Checksum::Verified) => Ok(()),
+        (GsoKind::None, Checksum::Partial { .. }) => Err(DropReason::BadOffload),
+        _ => Err(DropReason::GsoUnsupported),
+    }
 }
 
 /// Where the payload of an IPv4 packet is.
