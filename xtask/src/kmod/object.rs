@@ -174,7 +174,7 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
         }
         "call" | "jmp" => {
             if let Some((_, target)) = operands.split_once('<') {
-                let target = called(target.trim_end_matches('>'));
+                let target = called(target.strip_suffix('>').unwrap_or(target));
                 if target != name {
                     function.calls.insert(target);
                 }
@@ -252,6 +252,13 @@ mod tests {
         let report = Disassembly::parse(code).report();
         assert_eq!(report.frames[0], (8 + 8 + 0x100, "cvsw_a".to_owned()));
         assert_eq!(report.chains, [(8 + 8 + 0x100 + 8 + 0x80, "cvsw_a".to_owned())]);
+    }
+
+    #[test]
+    fn calls_of_generic_functions_count() {
+        let code = "0 <cvsw_a>:\n   0:\tcall   20 <<x::Y>::b::<&mut z::Memory>>\n\
+                    20 <<x::Y>::b::<&mut z::Memory>>:\n  20:\tsub    $0x80,%rsp\n";
+        assert_eq!(Disassembly::parse(code).report().chains, [(8 + 8 + 0x80, "cvsw_a".to_owned())]);
     }
 
     #[test]
