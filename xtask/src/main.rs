@@ -72,7 +72,10 @@ fn run() -> Result<ExitCode> {
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "help" => {
             print!("{HELP}");
-            steps::CHECKS.iter().for_each(|check| println!("  {:<16} {}", check.name, check.about));
+            let line = |check: &steps::Check| println!("  {:<16} {}", check.name, check.about);
+            steps::CHECKS.iter().for_each(line);
+            println!("\nChecks with virtual machines, by name only (`cargo xtask test NAME ...`):");
+            steps::GUEST_CHECKS.iter().for_each(line);
             Ok(())
         }
         name => match steps::check(name) {

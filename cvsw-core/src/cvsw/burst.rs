@@ -28,7 +28,7 @@ pub(super) struct Work {
     pub(super) parsed: Parsed,
     /// Hash of the parsed key.
     hash: u64,
-    /// [`FlowKey::is_wide`] of the parsed key.
+    /// `FlowKey::is_wide` of the parsed key.
     wide: bool,
     found: Found,
 }

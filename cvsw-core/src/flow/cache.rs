@@ -40,7 +40,7 @@ impl<const SLOTS: usize> FlowCache<SLOTS> {
     pub const VALID: () = assert!(SLOTS.is_power_of_two(), "the cache size must be a power of two");
 
     /// What the table answered for `key` in this `generation`: `Some(None)` is a remembered miss. `wide`:
-    /// [`FlowKey::is_wide`], which whoever hashed the key knows.
+    /// `FlowKey::is_wide`, which whoever hashed the key knows.
     #[inline]
     pub fn get(&self, hash: u64, key: &FlowKey, wide: bool, generation: u64) -> Option<Option<FlowId>> {
         let first = Self::index(hash);
