@@ -3,6 +3,7 @@
 mod command;
 mod deny;
 mod fuzz;
+mod guest;
 mod kmod;
 mod layers;
 mod links;
@@ -11,6 +12,7 @@ mod nostd;
 mod setup;
 mod steps;
 mod unikernel;
+mod xfrm;
 
 use anyhow::{Result, bail};
 use command::Cmd;
