@@ -30,6 +30,8 @@ use zerocopy::FromZeros;
 /// Frames that front-ends should hand over in one call.
 pub const BURST: usize = 32;
 
+const _: () = assert!(crate::control::session::ANSWERS >= BURST, "every SET_SA of a burst can be answered");
+
 /// Look-ups that one frame may cause (the first and those by resubmit).
 pub const MAX_LOOKUPS: usize = 4;
 

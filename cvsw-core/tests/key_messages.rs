@@ -1,5 +1,13 @@
 //! SET_SA: delivery of keys over protocol version 2.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use cvsw_core::{
     Config, ControlError, Cvsw, Direction, Frame, Instant, Verdict,
     control::{

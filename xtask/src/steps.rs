@@ -1,6 +1,6 @@
 //! The checks that make up `cargo xtask test`, their order, and the summary.
 
-use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, setup, unikernel, xfrm};
+use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, setup, unikernel};
 use anyhow::Result;
 use std::{
     process::ExitCode,
@@ -44,11 +44,6 @@ pub const CHECKS: &[Check] = &[
     },
     Check { name: "kmod", about: "the kernel module: object checks, builds for Debian's kernels", run: kmod::run },
     Check { name: "kmod-test", about: "the kernel module in virtual machines", run: kmod::test },
-    Check {
-        name: "xfrm",
-        about: "the Linux kernel's IPsec understands ours, in a virtual machine",
-        run: xfrm::run,
-    },
     Check { name: "fuzz", about: "every fuzz target survives a short run", run: || fuzz::run(fuzz::SECONDS, &[]) },
 ];
 

@@ -74,7 +74,7 @@ pub enum Request {
 }
 
 /// Answers to SET_SA that can wait to be sent: as many as a burst has frames.
-const ANSWERS: usize = crate::cvsw::BURST;
+pub const ANSWERS: usize = 32;
 
 /// The session. All-zero is its initial state, but for the MAC address.
 #[derive(Debug, FromZeros)]

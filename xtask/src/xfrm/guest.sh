@@ -63,6 +63,8 @@ xfrm_on() {
 port_on() {
     chmod 600 $1
     rm -f $1.state
+    # Or the line of the one before would be found.
+    : > /tmp/port.log
     cvsw port --host tap:vm0,netns=cvsw --net af_packet:eth0,netns=cvsw --mac 02:00:00:00:01:02 \
         --flows /flows --sa $1 --stats-socket /tmp/port.sock > /tmp/port.log 2>&1 &
     port=$!
@@ -76,7 +78,8 @@ port_off() {
     wait $port || { echo "@ $case port_failed $?"; cat /tmp/port.log; exit 1; }
 }
 capture_on() {
-    in_cvsw tcpdump -Z root -U -w "$1" -i eth0 2>/tmp/tcpdump.log &
+    : > /tmp/tcpdump.log
+    in_cvsw tcpdump -Z root --immediate-mode -U -w "$1" -i eth0 2>/tmp/tcpdump.log &
     tcpdump=$!
     await grep -q listening /tmp/tcpdump.log
 }
@@ -104,24 +107,6 @@ transfer() {
     wait $server || true
     cmp /tmp/data /tmp/received && echo "@ $case tcp_to_$2 identical"
 }
-
-for case in $(cat /order); do
-    in_linux sh -c 'grep -v " 0\$\|\t0\$" /proc/net/xfrm_stat' > /tmp/before || true
-    xfrm_on $case
-    port_on /cases/$case/keys.toml
-    capture_on /tmp/wire.pcap
-    echo "@ $case ping_from_linux $(in_linux ping -c 5 -i 0.2 -W 5 10.0.0.2 | grep received)"
-    echo "@ $case ping_from_cvsw $(in_cvsw ping -c 5 -i 0.2 -W 5 10.0.0.1 | grep received)"
-    capture_off
-    echo "@ $case esp_out $(count /tmp/wire.pcap 'src 192.0.2.1 and ip proto 50 and ip[20:4] = 0x1001')"
-    echo "@ $case esp_in $(count /tmp/wire.pcap 'src 192.0.2.2 and ip proto 50 and ip[20:4] = 0x1002')"
-    echo "@ $case in_clear $(count /tmp/wire.pcap 'udp or icmp')"
-    transfer linux cvsw 10.0.0.1
-    transfer cvsw linux 10.0.0.2
-    in_linux sh -c 'grep -v " 0\$\|\t0\$" /proc/net/xfrm_stat' > /tmp/after || true
-    echo "@ $case xfrm_errors $(cmp /tmp/before /tmp/after && echo none || tr -s '\n\t ' ' ' < /tmp/after)"
-    port_off
-done
 
 # Packets that must be dropped: Linux seals one while nobody opens it; it is then changed and sent again.
 case=hostile
@@ -171,5 +156,24 @@ inject short /tmp/short.pcap
 inject good /tmp/good.pcap
 inject replayed /tmp/good.pcap
 case=end; port_off
+for case in $(cat /order); do
+    in_linux sh -c 'grep -v " 0\$\|\t0\$" /proc/net/xfrm_stat' > /tmp/before || true
+    xfrm_on $case
+    port_on /cases/$case/keys.toml
+    capture_on /tmp/wire.pcap
+    echo "@ $case ping_from_linux $(in_linux ping -c 5 -i 0.2 -W 5 10.0.0.2 | grep received)"
+    echo "@ $case ping_from_cvsw $(in_cvsw ping -c 5 -i 0.2 -W 5 10.0.0.1 | grep received)"
+    capture_off
+    echo "@ $case esp_out $(count /tmp/wire.pcap 'src 192.0.2.1 and ip proto 50 and ip[20:4] = 0x1001')"
+    echo "@ $case esp_in $(count /tmp/wire.pcap 'src 192.0.2.2 and ip proto 50 and ip[20:4] = 0x1002')"
+    echo "@ $case in_clear $(count /tmp/wire.pcap 'udp or icmp')"
+    transfer linux cvsw 10.0.0.1
+    transfer cvsw linux 10.0.0.2
+    in_linux sh -c 'grep -v " 0\$\|\t0\$" /proc/net/xfrm_stat' > /tmp/after || true
+    echo "@ $case xfrm_errors $(cmp /tmp/before /tmp/after && echo none || tr -s '\n\t ' ' ' < /tmp/after)"
+    port_off
+done
+
+case=end
 echo "@ end done yes"
 poweroff -f

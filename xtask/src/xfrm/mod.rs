@@ -20,6 +20,7 @@ const MODULES: &[&str] = &[
     "gcm",
     "ghash-generic",
     "authenc",
+    "authencesn",
     "crypto_null",
     "aesni-intel",
     "hmac",
