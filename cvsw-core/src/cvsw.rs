@@ -14,7 +14,7 @@ mod security;
 use crate::{
     apply::Program,
     control::{ControlEvent, ETHERTYPE, Request, Session, SessionState},
-    crypto::{EncryptedOnly, SaTable},
+    crypto::{Ciphers, EncryptedOnly, SaTable},
     flow::{
         Command, FLAG_SEND_FLOW_REM, FlowMod, FlowTable, MacAddr, Match, OfpError, RemovalReason, cache::FlowCache,
         table::Entry,
@@ -29,6 +29,8 @@ use zerocopy::FromZeros;
 
 /// Frames that front-ends should hand over in one call.
 pub const BURST: usize = 32;
+
+const _: () = assert!(crate::control::session::ANSWERS >= BURST, "every SET_SA of a burst can be answered");
 
 /// Look-ups that one frame may cause (the first and those by resubmit).
 pub const MAX_LOOKUPS: usize = 4;
@@ -229,15 +231,19 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 
     /// Takes one control frame from the network.
-    fn control(&mut self, now: Instant, frame: &[u8]) -> Result<(), ControlError> {
-        if let Request::FlowMod(flow) = self.session.receive(frame)? {
-            self.change(now, &flow).map_err(|error| match error {
-                OfpError::TableFull | OfpError::Overlap => ControlError::Table,
-                _ => ControlError::FlowMod,
-            })?;
-            if !matches!(flow.command, Command::Delete | Command::DeleteStrict) {
-                self.session.accept_entry();
+    fn control<C: Ciphers>(&mut self, ciphers: &mut C, now: Instant, frame: &[u8]) -> Result<(), ControlError> {
+        match self.session.receive(frame)? {
+            Request::None => {}
+            Request::FlowMod(flow) => {
+                self.change(now, &flow).map_err(|error| match error {
+                    OfpError::TableFull | OfpError::Overlap => ControlError::Table,
+                    _ => ControlError::FlowMod,
+                })?;
+                if !matches!(flow.command, Command::Delete | Command::DeleteStrict) {
+                    self.session.accept_entry();
+                }
             }
+            Request::SetSa(message) => self.set_sa(ciphers, now, &message)?,
         }
         self.active |= self.session.state() == SessionState::Connected;
         Ok(())

@@ -135,6 +135,10 @@ reasons! {
         Table = "table",
         /// SET_ENTRY with a DELETE command or DELETE_ENTRY with another one.
         Command = "command",
+        /// A key that came in clear, and this vNIC was not told to take those.
+        KeysRefused = "keys_refused",
+        /// Too many SET_SA at a time: their answers have not been sent yet.
+        Busy = "busy",
     }
 }
 

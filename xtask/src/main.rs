@@ -3,6 +3,7 @@
 mod command;
 mod deny;
 mod fuzz;
+mod guest;
 mod kmod;
 mod layers;
 mod links;
@@ -11,6 +12,7 @@ mod nostd;
 mod setup;
 mod steps;
 mod unikernel;
+mod xfrm;
 
 use anyhow::{Result, bail};
 use command::Cmd;
@@ -27,6 +29,7 @@ usage: cargo xtask TASK
   lab [ARGS]       setup for the lab, build the `cvsw` program, run `cvsw lab ARGS`
   unikernel        build the unikernel's image, say where it is
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
+  xfrm             let the Linux kernel's IPsec judge ours, in a virtual machine (not part of `test`)
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
   oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
   help             this text
@@ -70,6 +73,10 @@ fn run() -> Result<ExitCode> {
             unikernel::run()
         }
         "oracle" => return oracle(parser.raw_args()?.collect()),
+        "xfrm" => {
+            no_more(&mut parser)?;
+            xfrm::run()
+        }
         "help" => {
             print!("{HELP}");
             let line = |check: &steps::Check| println!("  {:<16} {}", check.name, check.about);

@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Cmd, installed},
-    kmod, nostd, unikernel,
+    guest, kmod, nostd, unikernel,
 };
 use anyhow::{Context, Result, bail};
 use std::{path::Path, process::Stdio, time::Instant};
@@ -68,10 +68,13 @@ pub fn run(need: Need) -> Result<()> {
 }
 
 fn missing_packages(need: Need) -> Vec<&'static str> {
-    let (checks, kmod) =
-        if need == Need::Everything { (CHECK_PACKAGES, kmod::PACKAGES) } else { (&[][..], &[][..]) };
+    let (checks, kmod, guest) = if need == Need::Everything {
+        (CHECK_PACKAGES, kmod::PACKAGES, guest::PACKAGES)
+    } else {
+        (&[][..], &[][..], &[][..])
+    };
     let unikernel = if need == Need::Lab { &[] } else { unikernel::PACKAGES };
-    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel).chain(kmod);
+    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel).chain(kmod).chain(guest);
     let mut missing: Vec<_> =
         wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
     if need != Need::Lab && nostd::toolchain().is_err() {

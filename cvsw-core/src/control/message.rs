@@ -39,6 +39,11 @@ pub enum MessageType {
     ListEntries = 7,
     /// vNIC to controller: an OFPT_FLOW_REMOVED (or NXT_FLOW_REMOVED), for an entry with SEND_FLOW_REM.
     FlowRemoved = 8,
+    /// Controller to vNIC, ours: a [`super::SetSa`].
+    SetSa = 9,
+    /// vNIC to controller, ours: a [`super::SaAnswer`]. Even, as REGISTER: seen as a source MAC address, the first
+    /// octet of the header then has no group bit.
+    SaAnswer = 10,
 }
 
 impl MessageType {
@@ -52,6 +57,8 @@ impl MessageType {
             6 => Self::SetOffload,
             7 => Self::ListEntries,
             8 => Self::FlowRemoved,
+            9 => Self::SetSa,
+            10 => Self::SaAnswer,
             _ => return None,
         })
     }
@@ -96,7 +103,7 @@ pub struct ControlMessage<'a> {
     pub kind: MessageType,
     /// MTU or feature bits, else 0.
     pub data: u16,
-    /// The body: an OFPT_FLOW_MOD, or empty.
+    /// The body: an OFPT_FLOW_MOD, what belongs to SET_SA and its answer, or empty.
     pub body: &'a [u8],
 }
 

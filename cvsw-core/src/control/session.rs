@@ -10,6 +10,7 @@
 //! into the table.
 
 use super::{
+    keys::{SaAnswer, SetSa},
     message::{ControlMessage, MessageType, OffloadFlags, VERSION_2},
     removals::Removals,
 };
@@ -19,6 +20,7 @@ use crate::{
     mtu::IpMtu,
     openflow::{self, EncodeError, FlowRemoved},
     stats::ControlError,
+    wire::sa::ANSWER_LEN,
 };
 use zerocopy::FromZeros;
 
@@ -59,15 +61,20 @@ pub enum ControlEvent {
     SetOffload(OffloadFlags),
 }
 
-/// What a control message wants done to the flow table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a control message wants done inside the engine.
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "transient, and there is no allocator to box it with")]
 pub enum Request {
     /// Nothing: the session has dealt with it.
     None,
     /// Apply this change, then call [`Session::accept_entry`] (SET_ENTRY only).
     FlowMod(FlowMod),
+    /// Carry this out, then call [`Session::answer`].
+    SetSa(SetSa),
 }
+
+/// Answers to SET_SA that can wait to be sent: as many as a burst has frames.
+pub const ANSWERS: usize = 32;
 
 /// The session. All-zero is its initial state, but for the MAC address.
 #[derive(Debug, FromZeros)]
@@ -86,6 +93,10 @@ pub struct Session {
     mtu_due: u16,
     offload: u16,
     removals: Removals,
+    keys_in_clear: bool,
+    /// Answers to SET_SA, oldest first; those behind `answers_due` are old.
+    answers: [[u8; ANSWER_LEN]; ANSWERS],
+    answers_due: u8,
 }
 
 impl Session {
@@ -124,13 +135,32 @@ impl Session {
         }
         match message.kind {
             MessageType::Hello => self.hello(&message),
-            MessageType::Register | MessageType::FlowRemoved => Err(ControlError::Type),
+            MessageType::Register | MessageType::FlowRemoved | MessageType::SaAnswer => Err(ControlError::Type),
             _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),
             MessageType::SetEntry => flow_mod(&message, false),
             MessageType::DeleteEntry => flow_mod(&message, true),
             MessageType::SetMtu => self.set_mtu(&message),
             MessageType::SetOffload => self.set_offload(&message),
             MessageType::ListEntries => self.list(&message),
+            MessageType::SetSa => self.set_sa(&message),
+        }
+    }
+
+    /// Whether keys are accepted although they travel in clear.
+    pub const fn set_keys_in_clear(&mut self, on: bool) {
+        self.keys_in_clear = on;
+    }
+
+    /// Whether keys are accepted.
+    pub const fn accepts_keys(&self) -> bool {
+        self.keys_in_clear
+    }
+
+    /// Queues the answer to a SET_SA.
+    pub fn answer(&mut self, answer: &SaAnswer) {
+        if let Some(place) = self.answers.get_mut(usize::from(self.answers_due)) {
+            *place = answer.to_bytes();
+            self.answers_due = self.answers_due.saturating_add(1);
         }
     }
 
@@ -176,6 +206,14 @@ impl Session {
                 self.removals.pop();
             }
             return len.map(Some).map_err(|_| NoRoom);
+        }
+        if let [first, ..] = &self.answers
+            && self.answers_due > 0
+        {
+            let len = self.message(MessageType::SaAnswer, first).emit(ethertype, out)?;
+            self.answers.rotate_left(1);
+            self.answers_due = self.answers_due.saturating_sub(1);
+            return Ok(Some(len));
         }
         if !self.listing {
             return Ok(None);
@@ -261,6 +299,13 @@ impl Session {
         self.offload_due = true;
         self.advance(SessionState::Connected);
         Ok(Request::None)
+    }
+
+    fn set_sa(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+        if usize::from(self.answers_due) == ANSWERS {
+            return Err(ControlError::Busy);
+        }
+        SetSa::parse(message.body).map(Request::SetSa)
     }
 
     /// Starts a listing; a second request starts it again.

@@ -169,6 +169,21 @@ impl<const SAS: usize> SaTable<SAS> {
         Ok(())
     }
 
+    /// Removes all associations, and their keys from `ciphers`.
+    pub fn remove_all<C: Ciphers>(&mut self, ciphers: &mut C) {
+        for slot in 0..SAS {
+            if self.tags.get(slot).is_some_and(|tag| tag.use_ != Use::Free) {
+                ciphers.remove(slot);
+                self.retire(slot);
+            }
+        }
+    }
+
+    /// The generation of the VM, see [`SaTable::set_generation`].
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// All associations, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = SaStatus> + '_ {
         self.tags.iter().zip(&self.sas).filter_map(|(tag, sa)| {

@@ -104,7 +104,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             if let (Some(kind), Some(frame), Some(verdict)) =
                 (control, next_frame.first(), next_verdict.first_mut())
             {
-                *verdict = self.take_control(now, direction, frame, kind);
+                *verdict = self.take_control(ciphers, now, direction, frame, kind);
                 start = start.saturating_add(1);
             }
         }
@@ -315,8 +315,9 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     /// of every burst, and kernel stacks are small.
     #[cold]
     #[inline(never)]
-    fn take_control<B: Buffer>(
+    fn take_control<B: Buffer, C: Ciphers>(
         &mut self,
+        ciphers: &mut C,
         now: Instant,
         direction: Direction,
         frame: &Frame<B>,
@@ -330,7 +331,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             return Verdict::Drop(DropReason::ControlFromHost);
         }
         let result = match kind {
-            ControlKind::Plain => self.control(now, frame.bytes()),
+            ControlKind::Plain => self.control(ciphers, now, frame.bytes()),
             ControlKind::Tagged => Err(ControlError::Tagged),
         };
         let stats = &mut self.stats;

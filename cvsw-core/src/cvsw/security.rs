@@ -2,7 +2,9 @@
 
 use super::Cvsw;
 use crate::{
+    control::{SaAnswer, SaCommand, SaResult, SetSa},
     crypto::{Ciphers, KeyMaterial, SaConfig, SaError, SaEvent, SaStatus},
+    stats::ControlError,
     time::Instant,
 };
 
@@ -54,6 +56,68 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     #[must_use = "a network that could not be marked is not protected"]
     pub fn require_encryption(&mut self, vni: u32, on: bool) -> bool {
         self.encrypted_only.set(vni, on)
+    }
+
+    /// Whether keys are taken from control messages of protocol version 2, which carry them in clear and are not
+    /// authenticated. Off at first: such messages are then refused, and counted as `keys_refused`.
+    pub fn accept_keys_in_clear(&mut self, on: bool) {
+        self.session.set_keys_in_clear(on);
+    }
+
+    /// Carries out a SET_SA and queues its answer.
+    pub(super) fn set_sa<C: Ciphers>(
+        &mut self,
+        ciphers: &mut C,
+        now: Instant,
+        message: &SetSa,
+    ) -> Result<(), ControlError> {
+        let accepted = self.session.accepts_keys();
+        let result = if accepted { self.carry_out(ciphers, now, &message.command) } else { SaResult::KeysRefused };
+        let id = message.command.id();
+        let found = match message.command {
+            SaCommand::Require { .. } | SaCommand::Flush => None,
+            _ => self.sas.iter().find(|sa| accepted && sa.config.id == id),
+        };
+        self.session.answer(&SaAnswer {
+            transaction: message.transaction,
+            operation: message.command.operation(),
+            id,
+            result,
+            association: found.map(|sa| (sa.state, sa.config.spi, sa.counters.packets)),
+            generation: self.sas.generation(),
+        });
+        if accepted { Ok(()) } else { Err(ControlError::KeysRefused) }
+    }
+
+    fn carry_out<C: Ciphers>(&mut self, ciphers: &mut C, now: Instant, command: &SaCommand) -> SaResult {
+        let result = match command {
+            SaCommand::Add(config, key) => {
+                let same = |sa: &SaStatus| {
+                    (sa.config.id, sa.config.direction, sa.config.spi, sa.config.destination)
+                        == (config.id, config.direction, config.spi, config.destination)
+                };
+                if self.sas.iter().any(|sa| same(&sa)) {
+                    return SaResult::Present;
+                }
+                self.sas.add(ciphers, now, config, key)
+            }
+            SaCommand::Remove { id } => self.sas.remove(ciphers, *id),
+            SaCommand::Query { id } => {
+                self.sas.iter().find(|sa| sa.config.id == *id).map(|_| ()).ok_or(SaError::NotFound)
+            }
+            SaCommand::Require { vni, on } => {
+                if self.encrypted_only.set(*vni, *on) {
+                    Ok(())
+                } else {
+                    Err(SaError::Full)
+                }
+            }
+            SaCommand::Flush => {
+                self.sas.remove_all(ciphers);
+                Ok(())
+            }
+        };
+        result.map_or_else(SaResult::from, |()| SaResult::Done)
     }
 
     /// The networks that are marked "encrypted only", in no particular order.

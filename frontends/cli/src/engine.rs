@@ -12,8 +12,9 @@ use cvsw_userspace::{
     capture::CaptureReader,
     flows_file,
     pool::HEADROOM,
+    sa_file,
     spec::{parse_ethertype, parse_mac},
-    vnic::Engine,
+    vnic::{Ciphers, Engine},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -49,6 +50,10 @@ pub struct EngineArgs {
     /// Flows in ovs-ofctl syntax, one a line; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     flows: Option<PathBuf>,
+    /// Security associations with their keys (TOML, readable by its owner only; see the guide). Sealing (`--direction tx`)
+    /// uses up sequence numbers that nobody notes: never do it with keys that are in use
+    #[arg(long, value_name = "FILE")]
+    sa: Option<PathBuf>,
     /// Capture of control frames that the engine receives from the network before the first frame (after --flows)
     #[arg(short, long, value_name = "PCAP")]
     control: Option<PathBuf>,
@@ -91,8 +96,9 @@ impl EngineArgs {
         self.direction.into()
     }
 
-    /// A configured engine, with the flows of `--flows` and then the messages of `--control` in it, as of `time`.
-    pub fn prepare(&self, time: Duration, outbox: &mut Outbox) -> anyhow::Result<(Box<Engine>, ControlReport)> {
+    /// A configured engine, with the flows of `--flows`, the associations of `--sa` and then the messages of
+    /// `--control` in it, as of `time`.
+    pub fn prepare(&self, time: Duration, outbox: &mut Outbox) -> anyhow::Result<Prepared> {
         let mut engine = new_engine(&Config {
             mac: self.mac.unwrap_or_default(),
             ethertype: self.ethertype,
@@ -102,13 +108,27 @@ impl EngineArgs {
         if let Some(path) = &self.flows {
             flows_file::load(path)?.install(&mut engine, instant(time))?;
         }
+        let mut ciphers = Box::<Ciphers>::default();
+        if let Some(path) = &self.sa {
+            sa_file::load(path)?.install(&mut *engine, &mut *ciphers, instant(time))?;
+        }
         let mut report = ControlReport::default();
         if let Some(path) = &self.control {
-            receive_control(&mut engine, self.ethertype, path, time, outbox, &mut report)
+            receive_control(&mut engine, &mut ciphers, self.ethertype, path, time, outbox, &mut report)
                 .with_context(|| "cannot play the control frames")?;
         }
-        Ok((engine, report))
+        Ok(Prepared { engine, ciphers, control: report })
     }
+}
+
+/// An engine with what `--flows`, `--sa` and `--control` gave it.
+pub struct Prepared {
+    /// The engine.
+    pub engine: Box<Engine>,
+    /// Its keys.
+    pub ciphers: Box<Ciphers>,
+    /// What became of the control frames.
+    pub control: ControlReport,
 }
 
 /// A fresh engine on the heap; it is too large for a stack.
@@ -156,6 +176,7 @@ impl Outbox {
 
 fn receive_control(
     engine: &mut Engine,
+    ciphers: &mut Ciphers,
     ethertype: u16,
     path: &std::path::Path,
     time: Duration,
@@ -172,7 +193,7 @@ fn receive_control(
         }
         load(&mut frame, record.data)?;
         // Always consumed; whether it was accepted is in the counters.
-        let _ = engine.process(instant(time), Direction::Rx, &mut frame);
+        let _ = engine.process_with(ciphers, instant(time), Direction::Rx, &mut frame);
         outbox.collect(engine, time);
     }
     report.accepted = engine.stats().control_accepted;

@@ -41,6 +41,8 @@ const CONTROLLER_HELP: &str = r#"The configuration file (TOML):
   name = "blue"
   vni = 42
   mtu = "auto"                # the default: underlay_mtu - 50; or a number
+  # cipher = "aes-128-gcm"    # encrypt (any suite); needs `keys_in_clear = true` at the top, see the book
+  # rotate = "1h"             # with a cipher: a new key so often; SIGUSR1 to the controller: at once
   group = "239.1.1.42"        # underlay multicast group for all but known unicast
   [[network.member]]
   name = "vm1"
@@ -75,6 +77,9 @@ pub struct ControllerArgs {
     /// Unix socket that gives the controller's state, for `cvsw controller-status`
     #[arg(long, value_name = "PATH")]
     pub status_socket: Option<PathBuf>,
+    /// For laboratories: write every key into a new file, as Wireshark's `esp_sa` table has them
+    #[arg(long, value_name = "PATH")]
+    pub key_log: Option<PathBuf>,
     /// Print the "ready" line, or the result of --check, as JSON
     #[arg(long)]
     pub json: bool,
@@ -109,7 +114,12 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         let stop = async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        let options = Options { config: args.config, listen: args.listen, status_socket: args.status_socket };
+        let options = Options {
+            config: args.config,
+            listen: args.listen,
+            status_socket: args.status_socket,
+            key_log: args.key_log,
+        };
         serve(options, |addresses| announce(addresses, args.json), stop).await
     })?;
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,9 @@
 //! | 2 | from the host, anything else (broadcast, multicast, unknown) | encapsulate to the group |
 //! | 1 | from the network, anything else | drop: isolation |
 //!
+//! In a network with a cipher every encapsulation is followed by `encrypt`, whose association is named by the outer
+//! destination, and what is decapsulated is ESP, by `decrypt` and then as above.
+//!
 //! A switch gets priority 65535 for control frames to the controller, and priority 1 for ordinary forwarding.
 //! Extra flows keep the priority they were written with (`ovs-ofctl`'s default is 32768, above all of these).
 //!
@@ -31,11 +34,14 @@ use cvsw_core::{
 
 use crate::{
     config::{Config, Forwarding, Member, Network},
+    keys::sending_id,
     mac::Mac,
 };
 
 /// UDP destination port of VXLAN (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
+/// IP protocol number of ESP (RFC 4303 section 2).
+const ESP: u64 = 50;
 
 /// High 32 bits of every cookie: "CVSW".
 pub const COOKIE_MAGIC: u64 = 0x4356_5357_0000_0000;
@@ -209,13 +215,15 @@ fn one_action(action: Action) -> ActionList {
 }
 
 fn encap(network: &Network, member: &Member, dst: Ipv4Addr, eth_dst: Mac) -> ActionList {
-    one_action(Action::SetVxlan(Tunnel {
+    let set_vxlan = Action::SetVxlan(Tunnel {
         eth_dst: eth_dst.0,
         eth_src: member.underlay_mac.0,
         dst: dst.octets(),
         src: member.underlay_ip.octets(),
         vni: network.vni,
-    }))
+    });
+    let encrypt = network.cipher.map(|_| Action::Encrypt { sa: sending_id(dst) });
+    [set_vxlan].into_iter().chain(encrypt).collect()
 }
 
 fn encap_unicast(network: &Network, member: &Member, peer: &Member) -> FlowMod {
@@ -239,16 +247,17 @@ fn encap_group(network: &Network, member: &Member) -> FlowMod {
 }
 
 fn decap(network: &Network, eth_dst: Option<Mac>, dst: Ipv4Addr, priority: u16, kind: Kind) -> FlowMod {
-    let matching = from(PORT_NET)
-        .with(Field::EthType, 0x0800)
-        .with(Field::NwDst, u32::from(dst).into())
-        .with(Field::NwProto, 17)
-        .with(Field::TpDst, VXLAN_PORT.into());
+    let packet = from(PORT_NET).with(Field::EthType, 0x0800).with(Field::NwDst, u32::from(dst).into());
+    let matching = match network.cipher {
+        Some(_) => packet.with(Field::NwProto, ESP),
+        None => packet.with(Field::NwProto, 17).with(Field::TpDst, VXLAN_PORT.into()),
+    };
+    let decrypt = network.cipher.map(|_| Action::Decrypt);
     FlowMod {
         matching: eth_dst.map_or(matching, |mac| matching.with(Field::EthDst, mac_value(mac))),
         priority,
         cookie: kind.cookie(network.vni),
-        actions: one_action(Action::StripVxlan(Some(network.vni))),
+        actions: decrypt.into_iter().chain([Action::StripVxlan(Some(network.vni))]).collect(),
         ..FlowMod::default()
     }
 }

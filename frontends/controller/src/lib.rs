@@ -5,6 +5,7 @@
 //! | [`config`] | the TOML file, checked, with errors that name line, column and fix |
 //! | [`mod@derive`] | which MTU, offloads and flows each vNIC should have |
 //! | [`plan`] | the differences between that and what a vNIC is believed to have |
+//! | [`keys`] | keys of encrypted networks: making, exchanging, delivering |
 //! | [`state`] | the controller as a machine: OpenFlow and control messages in and out, no I/O, no clock |
 //! | [`status`] | the machine's state as a document |
 //! | [`server`] | sockets, signals, the clock, reloading |
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod config;
 pub mod derive;
+pub mod keys;
 mod mac;
 pub mod plan;
 pub mod server;

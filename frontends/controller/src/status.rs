@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     derive::Desired,
+    keys::ChannelStatus,
     mac::Mac,
     state::{
         Controller,
@@ -27,6 +28,8 @@ pub struct Status {
     pub switches: Vec<SwitchStatus>,
     /// Members of the configuration, registered or not, and vNICs in quarantine.
     pub vnics: Vec<VnicStatus>,
+    /// What each vNIC of an encrypted network sends, per outer destination.
+    pub encrypted: Vec<EncryptedStatus>,
     /// vNICs that registered but were not admitted.
     pub unknown: Vec<UnknownStatus>,
     /// What could not be used, by reason.
@@ -117,6 +120,29 @@ pub struct VnicStatus {
     pub errors: Vec<String>,
 }
 
+/// What a vNIC sends to one peer, or to its network's group, in an encrypted network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncryptedStatus {
+    /// The network's VNI.
+    pub vni: u32,
+    /// Address of the sending vNIC.
+    pub sender: String,
+    /// Outer destination.
+    pub destination: String,
+    /// Cipher suite.
+    pub suite: String,
+    /// `encrypted`; `keying`: a (new) key is on its way; `waiting`: one end is absent, nothing passes.
+    pub state: String,
+    /// SPI of the key in use.
+    pub spi: Option<String>,
+    /// Age of the key in use.
+    pub age_seconds: Option<f64>,
+    /// Packets sealed with it, as of the last keepalive.
+    pub packets: u64,
+    /// Keys that were replaced.
+    pub rotations: u64,
+}
+
 /// A vNIC that was not admitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnknownStatus {
@@ -142,7 +168,9 @@ impl Status {
             .map(|(mac, desired)| vnic_status(controller, now, mac, desired))
             .collect();
         Self {
-            converged: controller.config_error().is_none() && vnics.iter().all(|vnic| vnic.state == "ready"),
+            converged: controller.config_error().is_none()
+                && vnics.iter().all(|vnic| vnic.state == "ready")
+                && controller.keys().complete(now),
             config: ConfigStatus {
                 generation: controller.generation(),
                 error: controller.config_error().map(str::to_owned),
@@ -150,6 +178,7 @@ impl Status {
             },
             switches: controller.switches().values().map(|switch| switch_status(switch, now)).collect(),
             vnics,
+            encrypted: controller.keys().status(now).iter().map(encrypted_status).collect(),
             unknown: unknown(controller, now),
             counters: serde_json::to_value(controller.counters()).unwrap_or_default(),
         }
@@ -190,6 +219,11 @@ impl Status {
             ["VNIC", "NAME", "STATE", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
             self.vnics.iter().map(vnic_row),
         );
+        if !self.encrypted.is_empty() {
+            out.push('\n');
+            let head = ["ENCRYPTED", "TO", "SUITE", "STATE", "SPI", "AGE", "PACKETS", "ROTATIONS"];
+            columns(out, head, self.encrypted.iter().map(encrypted_row));
+        }
         if !self.unknown.is_empty() {
             out.push('\n');
             let rows = self.unknown.iter().map(|unknown| {
@@ -210,6 +244,38 @@ impl Status {
             writeln!(out, "{}{who}: {error}", if index == 0 { "\nerrors so far\n" } else { "" })?;
         }
         Ok(())
+    }
+}
+
+fn encrypted_row(channel: &EncryptedStatus) -> [String; 8] {
+    [
+        channel.sender.clone(),
+        channel.destination.clone(),
+        channel.suite.clone(),
+        channel.state.clone(),
+        channel.spi.clone().unwrap_or_else(|| "-".to_owned()),
+        channel.age_seconds.map_or_else(|| "-".to_owned(), age),
+        channel.packets.to_string(),
+        channel.rotations.to_string(),
+    ]
+}
+
+fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
+    let state = match (channel.possible, &channel.key) {
+        (false, _) => "waiting",
+        (true, Some(_)) if !channel.keying => "encrypted",
+        (true, _) => "keying",
+    };
+    EncryptedStatus {
+        vni: channel.id.vni,
+        sender: channel.id.sender.to_string(),
+        destination: channel.id.destination.to_string(),
+        suite: channel.suite.name().to_owned(),
+        state: state.to_owned(),
+        spi: channel.key.map(|(spi, _)| format!("{spi:#010x}")),
+        age_seconds: channel.key.map(|(_, age)| age.as_secs_f64()),
+        packets: channel.packets,
+        rotations: channel.rotations,
     }
 }
 

@@ -5,6 +5,8 @@ use crate::{
     pool::DEFAULT_BUFFERS,
     report,
     run::{self, PollMode, Stop},
+    sa_file,
+    sa_state::SaState,
     spec::{PortSpec, format_mac, parse_ethertype, parse_mac},
     stats::StatsServer,
     vnic::Vnic,
@@ -58,6 +60,14 @@ pub struct PortArgs {
     /// Flows to load at the start, in ovs-ofctl syntax, one a line; `-` is standard input
     #[arg(long, value_name = "FILE")]
     flows: Option<PathBuf>,
+    /// Security associations with their keys (TOML, readable by its owner only; see the guide). How far they have come
+    /// is kept in FILE.state
+    #[arg(long, value_name = "FILE")]
+    sa: Option<PathBuf>,
+    /// Take keys from the controller although they travel in clear over protocol version 2: whoever reads the control
+    /// channel reads the traffic
+    #[arg(long)]
+    accept_keys_in_clear: bool,
     /// EtherType of control frames
     #[arg(long, value_name = "NUMBER", default_value = "0xabba", value_parser = parse_ethertype)]
     ethertype: u16,
@@ -81,6 +91,9 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
     // First of all, so that a signal at any later moment ends the process in order.
     let stop = Stop::on_signals().context("cannot catch signals")?;
     let flows = args.flows.as_deref().map(flows_file::load).transpose()?;
+    let mut sas = args.sa.as_deref().map(sa_file::load).transpose()?;
+    let sa_state = sas.as_mut().map(SaState::begin).transpose();
+    let mut sa_state = sa_state.context("cannot note which sequence numbers are used; nothing may be sent")?;
     let host = args.host.open(args.mac).with_context(|| cannot_open("host", &args.host))?;
     let net = args.net.open(None).with_context(|| cannot_open("net", &args.net))?;
     let Some(mac) = args.mac.or_else(|| host.mac()) else {
@@ -88,6 +101,12 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
     };
     let hash_seed = getrandom::u64().context("the kernel gave no random number")?;
     let mut vnic = Vnic::new(host, net, mac, args.ethertype, args.buffers, hash_seed)?;
+    // Associations live in this process only, so a number of its own tells every start from every other one.
+    vnic.set_boot_generation(getrandom::u64().context("the kernel gave no random number")?);
+    vnic.accept_keys_in_clear(args.accept_keys_in_clear);
+    if let Some(sas) = sas {
+        vnic.load_sas(run::now(), &sas)?;
+    }
     if let Some(flows) = &flows {
         vnic.load_flows(run::now(), flows)?;
     }
@@ -98,7 +117,10 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
     let mut stats = args.stats_socket.as_ref().map(bind).transpose()?;
     vnic.announce();
     print_ready(&vnic, mac, args.json)?;
-    run::run(&mut vnic, args.poll, &stop, stats.as_mut()).context("the port stopped")?;
+    run::run(&mut vnic, args.poll, &stop, stats.as_mut(), sa_state.as_mut()).context("the port stopped")?;
+    if let Some(state) = sa_state {
+        state.end(vnic.sas()).context("the sequence numbers reached could not be noted; some will stay unused")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

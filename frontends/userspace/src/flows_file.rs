@@ -123,9 +123,9 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<FlowsFile, FlowsError> {
 
 impl FlowsFile {
     /// Puts every flow into an engine's table, as of `now`. Goes on after a refused flow, to report all of them.
-    pub fn install<const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
+    pub fn install<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize>(
         &self,
-        engine: &mut Cvsw<FLOWS, CACHE, MASKS>,
+        engine: &mut Cvsw<FLOWS, CACHE, MASKS, SAS>,
         now: Instant,
     ) -> Result<(), FlowsError> {
         let refused: Vec<_> = self

@@ -14,6 +14,8 @@ pub mod pool;
 pub mod port;
 mod report;
 pub mod run;
+pub mod sa_file;
+pub mod sa_state;
 pub mod spec;
 pub mod stats;
 mod super_frame;

@@ -50,8 +50,38 @@ pub fn table(document: &Value) -> String {
     counts(&mut out, "refused: ", &engine["control_errors"]);
     let (hits, misses) = (text(&engine["cache_hits"]), text(&engine["cache_misses"]));
     line(&mut out, "cache", format_args!("{hits} hits, {misses} misses"));
+    associations(&mut out, document);
     flows(&mut out, &document["flows"]);
     out
+}
+
+fn associations(out: &mut String, document: &Value) {
+    let sas = document["sas"].as_array().map_or(&[][..], Vec::as_slice);
+    let only = document["encrypted_only"].as_array().map_or(&[][..], Vec::as_slice);
+    if !only.is_empty() {
+        let only: Vec<_> = only.iter().map(text).collect();
+        line(out, "encrypted", format_args!("nothing in clear for VNI {}", only.join(", ")));
+    }
+    if sas.is_empty() {
+        return;
+    }
+    let _ =
+        writeln!(out, "\n{} security associations, boot generation {}", sas.len(), text(&document["generation"]));
+    let _ = writeln!(
+        out,
+        "{:>10} {:<3}{:<12}{:<16}{:<30}{:<11}{:>12}{:>16}{:>10}",
+        "id", "", "spi", "destination", "suite", "state", "packets", "bytes", "age"
+    );
+    for sa in sas {
+        let [id, direction, spi, destination] = ["id", "direction", "spi", "destination"].map(|key| text(&sa[key]));
+        let [suite, state, packets, bytes] = ["suite", "state", "packets", "bytes"].map(|key| text(&sa[key]));
+        let age = sa["age_s"].as_f64().unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "{id:>10} {direction:<3}{spi:<12}{destination:<16}{suite:<30}{state:<11}{packets:>12}{bytes:>16}{age:>9.0}s"
+        );
+        counts(out, "dropped: ", &sa["drops"]);
+    }
 }
 
 fn flows(out: &mut String, flows: &Value) {

@@ -1,6 +1,6 @@
 //! The loop that runs a vNIC until a signal comes.
 
-use crate::{stats::StatsServer, vnic::Vnic};
+use crate::{sa_state::SaState, stats::StatsServer, vnic::Vnic};
 use cvsw_core::Instant;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
@@ -66,7 +66,14 @@ pub fn now() -> Instant {
 }
 
 /// Runs `vnic` until a signal comes or both of its ports have come to their end.
-pub fn run(vnic: &mut Vnic, mode: PollMode, stop: &Stop, mut stats: Option<&mut StatsServer>) -> io::Result<()> {
+/// `state` is where the sequence numbers of keys from a file are kept.
+pub fn run(
+    vnic: &mut Vnic,
+    mode: PollMode,
+    stop: &Stop,
+    mut stats: Option<&mut StatsServer>,
+    mut state: Option<&mut SaState>,
+) -> io::Result<()> {
     let mut time = now();
     let (mut last_tick, mut last_housekeeping) = (time, time);
     loop {
@@ -75,6 +82,9 @@ pub fn run(vnic: &mut Vnic, mode: PollMode, stop: &Stop, mut stats: Option<&mut 
         if time.nanos_since(last_tick) >= TICK {
             last_tick = time;
             moved += vnic.tick(time)?;
+            if let Some(state) = &mut state {
+                state.keep(vnic.sas())?;
+            }
         }
         let idle = moved == 0;
         if idle || time.nanos_since(last_housekeeping) >= HOUSEKEEPING {

@@ -10,6 +10,7 @@ use crate::{
 };
 use cvsw_core::{
     ControlError, FlowEntry,
+    crypto::{Lifetime, SaStatus},
     flow::{Direction, text::DisplayFlow},
     stats::DirectionStats,
 };
@@ -132,6 +133,9 @@ pub fn document(snapshot: &Snapshot) -> Value {
             "too_big_answered": stats.too_big_answered,
         },
         "pool": { "free": free, "buffers": all, "buffer_size": size },
+        "generation": format!("{:016x}", snapshot.generation),
+        "encrypted_only": snapshot.encrypted_only,
+        "sas": sas(snapshot),
         "flows": snapshot.flows.iter().map(|entry| flow(entry, snapshot)).collect::<Vec<_>>(),
     })
 }
@@ -176,6 +180,46 @@ fn flow(entry: &FlowEntry, snapshot: &Snapshot) -> Value {
         "bytes": entry.bytes,
         "duration_s": secs(entry.created),
         "idle_s": secs(entry.last_used),
+    })
+}
+
+/// The associations by id and SPI; keys are not among what the engine tells.
+fn sas(snapshot: &Snapshot) -> Vec<Value> {
+    let mut sas: Vec<_> = snapshot.sas.iter().collect();
+    sas.sort_by_key(|sa| (sa.config.id, sa.config.spi));
+    sas.into_iter().map(|sa| association(sa, snapshot.now.nanos_since(sa.created))).collect()
+}
+
+/// One association that is `age` nanoseconds old.
+pub fn association(sa: &SaStatus, age: u64) -> Value {
+    let SaStatus { config, counters, .. } = sa;
+    let lifetime = |Lifetime { packets, bytes, seconds }: Lifetime| {
+        let limit = |value: u64| (value != 0).then_some(value);
+        json!({ "packets": limit(packets), "bytes": limit(bytes), "seconds": limit(seconds) })
+    };
+    json!({
+        "id": config.id,
+        "direction": config.direction.name(),
+        "spi": format!("{:#010x}", config.spi),
+        "destination": std::net::Ipv4Addr::from(config.destination).to_string(),
+        "suite": sa.suite.name(),
+        "state": sa.state.name(),
+        "age_s": age as f64 / 1e9,
+        "extended_sequence": config.extended_sequence,
+        "window": config.window,
+        "last_sequence": config.last_sequence,
+        "packets": counters.packets,
+        "bytes": counters.bytes,
+        "drops": named([
+            ("replayed", counters.replayed),
+            ("auth_failed", counters.auth_failed),
+            ("malformed", counters.malformed),
+            ("exhausted", counters.exhausted),
+            ("expired", counters.expired),
+            ("stale", counters.stale),
+        ].into_iter()),
+        "soft": lifetime(config.soft),
+        "hard": lifetime(config.hard),
     })
 }
 

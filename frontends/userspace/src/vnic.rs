@@ -1,14 +1,17 @@
 //! The vNIC: engine, two ports and a pool of buffers, one burst at a time.
 
 use crate::{
+    ciphers::FastCiphers,
     flows_file::{FlowsError, FlowsFile},
     offload::{names, refusals},
     pool::Mempool,
     port::{FrameVec, Port, PortCounters},
+    sa_file::{SaFile, SaFileError},
 };
 use cvsw_core::{
     BURST, Config, Cvsw, FlowEntry, Instant, Stats, Verdict,
     control::{ControlEvent, MAX_FRAME_LEN, OffloadFlags, SessionState},
+    crypto::{SaEvent, SaEventKind, SaStatus},
     flow::{Direction, MacAddr},
     mtu::IpMtu,
     path_mtu::ANSWER_MAX,
@@ -17,13 +20,19 @@ use std::io;
 use tracing::{info, warn};
 use zerocopy::FromZeros;
 
-/// The engine with this front-end's capacities: entries, cache slots, masks.
-pub type Engine = Cvsw<16_384, 32_768, 128>;
+/// Security associations of one vNIC: with a controller, up to six per peer while keys are exchanged.
+pub const SAS: usize = 256;
+/// The engine with this front-end's capacities: entries, cache slots, masks, security associations.
+pub type Engine = Cvsw<16_384, 32_768, 128, SAS>;
+/// What computes this front-end's ciphers.
+pub type Ciphers = FastCiphers<SAS>;
 
 /// A vNIC between a host port (the VM's side) and a network port.
 pub struct Vnic {
     engine: Box<Engine>,
+    ciphers: Box<Ciphers>,
     config: Config,
+    generation: u64,
     host: Box<dyn Port>,
     net: Box<dyn Port>,
     pool: Mempool,
@@ -62,6 +71,12 @@ pub struct Snapshot {
     pub stats: Stats,
     /// The flow table.
     pub flows: Vec<FlowEntry>,
+    /// Security associations.
+    pub sas: Vec<SaStatus>,
+    /// VNIs whose frames may not travel in clear.
+    pub encrypted_only: Vec<u32>,
+    /// Boot generation, see [`Vnic::set_boot_generation`].
+    pub generation: u64,
     /// When this was.
     pub now: Instant,
     /// Buffers: `(free, all, bytes of each)`.
@@ -86,7 +101,9 @@ impl Vnic {
         let largest = [host.mtu(), net.mtu()].into_iter().flatten().max().unwrap_or(IpMtu::ETHERNET);
         Ok(Self {
             engine,
+            ciphers: Box::default(),
             config,
+            generation: 0,
             host,
             net,
             pool: Mempool::new(buffers, Mempool::buffer_size_for(usize::from(largest.get()))),
@@ -111,6 +128,28 @@ impl Vnic {
     /// Puts the flows of a file into the table.
     pub fn load_flows(&mut self, now: Instant, flows: &FlowsFile) -> Result<(), FlowsError> {
         flows.install(&mut *self.engine, now)
+    }
+
+    /// Gives the security associations of a file to the engine.
+    pub fn load_sas(&mut self, now: Instant, file: &SaFile) -> Result<(), SaFileError> {
+        file.install(&mut *self.engine, &mut *self.ciphers, now)
+    }
+
+    /// Whether keys are taken from control messages, where they travel in clear.
+    pub fn accept_keys_in_clear(&mut self, on: bool) {
+        self.engine.accept_keys_in_clear(on);
+    }
+
+    /// The security associations, in no particular order.
+    pub fn sas(&self) -> impl Iterator<Item = SaStatus> + '_ {
+        self.engine.sas()
+    }
+
+    /// A number that changes when this vNIC starts anew or its VM is restored: associations from before the change
+    /// no longer send.
+    pub fn set_boot_generation(&mut self, generation: u64) {
+        self.generation = generation;
+        self.engine.set_boot_generation(generation);
     }
 
     /// A port's descriptor reported an error condition: clears it, or returns the error of a port that is gone.
@@ -160,6 +199,9 @@ impl Vnic {
             net: (self.net.name().to_owned(), self.net.counters()),
             stats: self.engine.stats().clone(),
             flows: self.engine.flows().collect(),
+            sas: self.engine.sas().collect(),
+            encrypted_only: self.engine.encrypted_only().collect(),
+            generation: self.generation,
             now,
             pool: (self.pool.available(), self.pool.capacity(), self.pool.buffer_size()),
         }
@@ -180,7 +222,13 @@ impl Vnic {
         if received == 0 {
             return Ok(0);
         }
-        let processed = self.engine.process_burst(now, direction, &mut self.frames, &mut self.verdicts);
+        let processed = self.engine.process_burst_with(
+            &mut *self.ciphers,
+            now,
+            direction,
+            &mut self.frames,
+            &mut self.verdicts,
+        );
         debug_assert_eq!(processed, received, "a burst never exceeds the verdicts");
         for (frame, verdict) in self.frames.drain(..).zip(&self.verdicts) {
             match verdict {
@@ -200,6 +248,9 @@ impl Vnic {
     fn serve_engine(&mut self) -> io::Result<usize> {
         while let Some(event) = self.engine.poll_event() {
             self.apply(event);
+        }
+        while let Some(event) = self.engine.poll_sa_event() {
+            report_sa(&event);
         }
         Ok(self.send_own(Direction::Tx)? + self.send_own(Direction::Rx)?)
     }
@@ -272,6 +323,20 @@ impl Vnic {
             Err(error) => {
                 warn!(requested = %names(requested), %error, port = self.host.name(), "offloads refused");
             }
+        }
+    }
+}
+
+/// Says what happened to a security association. Never its key, which is elsewhere.
+fn report_sa(event: &SaEvent) {
+    let SaEvent { id, spi, direction, kind } = *event;
+    let (spi, direction) = (format_args!("{spi:#x}"), direction.name());
+    match kind {
+        SaEventKind::SoftLimit => info!(id, %spi, direction, "association near its end: it wants a new key"),
+        SaEventKind::HardLimit => warn!(id, %spi, direction, "association at its limit: its packets are dropped"),
+        SaEventKind::Exhausted => warn!(id, %spi, direction, "no sequence number left: its packets are dropped"),
+        SaEventKind::StaleGeneration => {
+            warn!(id, %spi, direction, "the VM was restored or cloned: nothing is sent until there is a new key");
         }
     }
 }

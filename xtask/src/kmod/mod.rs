@@ -6,7 +6,7 @@ mod object;
 mod switch;
 
 pub use guest::run as test;
-pub use kernel::fetch;
+pub use kernel::{Kernel, fetch};
 
 use crate::{
     command::Cmd,
@@ -15,7 +15,6 @@ use crate::{
     root,
 };
 use anyhow::{Context, Result, bail};
-use kernel::Kernel;
 use std::{
     fs,
     path::{Path, PathBuf},

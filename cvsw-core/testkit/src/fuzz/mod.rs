@@ -40,8 +40,10 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("table", table),
 ];
 
+/// Security associations of the small engine.
+const SAS: usize = 4;
 /// A small engine: small enough to be full soon.
-type Engine = Cvsw<16, 16, 8>;
+type Engine = Cvsw<16, 16, 8, SAS>;
 
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0x01, 0x01];
 

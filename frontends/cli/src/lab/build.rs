@@ -92,6 +92,7 @@ impl Lab {
             format!("--net=af_packet:{}", vm.nic_interface()),
             format!("--mac={}", vm.mac),
             "--poll=wait".to_owned(),
+            "--accept-keys-in-clear".to_owned(),
             format!("--stats-socket={}", self.stats_socket(vm).display()),
         ];
         let command = netns::command(&server.namespace, &self.program, args);
@@ -109,6 +110,9 @@ impl Lab {
         let status = self.status_socket();
         let mut command = Command::new(&self.program);
         command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(&status);
+        if self.topology.cipher.is_some() {
+            command.arg("--key-log").arg(self.key_log());
+        }
         sockets.push(status);
         self.start(CONTROLLER, command, CONTROLLER_LOG)?.wait_for(
             "the controller's sockets",
@@ -171,6 +175,11 @@ impl Lab {
         self.directory.join("status.sock")
     }
 
+    /// Where the controller of an encrypted laboratory notes its keys.
+    pub fn key_log(&self) -> PathBuf {
+        self.directory.join("keys")
+    }
+
     /// The file for the output of a program.
     pub fn log(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.log"))
@@ -190,6 +199,13 @@ impl Lab {
         let position = self.processes.iter().position(|process| process.id.name == name);
         let process = self.processes.remove(position.with_context(|| format!("{name} does not run"))?);
         process.end(signal, limit)
+    }
+
+    /// Sends a signal to a program that [`Self::start`] started.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let process = self.processes.iter().find(|process| process.id.name == name);
+        process.with_context(|| format!("{name} does not run"))?.id.signal(signal);
+        Ok(())
     }
 
     /// Fails when a process of the laboratory has ended by itself.
@@ -253,7 +269,7 @@ mod tests {
     fn a_panic_takes_everything_down() {
         let seen = Mutex::new(None);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let mut lab = Lab::new(Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
+            let mut lab = Lab::new(Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
             lab.lay_cable().unwrap();
             let mut sleeper = Command::new("sleep");
             sleeper.arg("600");

@@ -18,6 +18,7 @@ mod topology;
 mod unikernel;
 
 use checks::throughput::Load;
+use cvsw_core::crypto::Suite;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use topology::Plan;
@@ -25,6 +26,7 @@ use topology::Plan;
 const EXAMPLES: &str = "\
 Examples:
   cvsw lab                      two pairs of VMs in one network, one pair in another, all checks
+  cvsw lab --cipher aes-128-gcm the same, encrypted: only ESP on the link, keys exchanged under traffic
   cvsw lab --pairs 4 --keep     four pairs, left up to play with
   cargo xtask lab --unikernel 2
                                 beside them, two machines without an operating system
@@ -79,6 +81,9 @@ struct Options {
     /// The image of the unikernels; `cargo xtask unikernel` makes it and says where
     #[arg(long, value_name = "FILE")]
     unikernel_image: Option<PathBuf>,
+    /// Encrypt every network, as `aes-128-gcm`; the link then shows nothing but ESP. Unikernels take no keys yet
+    #[arg(long, value_name = "SUITE", value_parser = parse_suite, conflicts_with = "unikernel")]
+    cipher: Option<Suite>,
     /// Leave the laboratory up and say how to use it
     #[arg(long)]
     keep: bool,
@@ -98,12 +103,19 @@ struct Options {
 
 impl Options {
     const fn plan(&self) -> Plan {
-        Plan { pairs: self.pairs, networks: self.networks, unikernels: self.unikernel }
+        Plan { pairs: self.pairs, networks: self.networks, unikernels: self.unikernel, cipher: self.cipher }
     }
 
     const fn load(&self) -> Load {
         Load { seconds: self.duration, udp_rate: self.udp_rate, udp_length: self.udp_length }
     }
+}
+
+fn parse_suite(name: &str) -> Result<Suite, String> {
+    Suite::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 /// Builds the laboratory, runs traffic through it and judges the result.

@@ -3,7 +3,7 @@
 use super::build::Lab;
 use super::checks::throughput::Protocol;
 use super::checks::wire::{Dissection, Rule};
-use super::checks::{control, counters, forgery, isolation, reach, switch, throughput, unikernel, wire};
+use super::checks::{control, counters, forgery, isolation, reach, rotation, switch, throughput, unikernel, wire};
 use super::process::{self, Interrupted, check_interrupt};
 use super::report::{Finding, Reporter};
 use super::state::{self, Standing};
@@ -107,6 +107,7 @@ fn introduce(lab: &Lab, options: &Options, report: &mut Reporter) -> Result<()> 
         "seconds_per_measurement": options.duration,
         "udp_mbit_per_second_offered": options.udp_rate,
         "udp_payload": options.udp_length,
+        "cipher": topology.cipher.map(|suite| suite.name()),
         "left_behind": left_behind(&topology.id, report)?,
     });
     Ok(())
@@ -144,6 +145,11 @@ impl Run<'_> {
         self.tenants()?;
         self.link()?;
         self.throughput()?;
+        let first = self.lab.topology.pairs().next();
+        if let Some(pair) = first.filter(|_| self.lab.topology.cipher.is_some()) {
+            self.report.heading("Keys");
+            self.check("rotation", "new keys under traffic", |lab| rotation::under_traffic(lab, pair))?;
+        }
         self.report.heading("Afterwards");
         self.check("counters", "what the vNICs dropped", |lab| counters::nothing_unexplained(lab))?;
         // What died during a check may have gone unnoticed by it.
@@ -235,13 +241,16 @@ impl Run<'_> {
             dissection.volume(&lab.topology)
         })?;
         for (name, title, rule) in [
-            ("link-vxlan-only", "only VXLAN, nothing in clear", Rule::VxlanOnly),
+            ("link-vxlan-only", "only VXLAN (behind ESP, if encrypted)", Rule::VxlanOnly),
             ("link-own-network", "VNI and addresses", Rule::OwnNetwork),
             ("link-checksums", "checksums", Rule::Checksums),
             ("link-df", "no fragmentation", Rule::DontFragment),
             ("link-source-ports", "UDP source ports", Rule::SourcePorts),
         ] {
             self.check(name, title, |_| dissection.verdict(rule))?;
+        }
+        if self.lab.topology.cipher.is_some() {
+            self.check("link-sealed", "without the keys", |lab| wire::nothing_visible(lab))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the laboratory consists of, as plain data: the paper's Figure 4 and nothing that touches the system.
 
 use anyhow::{Result, ensure};
+use cvsw_core::crypto::Suite;
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub networks: u8,
     /// Unikernels in the first network, on the servers in turn.
     pub unikernels: u8,
+    /// How the networks are encrypted.
+    pub cipher: Option<Suite>,
 }
 
 /// A server: one namespace with an Open vSwitch of its own.
@@ -127,6 +130,8 @@ pub struct Topology {
     pub servers: Vec<Server>,
     /// The virtual networks.
     pub networks: Vec<Network>,
+    /// How they are encrypted.
+    pub cipher: Option<Suite>,
     /// All VMs, grouped by network and pair; a pair's VMs are neighbours.
     pub vms: Vec<Vm>,
     /// Virtual machines without an operating system; their namespace is the server's, where QEMU runs.
@@ -180,9 +185,20 @@ impl Topology {
             }
         }
         let unikernels = (0..plan.unikernels).map(|number| unikernel(&servers, &networks[0], number)).collect();
-        let mut topology = Self { id: id.to_owned(), servers, networks, vms, unikernels };
+        let mut topology = Self { id: id.to_owned(), servers, networks, cipher: plan.cipher, vms, unikernels };
         topology.number_ports();
         Ok(topology)
+    }
+
+    /// The MTU that fits into the link's: RFC 7348's textbook 1450 in clear. Encrypted, 20 octets of IPv4, 16 of ESP header
+    /// and IV, and 16 of the integrity check value if there is one go around a multiple of 4 octets that holds 30 octets
+    /// of UDP, VXLAN and inner Ethernet and ends with 2 of trailer.
+    pub fn inner_mtu(&self) -> u16 {
+        match self.cipher {
+            None => UNDERLAY_MTU - VXLAN_OVERHEAD,
+            Some(suite) if suite.is_authenticated() => 1416,
+            Some(_) => 1432,
+        }
     }
 
     /// The pairs, in order.
@@ -214,12 +230,19 @@ impl Topology {
     pub fn controller_config(&self, sockets: &[PathBuf]) -> String {
         let listen: Vec<String> = sockets.iter().map(|socket| format!("\"unix:{}\"", socket.display())).collect();
         let mut text = format!("listen = [{}]\nunderlay_mtu = {UNDERLAY_MTU}\n", listen.join(", "));
+        if self.cipher.is_some() {
+            // Nobody but the laboratory is on its control channel.
+            text.push_str("keys_in_clear = true\n");
+        }
         for (index, network) in self.networks.iter().enumerate() {
             let _ = write!(
                 text,
                 "\n[[network]]\nname = \"{}\"\nvni = {}\nmtu = \"auto\"\ngroup = \"{}\"\n",
                 network.name, network.vni, network.group
             );
+            if let Some(suite) = self.cipher {
+                let _ = writeln!(text, "cipher = \"{suite}\"");
+            }
             for vm in self.vnics().filter(|vm| vm.network == index) {
                 let _ = write!(
                     text,
@@ -283,7 +306,7 @@ mod tests {
 
     #[test]
     fn networks_share_inner_addresses_and_nothing_else() {
-        let lab = Topology::new("t", Plan { pairs: 2, networks: 2, unikernels: 0 }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 2, networks: 2, unikernels: 0, cipher: None }).unwrap();
         assert_eq!(lab.vms.len(), 6);
         assert_eq!(lab.pairs().count(), 3);
         let [blue, red] = [&lab.vms[0], &lab.vms[4]];
@@ -301,8 +324,11 @@ mod tests {
 
     #[test]
     fn a_pair_spans_both_servers_and_ports_are_unique_per_switch() {
-        let lab = Topology::new("t", Plan { pairs: MAX_PAIRS, networks: MAX_NETWORKS, unikernels: MAX_UNIKERNELS })
-            .unwrap();
+        let lab = Topology::new(
+            "t",
+            Plan { pairs: MAX_PAIRS, networks: MAX_NETWORKS, unikernels: MAX_UNIKERNELS, cipher: None },
+        )
+        .unwrap();
         for pair in lab.pairs() {
             assert_eq!((lab.vms[pair.a].server, lab.vms[pair.b].server), (0, 1));
             assert_eq!(lab.vms[pair.a].network, lab.vms[pair.b].network);
@@ -320,7 +346,7 @@ mod tests {
     #[test]
     fn plans_beyond_the_address_plan_are_refused() {
         for (pairs, networks) in [(0, 1), (MAX_PAIRS + 1, 1), (1, 0), (1, MAX_NETWORKS + 1)] {
-            let error = Topology::new("t", Plan { pairs, networks, unikernels: 0 }).unwrap_err();
+            let error = Topology::new("t", Plan { pairs, networks, unikernels: 0, cipher: None }).unwrap_err();
             assert!(error.to_string().contains("must be between"), "{error}");
         }
     }

@@ -4,7 +4,7 @@ mod burst;
 mod report;
 
 use crate::{
-    engine::{self, EngineArgs, Outbox},
+    engine::{self, EngineArgs, Outbox, Prepared},
     output,
 };
 use anyhow::Context;
@@ -12,7 +12,7 @@ use burst::{Burst, OwnedRecord};
 use cvsw_core::{Instant, Verdict, flow::Direction};
 use cvsw_userspace::{
     capture::{AnnotatedWriter, CaptureReader, CaptureWriter},
-    vnic::Engine,
+    vnic::{Ciphers, Engine},
 };
 use report::Report;
 use std::{
@@ -67,12 +67,13 @@ pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let mut pending = OwnedRecord::read(&mut reader)?;
     let start = pending.as_ref().map_or(Duration::ZERO, |record| record.timestamp);
     let mut outbox = Outbox::default();
-    let (engine, control) = args.engine.prepare(start, &mut outbox)?;
+    let Prepared { engine, ciphers, control } = args.engine.prepare(start, &mut outbox)?;
     let create = |path: &PathBuf| CaptureWriter::create(path, reader.resolution());
     let mut replay = Replay {
         direction: args.engine.direction(),
         missed_before: engine.stats().direction(args.engine.direction()).missed,
         engine,
+        ciphers,
         clock: start,
         last_tick: start,
         outbox,
@@ -116,6 +117,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 
 struct Replay {
     engine: Box<Engine>,
+    ciphers: Box<Ciphers>,
     direction: Direction,
     clock: Duration,
     last_tick: Duration,
@@ -130,7 +132,7 @@ impl Replay {
     fn process(&mut self, burst: &mut Burst) -> anyhow::Result<()> {
         let now = self.advance(burst.time());
         let (frames, verdicts) = burst.frames();
-        let processed = self.engine.process_burst(now, self.direction, frames, verdicts);
+        let processed = self.engine.process_burst_with(&mut *self.ciphers, now, self.direction, frames, verdicts);
         for (record, frame, verdict) in burst.results().take(processed) {
             self.report.count(record, frame.len(), verdict);
             match verdict {
@@ -181,7 +183,7 @@ impl Replay {
         }
         self.forwarded.take().map(CaptureWriter::finish).transpose()?;
         self.dropped.take().map(AnnotatedWriter::finish).transpose().context("cannot finish the file of drops")?;
-        self.report.close(&self.engine, self.missed_before, self.outbox);
+        self.report.close(&self.engine, engine::instant(self.clock), self.missed_before, self.outbox);
         Ok(self.report)
     }
 }

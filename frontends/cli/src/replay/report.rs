@@ -5,8 +5,8 @@ use crate::{
     engine::{ControlReport, Outbox},
     text::{self, plural},
 };
-use cvsw_core::{FlowEntry, Verdict, flow::Direction};
-use cvsw_userspace::vnic::Engine;
+use cvsw_core::{FlowEntry, Instant, Verdict, flow::Direction};
+use cvsw_userspace::{stats, vnic::Engine};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
 
@@ -56,6 +56,8 @@ pub struct Report {
     events: Vec<String>,
     /// Control frames that the engine wanted to send.
     replies: u64,
+    /// Security associations at the end, as `cvsw stats` shows them.
+    sas: Vec<serde_json::Value>,
     /// The table at the end with its counters, highest priority first.
     flows: Vec<Flow>,
 }
@@ -88,6 +90,7 @@ impl Report {
             control,
             events: Vec::new(),
             replies: 0,
+            sas: Vec::new(),
             flows: Vec::new(),
         }
     }
@@ -113,12 +116,15 @@ impl Report {
     }
 
     /// Adds what the engine knows at the end.
-    pub fn close(&mut self, engine: &Engine, missed_before: u64, outbox: Outbox) {
+    pub fn close(&mut self, engine: &Engine, now: Instant, missed_before: u64, outbox: Outbox) {
         let stats = engine.stats();
         self.missed = stats.direction(self.direction).missed - missed_before;
         self.expired = stats.expired;
         self.events = outbox.events;
         self.replies = outbox.replies.len() as u64;
+        let mut sas: Vec<_> = engine.sas().collect();
+        sas.sort_by_key(|sa| (sa.config.id, sa.config.spi));
+        self.sas = sas.iter().map(|sa| stats::association(sa, now.nanos_since(sa.created))).collect();
         let mut entries: Vec<_> = engine.flows().collect();
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.flow.priority), entry.created));
         self.flows = entries.into_iter().map(Flow::from).collect();
@@ -149,6 +155,7 @@ impl fmt::Display for Report {
             }
         }
         self.write_control(f)?;
+        self.write_sas(f)?;
         if self.flows.is_empty() && self.expired == 0 {
             return writeln!(f, "flows      none");
         }
@@ -161,6 +168,18 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn write_sas(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for sa in &self.sas {
+            let text = |key: &str| sa[key].as_str().unwrap_or("-").to_owned();
+            let (direction, spi, state) = (text("direction"), text("spi"), text("state"));
+            writeln!(f, "sa         {} {direction} {spi} {state}, {} packets", sa["id"], sa["packets"])?;
+            for (reason, count) in sa["drops"].as_object().into_iter().flatten().filter(|(_, count)| **count != 0) {
+                writeln!(f, "  dropped: {reason:<15} {count}")?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let control = &self.control;
         if control.frames > 0 {

@@ -6,7 +6,7 @@ mod parser;
 mod steps;
 
 use crate::{
-    engine::{self, EngineArgs, Outbox},
+    engine::{self, EngineArgs, Outbox, Prepared},
     output, text,
 };
 use anyhow::{Context, bail, ensure};
@@ -67,12 +67,12 @@ pub fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("no frame given; use --hex or --read"),
     };
     let direction = args.engine.direction();
-    let (mut engine, _) = args.engine.prepare(time, &mut Outbox::default())?;
+    let Prepared { mut engine, mut ciphers, .. } = args.engine.prepare(time, &mut Outbox::default())?;
     let mut frame = engine::empty_frame()?;
     engine::load(&mut frame, &bytes)?;
     let mut recorder = Recorder::new(Parser::new(direction)?, &bytes);
     // The verdict is also the last step.
-    let _ = engine.trace(engine::instant(time), direction, &mut frame, &mut recorder);
+    let _ = engine.trace_with(&mut *ciphers, engine::instant(time), direction, &mut frame, &mut recorder);
     let trace = Trace::new(direction, bytes, recorder.steps, frame.bytes());
     output::report(&trace, args.json)?;
     Ok(ExitCode::SUCCESS)

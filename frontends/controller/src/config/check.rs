@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, fmt::Display, hash::Hash, net::Ipv4Addr, ops::Range, time::Duration};
 
-use cvsw_core::{control::ETHERTYPE, control::OffloadFlags, mtu::IpMtu};
+use cvsw_core::{
+    control::{ETHERTYPE, OffloadFlags},
+    crypto::{Suite, vxlan_mtu},
+    mtu::IpMtu,
+};
 use toml::Spanned;
 
 use super::{
@@ -22,6 +26,12 @@ pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
     let mut networks = Vec::with_capacity(raw.network.len());
     for network in &raw.network {
         let checked = self::network(network, underlay_mtu, &mut seen, report);
+        if let Some(cipher) = network.cipher.as_ref().filter(|_| !raw.keys_in_clear) {
+            let help = "there is no other way to deliver keys yet: write `keys_in_clear = true` at the top if whoever \
+                        reads the control channel may read this network's traffic, and start the vNICs with \
+                        --accept-keys-in-clear";
+            report.error(cipher.span(), "a cipher needs keys, and they would travel in clear", help);
+        }
         flows::check_collisions(&checked, network, report);
         networks.push(checked);
     }
@@ -30,6 +40,7 @@ pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
         ethertype: raw.ethertype.map_or(ETHERTYPE, |value| ethertype(&value, report)),
         underlay_mtu,
         forwarding: raw.forwarding.map_or(Forwarding::Normal, |value| forwarding(&value, report)),
+        keys_in_clear: raw.keys_in_clear,
         timers: timers(&raw.timers, report),
         networks,
     }
@@ -146,7 +157,13 @@ fn timers(raw: &raw::Timers, report: &mut Report<'_>) -> Timers {
     }
 }
 
+/// A duration of 10 ms to 1 hour.
 fn parse_duration(text: &str) -> Option<Duration> {
+    let duration = any_duration(text)?;
+    (Duration::from_millis(10)..=Duration::from_secs(3_600)).contains(&duration).then_some(duration)
+}
+
+fn any_duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
     let scale = match unit.trim_start() {
@@ -156,8 +173,34 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "h" => 3_600_000,
         _ => return None,
     };
-    let millis = number.parse::<u64>().ok()?.checked_mul(scale)?;
-    (10..=3_600_000).contains(&millis).then_some(Duration::from_millis(millis))
+    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(scale)?))
+}
+
+fn cipher(value: &Spanned<String>, report: &mut Report<'_>) -> Option<Suite> {
+    let suite = Suite::from_name(value.get_ref());
+    match suite {
+        None => {
+            let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+            report.error(value.span(), "unknown cipher suite", format!("there are {}", names.join(", ")));
+        }
+        Some(suite) if !suite.is_authenticated() => {
+            let help = "use aes-128-gcm, unless you need exactly this";
+            report.warning(value.span(), "this suite does not notice changed packets", help);
+        }
+        Some(_) => {}
+    }
+    suite
+}
+
+fn rotate(value: &Spanned<String>, cipher: Option<Suite>, report: &mut Report<'_>) -> Option<Duration> {
+    let allowed = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
+    let duration = any_duration(value.get_ref()).filter(|duration| allowed.contains(duration));
+    if duration.is_none() {
+        report.error(value.span(), "this is not a life of a key", "write a number from 10s to 720h with s, m or h");
+    } else if cipher.is_none() {
+        report.error(value.span(), "there is no key to rotate", "set `cipher` too, or leave `rotate` out");
+    }
+    duration
 }
 
 fn network(raw: &raw::Network, underlay_mtu: IpMtu, seen: &mut Seen, report: &mut Report<'_>) -> Network {
@@ -165,7 +208,10 @@ fn network(raw: &raw::Network, underlay_mtu: IpMtu, seen: &mut Seen, report: &mu
     seen.networks.check(name.clone(), raw.name.span(), "the network name", "network names are unique", report);
     let vni = vni(&raw.vni, seen, report);
     let group = group(&raw.group, seen, report);
-    let mtu = raw.mtu.as_ref().map_or_else(|| auto_mtu(underlay_mtu), |mtu| network_mtu(mtu, underlay_mtu, report));
+    let cipher = raw.cipher.as_ref().and_then(|value| self::cipher(value, report));
+    let rotate = raw.rotate.as_ref().and_then(|value| self::rotate(value, cipher, report));
+    let auto = auto_mtu(underlay_mtu, cipher);
+    let mtu = raw.mtu.as_ref().map_or(auto, |mtu| network_mtu(mtu, underlay_mtu, auto, report));
     let mut names = Unique::default();
     let mut ips = Unique::default();
     let mut members = Vec::with_capacity(raw.member.len());
@@ -181,7 +227,7 @@ fn network(raw: &raw::Network, underlay_mtu: IpMtu, seen: &mut Seen, report: &mu
         ips.check(checked.ip, member.ip.span(), "the address", "addresses are unique in a network", report);
         members.push(checked);
     }
-    Network { name, vni, mtu, group, members }
+    Network { name, vni, mtu, group, cipher, rotate, members }
 }
 
 fn name(value: &Spanned<String>, what: &str, report: &mut Report<'_>) -> String {
@@ -220,12 +266,11 @@ fn group(value: &Spanned<String>, seen: &mut Seen, report: &mut Report<'_>) -> I
     group
 }
 
-fn auto_mtu(underlay_mtu: IpMtu) -> IpMtu {
-    IpMtu::new(underlay_mtu.get().saturating_sub(VXLAN_OVERHEAD)).unwrap_or(IpMtu::MIN)
+fn auto_mtu(underlay_mtu: IpMtu, cipher: Option<Suite>) -> IpMtu {
+    vxlan_mtu(underlay_mtu, cipher).unwrap_or(IpMtu::MIN)
 }
 
-fn network_mtu(value: &Spanned<raw::Mtu>, underlay_mtu: IpMtu, report: &mut Report<'_>) -> IpMtu {
-    let auto = auto_mtu(underlay_mtu);
+fn network_mtu(value: &Spanned<raw::Mtu>, underlay_mtu: IpMtu, auto: IpMtu, report: &mut Report<'_>) -> IpMtu {
     let number = match value.get_ref() {
         raw::Mtu::Text(text) if text == "auto" => return auto,
         raw::Mtu::Text(_) => None,
@@ -239,7 +284,9 @@ fn network_mtu(value: &Spanned<raw::Mtu>, underlay_mtu: IpMtu, report: &mut Repo
     if mtu > auto {
         let message =
             format!("packets of {} bytes do not fit the underlay's MTU of {}", mtu.get(), underlay_mtu.get());
-        let help = format!("VXLAN adds {VXLAN_OVERHEAD} bytes: use at most {}, or raise underlay_mtu", auto.get());
+        let added = underlay_mtu.get().saturating_sub(auto.get());
+        let help =
+            format!("what goes around them takes {added} bytes: use at most {}, or raise underlay_mtu", auto.get());
         report.warning(value.span(), message, help);
     }
     mtu

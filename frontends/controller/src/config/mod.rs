@@ -4,6 +4,7 @@
 //! listen = ["tcp:127.0.0.1:6653", "unix:/run/cvsw/controller.sock"]  # optional
 //! ethertype = 0xabba          # optional
 //! underlay_mtu = 1500         # optional: largest IP packet of the network below
+//! keys_in_clear = false       # optional: whether keys may travel in clear on the control channel; needed for `cipher`
 //! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
 //!
 //! [timers]                    # optional, each with its default
@@ -15,7 +16,9 @@
 //! [[network]]
 //! name = "blue"
 //! vni = 42
-//! mtu = "auto"                # optional, or a number; auto is underlay_mtu - 50
+//! mtu = "auto"                # optional, or a number; auto is what fits the underlay (underlay_mtu - 50 without a cipher)
+//! cipher = "aes-128-gcm"      # optional: encrypt; any cipher suite
+//! rotate = "1h"               # optional, with a cipher: a new key so often
 //! group = "239.1.1.42"        # underlay multicast group for broadcast, multicast and unknown unicast
 //!
 //! [[network.member]]
@@ -37,7 +40,7 @@ mod raw;
 
 use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
 
-use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu};
+use cvsw_core::{control::OffloadFlags, crypto::Suite, flow::FlowMod, mtu::IpMtu};
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
 
@@ -60,6 +63,8 @@ pub struct Config {
     pub underlay_mtu: IpMtu,
     /// What switches do with ordinary frames.
     pub forwarding: Forwarding,
+    /// Whether keys may travel in clear on the control channel.
+    pub keys_in_clear: bool,
     /// Intervals and patience.
     pub timers: Timers,
     /// The virtual networks.
@@ -111,6 +116,10 @@ pub struct Network {
     pub mtu: IpMtu,
     /// Underlay multicast group (RFC 7348 section 4.2).
     pub group: Ipv4Addr,
+    /// How its traffic is encrypted; `None`: not at all.
+    pub cipher: Option<Suite>,
+    /// Life of a key.
+    pub rotate: Option<Duration>,
     /// The vNICs in it.
     pub members: Vec<Member>,
 }

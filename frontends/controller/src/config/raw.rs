@@ -12,6 +12,8 @@ pub(super) struct File {
     pub(super) underlay_mtu: Option<Spanned<i64>>,
     pub(super) forwarding: Option<Spanned<String>>,
     #[serde(default)]
+    pub(super) keys_in_clear: bool,
+    #[serde(default)]
     pub(super) timers: Timers,
     #[serde(default)]
     pub(super) network: Vec<Network>,
@@ -33,6 +35,8 @@ pub(super) struct Network {
     pub(super) vni: Spanned<i64>,
     pub(super) mtu: Option<Spanned<Mtu>>,
     pub(super) group: Spanned<String>,
+    pub(super) cipher: Option<Spanned<String>>,
+    pub(super) rotate: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) member: Vec<Member>,
 }

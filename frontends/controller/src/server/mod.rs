@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     config::{Config, Listen},
+    keys::KeyLog,
     state::{ConnectionId, Controller},
     status::Status,
 };
@@ -42,6 +43,8 @@ pub struct Options {
     pub listen: Vec<Listen>,
     /// Path of the status socket.
     pub status_socket: Option<PathBuf>,
+    /// Where every key is noted, for a laboratory's dissector.
+    pub key_log: Option<PathBuf>,
 }
 
 /// Something that happened outside.
@@ -81,16 +84,23 @@ pub async fn serve(
         guards.push(socket.with_context(|| format!("cannot listen on the status socket {}", path.display()))?);
     }
     let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
+    let rotate = signal(SignalKind::user_defined1()).context("cannot watch for SIGUSR1")?;
     ready(&bound)?;
+    let mut controller = Controller::new(loaded.config, loaded.warnings);
+    if let Some(path) = &options.key_log {
+        let log = KeyLog::create(path).with_context(|| format!("cannot make the key log {}", path.display()))?;
+        tracing::warn!("every key is noted in {}: whoever reads it reads the traffic", path.display());
+        controller.log_keys(log);
+    }
     let server = Server {
-        controller: Controller::new(loaded.config, loaded.warnings),
+        controller,
         connections: HashMap::new(),
         events,
         start: Instant::now(),
         watch,
         listen_from_file: options.listen.is_empty(),
     };
-    server.run(inbox, hangup, stop).await;
+    server.run(inbox, hangup, rotate, stop).await;
     Ok(())
 }
 
@@ -108,6 +118,7 @@ impl Server {
         mut self,
         mut inbox: mpsc::Receiver<Event>,
         mut hangup: tokio::signal::unix::Signal,
+        mut rotate: tokio::signal::unix::Signal,
         stop: impl Future<Output = ()>,
     ) {
         let mut tick = interval(TICK);
@@ -125,6 +136,10 @@ impl Server {
                 _ = tick.tick() => self.controller.tick(self.now()),
                 _ = look.tick() => if self.watch.changed() { self.reload() },
                 _ = hangup.recv() => self.reload(),
+                _ = rotate.recv() => {
+                    tracing::info!("every key is replaced");
+                    self.controller.rotate_keys(self.now());
+                }
             }
             self.flush();
         }

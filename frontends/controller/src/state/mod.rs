@@ -15,12 +15,13 @@ use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duratio
 use crate::{
     config::{Config, Diagnostic},
     derive::{self, Desired},
+    keys::{self, KeyLog, Keys},
     mac::Mac,
 };
 use cvsw_core::flow::FlowMod;
 pub use registry::{Claim, Claims};
 use switch::{Purpose, Stage, Switch};
-use vnic::Vnic;
+use vnic::{Location, Vnic};
 
 /// A connection of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +48,7 @@ pub struct Controller {
     switches: BTreeMap<ConnectionId, Switch>,
     vnics: BTreeMap<Mac, Vnic>,
     claims: Claims,
+    keys: Keys,
     counters: Counters,
     generation: u64,
     config_error: Option<String>,
@@ -60,8 +62,11 @@ pub struct Controller {
 impl Controller {
     /// A controller with a configuration.
     pub fn new(config: Config, warnings: Vec<Diagnostic>) -> Self {
+        let mut keys = Keys::default();
+        keys.configure(Duration::ZERO, &config);
         Self {
             desired: wanted(&config),
+            keys,
             config,
             switches: BTreeMap::new(),
             vnics: BTreeMap::new(),
@@ -114,6 +119,54 @@ impl Controller {
                 vnic.poll(now, &timers, switch);
             }
         }
+        self.poll_keys(now);
+    }
+
+    /// Replaces every key in use, without a gap.
+    pub fn rotate_keys(&mut self, now: Duration) {
+        self.keys.rotate(now);
+        self.poll_keys(now);
+    }
+
+    /// Notes every key for a dissector from now on.
+    pub fn log_keys(&mut self, log: KeyLog) {
+        self.keys.log_to(log);
+    }
+
+    /// The keys of encrypted networks.
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Sends what the keys want sent.
+    fn poll_keys(&mut self, now: Duration) {
+        let timers = self.config.timers;
+        for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive) {
+            let Some(vnic) = self.vnics.get(&mac) else { continue };
+            let location = vnic.location;
+            if let Some(switch) = self.switches.get_mut(&location.connection) {
+                keys::clear::send(switch, location, mac, &message);
+                self.dirty.insert(location.connection);
+            }
+        }
+    }
+
+    /// A vNIC has answered a SET_SA.
+    fn keys_answered(
+        &mut self,
+        now: Duration,
+        location: Location,
+        mac: Mac,
+        body: &[u8],
+    ) -> Result<(), &'static str> {
+        let answer = keys::clear::read(body)?;
+        let Some(vnic) = self.vnics.get_mut(&mac).filter(|vnic| vnic.location == location) else { return Ok(()) };
+        vnic.heard(now);
+        if let Some(error) = self.keys.answered(now, mac, &answer) {
+            vnic.note(error);
+        }
+        self.poll_keys(now);
+        Ok(())
     }
 
     /// Takes over another configuration. Only the differences are sent.
@@ -129,6 +182,7 @@ impl Controller {
         }
         let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
         self.desired = wanted(&config);
+        self.keys.configure(now, &config);
         self.config = config;
         self.warnings = warnings;
         self.config_error = None;

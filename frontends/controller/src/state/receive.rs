@@ -204,6 +204,7 @@ impl Controller {
             MessageType::Register => return Err("length"),
             MessageType::ListEntries => self.listing(now, location, mac, message.body)?,
             MessageType::FlowRemoved => self.flow_removed(now, location, mac, message.body)?,
+            MessageType::SaAnswer => self.keys_answered(now, location, mac, message.body)?,
             _ => return Err("type"),
         }
         Ok(())

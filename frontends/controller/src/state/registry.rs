@@ -89,6 +89,7 @@ impl Controller {
         {
             tracing::info!(vnic = %mac, "vNIC registered again: it gets its full state");
             vnic.register(now);
+            self.keys.arrived(now, mac);
             self.poll_vnic(now, mac);
         } else if self.admit_or_claim(now, location, mac) {
             if let Some(vnic) = self.vnics.get_mut(&mac) {
@@ -130,6 +131,7 @@ impl Controller {
         for mac in &port.vnics {
             tracing::info!(vnic = %mac, port = %port.name, "vNIC has gone with its port");
             self.vnics.remove(mac);
+            self.keys.left(*mac);
             self.promote(now, *mac);
         }
     }
@@ -146,6 +148,7 @@ impl Controller {
                 port.vnics.remove(&mac);
                 port.look_again(now);
             }
+            self.keys.left(mac);
             self.promote(now, mac);
         }
     }
@@ -175,6 +178,7 @@ impl Controller {
         self.forget_claim(mac, location);
         tracing::info!(vnic = %mac, name = %desired.name, port = location.port, "vNIC found");
         self.vnics.insert(mac, Vnic::new(now, mac, location, desired));
+        self.keys.arrived(now, mac);
         true
     }
 

@@ -364,7 +364,28 @@ impl Wire for Switch {
             Ok(len) => len,
             Err(error) => return self.note(format!("{what} to {mac} could not be written: {error}")),
         };
-        let message = ControlMessage { dst: mac.0, version: VERSION_2, kind, data, body: &body[..body_len] };
+        self.control_frame(port, mac, (kind, what), data, &body[..body_len]);
+    }
+
+    fn barrier(&mut self, mac: Mac) -> u32 {
+        let xid = self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"));
+        self.barriers.insert(xid, mac);
+        xid
+    }
+}
+
+impl Switch {
+    /// Sends a control frame of version 2 to the vNIC `mac` on `port`; `kind` comes with its name for messages.
+    pub fn control_frame(
+        &mut self,
+        port: u16,
+        mac: Mac,
+        kind: (MessageType, &'static str),
+        data: u16,
+        body: &[u8],
+    ) {
+        let (kind, what) = kind;
+        let message = ControlMessage { dst: mac.0, version: VERSION_2, kind, data, body };
         let mut frame = [0; MAX_FRAME_LEN];
         let len = match message.emit(self.ethertype, &mut frame) {
             Ok(len) => len,
@@ -375,12 +396,6 @@ impl Wire for Switch {
         let _ = actions.push(Action::Output { port, max_len: 0 });
         let packet = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: &frame[..len] };
         self.send(&Message::PacketOut(packet), Purpose::Control { what, port, mac });
-    }
-
-    fn barrier(&mut self, mac: Mac) -> u32 {
-        let xid = self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"));
-        self.barriers.insert(xid, mac);
-        xid
     }
 }
 

@@ -4,7 +4,7 @@ use crate::lab::build::{CONTROLLER_LOG, Lab};
 use crate::lab::netns;
 use crate::lab::process::{wait_for, with_log};
 use crate::lab::report::Finding;
-use crate::lab::topology::{UNDERLAY_MTU, VM_NIC, VXLAN_OVERHEAD, Vm};
+use crate::lab::topology::{UNDERLAY_MTU, VM_NIC, Vm};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
 
 /// The MTU inside each VM, read there: room for the tunnel's headers, set by the controller.
 pub fn tunnel_mtu(lab: &Lab) -> Result<Finding> {
-    let expected = UNDERLAY_MTU - VXLAN_OVERHEAD;
+    let expected = lab.topology.inner_mtu();
     for vm in &lab.topology.vms {
         let mut found = 0;
         wait_for(&format!("MTU {expected} in {}", vm.name), MTU_LIMIT, || {
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_vnic_is_found_by_its_mac() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
         let status = json!({ "vnics": [
             { "mac": "02:00:00:00:01:01", "state": "ready", "switch": "0000000000000001", "port": 2, "registrations": 1 },
         ]});

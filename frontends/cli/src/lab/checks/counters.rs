@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Drops that belong to a sound laboratory: what the isolation flow stops, and the forged control frames.
 const EXPECTED: [&str; 2] = ["policy", "control_from_host"];
+/// Encrypted, also what a VM sends before its vNIC has a key.
+const WITHOUT_KEY: &str = "esp_no_sa";
 
 /// Frames that a vNIC's engine dropped, by direction (`tx`, `rx`) and reason, from `cvsw stats --json`.
 pub fn drops(stats: &Value, direction: &str) -> Result<BTreeMap<String, u64>> {
@@ -36,7 +38,7 @@ pub fn nothing_unexplained(lab: &Lab) -> Result<Finding> {
     for vm in &lab.topology.vms {
         let stats = lab.vnic_stats(vm)?;
         for direction in ["tx", "rx"] {
-            frames += judge(vm, &stats, direction, &mut total)?;
+            frames += judge(vm, &stats, direction, lab.topology.cipher.is_some(), &mut total)?;
         }
     }
     let list: Vec<String> = total.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
@@ -45,9 +47,30 @@ pub fn nothing_unexplained(lab: &Lab) -> Result<Finding> {
     Ok(Finding::with(detail, json!({ "frames": frames, "drops": total })))
 }
 
-fn judge(vm: &Vm, stats: &Value, direction: &str, total: &mut BTreeMap<String, u64>) -> Result<u64> {
+/// Packets that all vNICs together could not seal or open.
+pub fn cipher_drops(lab: &Lab) -> Result<u64> {
+    let mut sum = 0;
+    for vm in &lab.topology.vms {
+        let stats = lab.vnic_stats(vm)?;
+        for direction in ["tx", "rx"] {
+            let drops = drops(&stats, direction)?;
+            sum +=
+                drops.iter().filter(|(reason, _)| reason.starts_with("esp_")).map(|(_, count)| count).sum::<u64>();
+        }
+    }
+    Ok(sum)
+}
+
+fn judge(
+    vm: &Vm,
+    stats: &Value,
+    direction: &str,
+    encrypted: bool,
+    total: &mut BTreeMap<String, u64>,
+) -> Result<u64> {
     for (reason, count) in drops(stats, direction)? {
-        ensure!(EXPECTED.contains(&&*reason), "{} dropped {count} {direction} frames: {reason}", vm.name);
+        let expected = EXPECTED.contains(&&*reason) || (encrypted && reason == WITHOUT_KEY);
+        ensure!(expected, "{} dropped {count} {direction} frames: {reason}", vm.name);
         *total.entry(reason).or_default() += count;
     }
     let side = &stats["engine"][direction];
@@ -74,8 +97,8 @@ mod tests {
 
     #[test]
     fn unexplained_drops_and_unmatched_frames_are_found() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
-        let judge = |stats: &Value| judge(&lab.vms[0], stats, "tx", &mut BTreeMap::new());
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
+        let judge = |stats: &Value| judge(&lab.vms[0], stats, "tx", false, &mut BTreeMap::new());
         assert_eq!(judge(&stats(json!({ "policy": 3, "no_headroom": 0 }), 0)).unwrap(), 9);
         assert!(judge(&stats(json!({ "no_headroom": 1 }), 0)).unwrap_err().to_string().contains("no_headroom"));
         assert!(judge(&stats(json!({}), 1)).unwrap_err().to_string().contains("matched no flow"));

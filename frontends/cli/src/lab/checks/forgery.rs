@@ -3,6 +3,7 @@
 use super::control::{Registration, registration};
 use super::counters::dropped;
 use super::reach::{ECHOES, ping};
+use super::wire::decryption;
 use crate::lab::build::Lab;
 use crate::lab::netns;
 use crate::lab::process::wait_for;
@@ -58,8 +59,22 @@ pub fn forged_control_frames(lab: &mut Lab) -> Result<Finding> {
 fn watch(lab: &mut Lab, forger: &Vm) -> Result<PathBuf> {
     let filter = format!("icmp || frame contains \"{MARK}\"");
     let interface = forger.nic_interface();
-    let args =
-        ["-l", "-n", "-i", &interface, "-Y", &filter, "-T", "fields", "-e", "frame.protocols", "-e", "eth.type"];
+    let mut args = vec![
+        "-l",
+        "-n",
+        "-i",
+        &interface,
+        "-Y",
+        &filter,
+        "-T",
+        "fields",
+        "-e",
+        "frame.protocols",
+        "-e",
+        "eth.type",
+    ];
+    let keys = decryption(lab)?;
+    args.extend(keys.iter().map(String::as_str));
     let mut command = netns::command(&lab.topology.servers[forger.server].namespace, "tshark", args);
     // Its capture file goes where teardown removes it even when tshark is killed.
     command.env("TMPDIR", &lab.directory);
@@ -117,7 +132,7 @@ mod tests {
 
     #[test]
     fn forged_frames_have_the_form_of_version_2() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0 }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
         let [hello, register, set_mtu] = forged(&lab.vms[0], &lab.vms[1]);
         assert!(hello.starts_with("ffffffffffff210000000000abba435653572d"), "{hello}");
         assert!(register.starts_with("020000000102220000000000abba"), "{register}");

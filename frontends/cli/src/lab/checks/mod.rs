@@ -5,6 +5,7 @@ pub mod counters;
 pub mod forgery;
 pub mod isolation;
 pub mod reach;
+pub mod rotation;
 pub mod switch;
 pub mod throughput;
 pub mod unikernel;

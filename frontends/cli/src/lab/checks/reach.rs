@@ -4,7 +4,7 @@ use crate::lab::build::Lab;
 use crate::lab::netns;
 use crate::lab::process::Tool;
 use crate::lab::report::Finding;
-use crate::lab::topology::{UNDERLAY_MTU, VXLAN_OVERHEAD, Vm};
+use crate::lab::topology::Vm;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::net::Ipv4Addr;
@@ -73,7 +73,7 @@ pub fn within_networks(lab: &Lab) -> Result<Finding> {
 /// The largest packet that the VM's MTU allows arrives unfragmented, and one octet more is refused by the VM's own
 /// kernel: nothing on the way ever has to fragment.
 pub fn largest_packet(lab: &Lab) -> Result<Finding> {
-    let fits = UNDERLAY_MTU - VXLAN_OVERHEAD - ICMP_HEADERS;
+    let fits = lab.topology.inner_mtu() - ICMP_HEADERS;
     let pairs: Vec<_> = lab.topology.pairs().collect();
     let results = in_parallel(&pairs, |pair| {
         let (from, to) = (&lab.topology.vms[pair.a], &lab.topology.vms[pair.b]);

@@ -92,6 +92,11 @@ pub fn one_pair(lab: &Lab, pair: Pair, protocol: Protocol, load: Load) -> Result
     Ok(Finding::with(figure.describe(), json!(figure)))
 }
 
+/// Measures one pair by UDP.
+pub fn udp(lab: &Lab, pair: Pair, load: Load) -> Result<Figure> {
+    measure(&lab.topology, pair, Protocol::Udp, load)
+}
+
 /// Measures all pairs at the same time.
 pub fn all_pairs(lab: &Lab, protocol: Protocol, load: Load) -> Result<Finding> {
     let pairs: Vec<Pair> = lab.topology.pairs().collect();

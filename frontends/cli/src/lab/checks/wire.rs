@@ -45,7 +45,7 @@ pub fn start_capture(lab: &mut Lab) -> Result<Finding> {
 /// Many short inner flows, so that there is something to look at: 4 TCP and 4 UDP flows per pair.
 pub fn mixed_traffic(lab: &Lab, port: u16) -> Result<Finding> {
     let pairs: Vec<_> = lab.topology.pairs().collect();
-    let kinds: [&[&str]; 2] = [&["-n", "256K", "-P", "4"], &["-u", "-b", "1M", "-l", "1400", "-t", "1", "-P", "4"]];
+    let kinds: [&[&str]; 2] = [&["-n", "256K", "-P", "4"], &["-u", "-b", "1M", "-l", "1300", "-t", "1", "-P", "4"]];
     let results = in_parallel(&pairs, |pair| {
         let (from, to) = (&lab.topology.vms[pair.a], &lab.topology.vms[pair.b]);
         let (port, address) = (port.to_string(), to.ip.to_string());
@@ -67,6 +67,8 @@ pub fn dissect(lab: &mut Lab) -> Result<Dissection> {
     let mut args = vec!["-n", "-r", &file, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"];
     args.extend(["-E", "aggregator=,", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"]);
     args.extend(["-o", "tcp.check_checksum:TRUE"]);
+    let keys = decryption(lab)?;
+    args.extend(keys.iter().map(String::as_str));
     args.extend(FIELDS.iter().flat_map(|field| ["-e", *field]));
     let text = Tool::new("tshark", args).timeout(DISSECT_LIMIT).run()?;
     let dissection = Dissection::judge(&text, &lab.topology)?;
@@ -76,6 +78,59 @@ pub fn dissect(lab: &mut Lab) -> Result<Dissection> {
 
 fn capture_file(lab: &Lab) -> PathBuf {
     lab.directory.join("link.pcapng")
+}
+
+/// What tells tshark the keys of an encrypted laboratory.
+pub fn decryption(lab: &Lab) -> Result<Vec<String>> {
+    if lab.topology.cipher.is_none() {
+        return Ok(Vec::new());
+    }
+    let keys = fs::read_to_string(lab.key_log()).context("reading the controller's key log")?;
+    let mut args = vec!["-o".to_owned(), "esp.enable_encryption_decode:TRUE".to_owned()];
+    args.extend(keys.lines().flat_map(|line| ["-o".to_owned(), format!("uat:esp_sa:{line}")]));
+    Ok(args)
+}
+
+/// Without the keys: tshark sees ESP and nothing inside, and no octets that are known to be inside are anywhere in the
+/// capture.
+pub fn nothing_visible(lab: &Lab) -> Result<Finding> {
+    let file = capture_file(lab).display().to_string();
+    let args = ["-n", "-r", &file, "-T", "fields", "-e", "frame.protocols", "-e", "eth.type"];
+    let text = Tool::new("tshark", args).timeout(DISSECT_LIMIT).run()?;
+    let is_sealed = |line: &&str| line.starts_with("eth:ethertype:ip:esp\t");
+    let sealed = text.lines().filter(is_sealed).count();
+    let mut others = text.lines().filter(|line| !is_sealed(line));
+    if let Some(other) = others.find(|line| !line.ends_with(CONTROL_TYPE)) {
+        bail!("a frame on the link is no ESP: {other}");
+    }
+    ensure!(sealed > 0, "no ESP packet on the link");
+    let capture = fs::read(&file).with_context(|| format!("reading {file}"))?;
+    let patterns = inner_patterns(&lab.topology);
+    for (what, pattern) in &patterns {
+        ensure!(!contains(&capture, pattern), "{what} can be read on the link");
+    }
+    let detail = format!("{sealed} ESP packets; none of {} known inner patterns in the capture", patterns.len());
+    Ok(Finding::with(detail, json!({ "esp": sealed, "patterns": patterns.len() })))
+}
+
+/// Octets that stand in inner frames only.
+fn inner_patterns(topology: &Topology) -> Vec<(String, Vec<u8>)> {
+    let vms = topology.vms.iter().flat_map(|vm| {
+        // Two MAC addresses side by side, as at the start of an inner frame; the controller's frames hold only one.
+        let peers = topology.members(vm.network).filter(move |peer| peer.mac != vm.mac);
+        let frames = peers.map(move |peer| {
+            (format!("the inner addresses of {} -> {}", vm.name, peer.name), [peer.mac.0, vm.mac.0].concat())
+        });
+        frames.chain([(format!("the name that {} answers with", vm.name), vm.name.clone().into_bytes())])
+    });
+    // iputils fills its echoes with counting octets, from 0x10 behind the time stamp.
+    vms.chain([("the contents of an echo".to_owned(), (0x10..0x30).collect())]).collect()
+}
+
+fn contains(bytes: &[u8], pattern: &[u8]) -> bool {
+    let Some(first) = pattern.first() else { return true };
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| *byte == first);
+    starts.map(|(at, _)| at).any(|at| bytes[at..].starts_with(pattern))
 }
 
 /// A demand on every frame of the link.
@@ -179,7 +234,11 @@ impl Dissection {
             self.probes += 1;
             return;
         }
-        if !row.text("frame.protocols").starts_with("eth:ethertype:ip:udp:vxlan:eth")
+        let layers = match topology.cipher {
+            None => "eth:ethertype:ip:udp:vxlan:eth",
+            Some(_) => "eth:ethertype:ip:esp:udp:vxlan:eth",
+        };
+        if !row.text("frame.protocols").starts_with(layers)
             || row.nth("udp.dstport", 0) != VXLAN_PORT
             || row.text("vxlan.flags") != "0x0800"
         {
@@ -371,7 +430,7 @@ mod tests {
         [Rule::VxlanOnly, Rule::OwnNetwork, Rule::Checksums, Rule::DontFragment, Rule::SourcePorts];
 
     fn topology() -> Topology {
-        Topology::new("t", Plan { pairs: 1, networks: 2, unikernels: 0 }).unwrap()
+        Topology::new("t", Plan { pairs: 1, networks: 2, unikernels: 0, cipher: None }).unwrap()
     }
 
     /// A right UDP frame from the first VM to the second, with some fields replaced.

@@ -42,8 +42,12 @@ impl Running {
 
     /// Starts it again after [`Running::end`].
     pub fn resume(&mut self) {
-        let options =
-            Options { config: self.file(), listen: self.listen.clone(), status_socket: Some(self.status_path()) };
+        let options = Options {
+            config: self.file(),
+            listen: self.listen.clone(),
+            status_socket: Some(self.status_path()),
+            key_log: None,
+        };
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         self.stop = Some(stop);

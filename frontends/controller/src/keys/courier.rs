@@ -1,0 +1,107 @@
+//! Brings one vNIC its messages, each until it is answered, a few at a time.
+
+use std::{collections::VecDeque, time::Duration};
+
+use cvsw_core::control::{SaAnswer, SaCommand, SaResult, SetSa};
+
+use super::ChannelId;
+
+/// Messages that may be unanswered: fewer than a vNIC's answers that can wait.
+const WINDOW: usize = 8;
+/// Pause after a refusal.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause before a message is repeated.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// Something that a vNIC shall do.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What.
+    pub command: SaCommand,
+    /// The channel that it is for.
+    pub channel: Option<ChannelId>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    transaction: u32,
+    order: Order,
+    again_at: Duration,
+    attempts: u32,
+}
+
+/// The messages for one vNIC.
+#[derive(Debug, Default)]
+pub struct Courier {
+    waiting: VecDeque<Order>,
+    sent: Vec<Sent>,
+    next_transaction: u32,
+    generation: Option<u64>,
+    paused_until: Duration,
+}
+
+impl Courier {
+    /// Puts an order behind the others.
+    pub fn push(&mut self, order: Order) {
+        self.waiting.push_back(order);
+    }
+
+    /// Whether an answer with this boot generation comes from another life of the vNIC than the ones before.
+    pub fn restarted(&mut self, generation: u64) -> bool {
+        let before = self.generation.replace(generation);
+        before.is_some_and(|before| before != generation)
+    }
+
+    /// An answer has come. Returns the order that it is for, if it was carried out or can be given up.
+    ///
+    /// # Errors
+    /// Why it was refused. It is repeated later.
+    pub fn answered(&mut self, now: Duration, answer: &SaAnswer) -> Result<Option<Order>, String> {
+        let Some(at) = self.sent.iter().position(|sent| sent.transaction == answer.transaction) else {
+            return Ok(None);
+        };
+        let why = match answer.result {
+            SaResult::Done | SaResult::Present | SaResult::NotFound => {
+                return Ok(Some(self.sent.remove(at).order));
+            }
+            SaResult::KeysRefused => {
+                "it refuses keys in clear: start it with --accept-keys-in-clear (until then its network is silent)"
+            }
+            SaResult::Full => "it has no room for another security association",
+            SaResult::Unsupported => "it cannot compute the network's cipher suite",
+            SaResult::Refused => "it refuses a security association",
+        };
+        self.paused_until = now.saturating_add(REFUSED_PAUSE);
+        if let Some(sent) = self.sent.get_mut(at) {
+            sent.again_at = self.paused_until;
+        }
+        Err(why.to_owned())
+    }
+
+    /// What is to be sent now.
+    pub fn poll(&mut self, now: Duration, timeout: Duration) -> Vec<SetSa> {
+        let mut out = Vec::new();
+        if now < self.paused_until {
+            return out;
+        }
+        for sent in &mut self.sent {
+            if now >= sent.again_at {
+                sent.attempts = sent.attempts.saturating_add(1);
+                let pause = timeout.saturating_mul(sent.attempts).min(MAX_PAUSE);
+                sent.again_at = now.saturating_add(pause);
+                out.push(SetSa { transaction: sent.transaction, command: sent.order.command.clone() });
+            }
+        }
+        // A flush that arrives late would take away what was sent behind it.
+        while self.sent.len() < WINDOW
+            && !self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush))
+        {
+            let Some(order) = self.waiting.pop_front() else { break };
+            self.next_transaction = self.next_transaction.wrapping_add(1);
+            let transaction = self.next_transaction;
+            out.push(SetSa { transaction, command: order.command.clone() });
+            self.sent.push(Sent { transaction, order, again_at: now.saturating_add(timeout), attempts: 1 });
+        }
+        out
+    }
+}
