@@ -120,7 +120,7 @@ fn malformed_frames_are_refused_by_reason() {
     assert_eq!(with(6, 0x13), ControlError::Version);
     assert_eq!(with(6, 0x33), ControlError::Version);
     assert_eq!(with(6, 0x20), ControlError::Type);
-    assert_eq!(with(6, 0x29), ControlError::Type);
+    assert_eq!(with(6, 0x2b), ControlError::Type);
     assert_eq!(with(7, 1), ControlError::Length);
     assert_eq!(with(9, 3), ControlError::Length);
     assert_eq!(ControlMessage::parse(&good[..15]), Err(ControlError::Length));
