@@ -54,6 +54,8 @@ enum Command {
     /// Show what a running `cvsw controller` knows
     #[command(after_help = "Example:\n  cvsw controller-status /run/cvsw/status.sock --wait 30 --json")]
     ControllerStatus(cvsw_controller::cli::StatusArgs),
+    /// Measure a controller with simulated switches and vNICs
+    Sim(cvsw_sim::cli::SimArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
     /// Measure how fast the engine is on this machine
@@ -91,6 +93,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ctl(args) => ctl::run(args),
         Command::Controller(args) => cvsw_controller::cli::run(args),
         Command::ControllerStatus(args) => cvsw_controller::cli::run_status(args),
+        Command::Sim(args) => cvsw_sim::cli::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions(shell),

@@ -6,4 +6,5 @@ mod bench;
 mod flows;
 mod program;
 mod replay;
+mod sim;
 mod trace;

@@ -1,0 +1,41 @@
+//! `cvsw sim`: a controller brings a small world to the wanted state and keeps it there. The program itself compares
+//! every simulated vNIC with the configuration; the figures are nobody's business here.
+
+use serde_json::Value;
+
+#[test]
+fn a_small_world_comes_to_the_wanted_state() {
+    let run = cvsw!("sim", "--switches", "5", "--vnics", "200", "--changes", "3", "--json");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
+    assert_eq!((&report["vnics"], &report["flows_per_vnic"]), (&200.into(), &20.into()));
+    for figure in ["cold_seconds", "cold_known_seconds", "mtu_seconds", "mtu_known_seconds"] {
+        assert!(report[figure].as_f64().is_some_and(|seconds| seconds > 0.0), "{figure}: {report}");
+    }
+    assert_eq!(report["change"]["count"], 3);
+    assert_eq!(report["rekey_seconds"], Value::Null, "nothing is encrypted");
+    assert!(report["memory"]["converged"].as_u64() > report["memory"]["configured"].as_u64(), "{report}");
+}
+
+#[test]
+fn an_encrypted_world_gets_other_keys() {
+    let options = ["--switches", "2", "--vnics", "10", "--members", "5", "--flows", "8", "--changes", "0"];
+    let run = crate::common::run(&[&["sim", "--cipher", "aes-128-gcm", "--json"][..], &options].concat(), "");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
+    assert!(report["rekey_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+}
+
+#[test]
+fn a_controller_that_does_not_start_is_an_error_with_its_reason() {
+    let run = cvsw!("sim", "--program", "/nonexistent/cvsw");
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("cannot start /nonexistent/cvsw"), "{}", run.stderr);
+}
+
+#[test]
+fn impossible_numbers_are_refused_with_possible_ones() {
+    let run = cvsw!("sim", "--flows", "10");
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("20 entries") && run.stderr.contains("fewer --members"), "{}", run.stderr);
+}

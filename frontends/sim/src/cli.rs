@@ -1,0 +1,105 @@
+//! The subcommand `cvsw sim`.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use cvsw_core::crypto::Suite;
+
+use crate::{
+    layout::{Layout, Wanted},
+    scenario::{Plan, run as run_scenario},
+};
+
+const HELP: &str = "\
+Starts a controller on loopback with a configuration made for the purpose, connects simulated switches to it, and
+measures: from nothing to everything (cold), another MTU on every vNIC, other keys (with --cipher), and the time that
+one more flow on one vNIC takes. In the end every simulated vNIC is compared with the configuration.
+
+Nothing of the machine is touched: no namespace, no interface, no root. A figure is only as good as the machine is
+idle; both the simulation and the controller use one processor each.
+
+Examples:
+  cvsw sim                                     5 switches, 200 vNICs
+  cvsw sim --switches 500 --vnics 50000 --json
+  cvsw sim --vnics 1700 --cipher aes-128-gcm";
+
+/// Arguments of `cvsw sim`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = HELP)]
+pub struct SimArgs {
+    /// Simulated switches
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    switches: usize,
+    /// Simulated vNICs, spread over the switches
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    vnics: usize,
+    /// vNICs of one virtual network
+    #[arg(long, value_name = "N", default_value_t = 17)]
+    members: usize,
+    /// Flow entries of each vNIC
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    flows: usize,
+    /// Encrypt all networks with this suite
+    #[arg(long, value_name = "SUITE", value_parser = suite)]
+    cipher: Option<Suite>,
+    /// How many times one flow is added to one vNIC
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    changes: usize,
+    /// Longest time for each step, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    limit: u32,
+    /// The program whose `controller` is measured [default: this one]
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+    /// Only print the controller's configuration
+    #[arg(long)]
+    print_config: bool,
+    /// Print the figures as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `cvsw sim`.
+///
+/// # Errors
+/// Numbers that cannot be, a controller that does not start, a step that takes too long, or a vNIC that has something
+/// else than it should.
+pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
+    let layout = Layout {
+        switches: args.switches,
+        vnics: args.vnics,
+        members: args.members,
+        flows: args.flows,
+        cipher: args.cipher,
+    };
+    layout.check()?;
+    let mut out = io::stdout().lock();
+    if args.print_config {
+        out.write_all(layout.config(&Wanted { mtu: 1400, marked: None }).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let program = args.program.map_or_else(std::env::current_exe, Ok).context("this program has no path")?;
+    let plan = Plan { layout, changes: args.changes, limit: Duration::from_secs(args.limit.into()) };
+    let report = run_scenario(&program, &plan)?;
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn suite(text: &str) -> Result<Suite, String> {
+    Suite::from_name(text).ok_or_else(|| {
+        let names: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+        format!("there is {}", names.join(", "))
+    })
+}
