@@ -27,7 +27,8 @@ usage: cargo xtask TASK
 
   setup            install everything that building, testing and the lab need (Debian, as root or with sudo)
   lab [ARGS]       setup for the lab, build the `cvsw` program, run `cvsw lab ARGS`
-  unikernel        build the unikernel's image, say where it is
+  unikernel [--official]   build the unikernel's image, say where it is; `--official`: for rustup's target
+                   x86_64-unknown-none, with software AES only
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   xfrm             let the Linux kernel's IPsec judge ours, in a virtual machine (not part of `test`)
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
@@ -69,8 +70,13 @@ fn run() -> Result<ExitCode> {
             fuzz::run(seconds, &targets)
         }
         "unikernel" => {
+            let flavour = match parser.next()? {
+                None => unikernel::Flavour::Best,
+                Some(Arg::Long("official")) => unikernel::Flavour::Official,
+                Some(other) => return Err(other.unexpected().into()),
+            };
             no_more(&mut parser)?;
-            unikernel::run()
+            unikernel::run(flavour)
         }
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "xfrm" => {
@@ -106,7 +112,7 @@ fn lab(args: Vec<OsString>) -> Result<ExitCode> {
     let mut command = Cmd::new(program).arg("lab").args(args);
     if unikernels {
         println!("\n== build: the unikernel's image");
-        command = command.arg("--unikernel-image").arg(unikernel::build()?);
+        command = command.arg("--unikernel-image").arg(unikernel::build(unikernel::Flavour::Best)?);
     }
     println!();
     let code = command.status()?.code();

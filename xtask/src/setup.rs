@@ -52,7 +52,7 @@ pub fn run(need: Need) -> Result<()> {
         install_packages(&packages)?;
         let still = missing_packages(need);
         if !still.is_empty() {
-            let compiler = nostd::toolchain().err().map(|error| format!(" ({error})")).unwrap_or_default();
+            let compiler = nostd::from_source().err().map(|error| format!(" ({error})")).unwrap_or_default();
             bail!("installed, yet still missing or too old: {}{compiler}", still.join(" "));
         }
     }
@@ -77,7 +77,7 @@ fn missing_packages(need: Need) -> Vec<&'static str> {
     let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel).chain(kmod).chain(guest);
     let mut missing: Vec<_> =
         wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
-    if need != Need::Lab && nostd::toolchain().is_err() {
+    if need != Need::Lab && nostd::from_source().is_err() {
         missing.extend(nostd::DEBIAN_PACKAGES);
     }
     missing

@@ -38,17 +38,16 @@ pub const CHECKS: &[Check] = &[
         run: nostd::run,
     },
     Check { name: "fuzz", about: "every fuzz target survives a short run", run: || fuzz::run(fuzz::SECONDS, &[]) },
-];
-
-/// Checks that build for the bare machine or for a kernel and start virtual machines. Not part of `cargo xtask test`
-/// without names, until their times and results are known on a new machine; `cargo xtask test unikernel-test kmod
-/// kmod-test` runs them.
-pub const GUEST_CHECKS: &[Check] = &[
     Check {
         name: "unikernel-test",
-        about: "the unikernel's image: size, tests in QEMU, laboratory",
+        about: "the unikernel's image: size, tests in QEMU, laboratories",
         run: unikernel::check,
     },
+];
+
+/// Checks that build for a kernel and start virtual machines. Not part of `cargo xtask test` without names, until their
+/// times and results are known on a new machine; `cargo xtask test kmod kmod-test` runs them.
+pub const GUEST_CHECKS: &[Check] = &[
     Check { name: "kmod", about: "the kernel module: object checks, builds for Debian's kernels", run: kmod::run },
     Check { name: "kmod-test", about: "the kernel module in virtual machines", run: kmod::test },
 ];
@@ -94,15 +93,15 @@ fn step(name: &'static str, about: &str, run: impl FnOnce() -> Result<()>) -> Ou
 }
 
 fn summary(results: &[Outcome]) -> ExitCode {
-    println!("\n{:<8} {:>8}  result", "step", "seconds");
+    println!("\n{:<15} {:>8}  result", "step", "seconds");
     for outcome in results {
         let result = outcome.error.as_ref().map_or("ok".to_owned(), |error| format!("{error:#}"));
         let first_line = result.trim_start().lines().next().unwrap_or_default();
         let mark = if outcome.error.is_some() { "FAILED: " } else { "" };
-        println!("{:<8} {:>8.1}  {mark}{first_line}", outcome.name, outcome.time.as_secs_f64());
+        println!("{:<15} {:>8.1}  {mark}{first_line}", outcome.name, outcome.time.as_secs_f64());
     }
     let total: Duration = results.iter().map(|outcome| outcome.time).sum();
-    println!("{:<8} {:>8.1}\n", "total", total.as_secs_f64());
+    println!("{:<15} {:>8.1}\n", "total", total.as_secs_f64());
     let failed = results.iter().filter(|outcome| outcome.error.is_some()).count();
     println!("{} passed, {failed} failed", results.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

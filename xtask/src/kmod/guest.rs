@@ -6,7 +6,7 @@ use super::{
     kernel::Kernel,
     switch::{self, Outside},
 };
-use crate::{command::Cmd, metadata};
+use crate::{command::Cmd, metadata, unikernel};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeSet,
@@ -40,6 +40,8 @@ enum Wire {
     Pair,
     /// One, to Open vSwitch and the controller.
     Switch,
+    /// The same, with a unikernel at the switch as well.
+    Unikernel,
 }
 
 /// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
@@ -48,6 +50,7 @@ const RUNS: &[Run] = &[
     Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZP", wire: Wire::Pair },
     Run { name: "bulk", kernel: 0, arguments: "tests=bulk", wire: Wire::Pair },
     Run { name: "controller", kernel: 0, arguments: "tests=controller", wire: Wire::Switch },
+    Run { name: "unikernel", kernel: 0, arguments: "tests=unikernel", wire: Wire::Unikernel },
     Run { name: "newer-kernel", kernel: 1, arguments: "tests=functions", wire: Wire::Pair },
 ];
 
@@ -76,7 +79,10 @@ pub fn run() -> Result<()> {
 fn machine(run: &Run, kernel: &Kernel, initramfs: &Path) -> Result<()> {
     let console = folder()?.join(format!("console-{}.log", run.name));
     println!("\n{}: Linux {}, {}", run.name, kernel.release, run.arguments);
-    let outside = if run.wire == Wire::Switch { Some(Outside::new()?) } else { None };
+    let mut outside = if run.wire == Wire::Pair { None } else { Some(Outside::new()?) };
+    if let Some(outside) = outside.as_mut().filter(|_| run.wire == Wire::Unikernel) {
+        outside.start_unikernel(&unikernel::build(unikernel::Flavour::Best)?)?;
+    }
     let result = match &outside {
         Some(outside) => outside
             .inside("timeout")

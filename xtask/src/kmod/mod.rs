@@ -8,12 +8,7 @@ mod switch;
 pub use guest::run as test;
 pub use kernel::{Kernel, fetch};
 
-use crate::{
-    command::Cmd,
-    metadata,
-    nostd::{self, Toolchain},
-    root,
-};
+use crate::{command::Cmd, metadata, nostd, root};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -63,21 +58,16 @@ fn folder() -> Result<PathBuf> {
 
 /// Builds the engine and takes its one object out of the library.
 fn engine_object() -> Result<PathBuf> {
-    let toolchain = nostd::toolchain()?;
     let (target_dir, manifest) = (folder()?, root().join("frontends/kmod/Cargo.toml"));
-    let command = match toolchain {
-        // The flags are not those that `core` was compiled with for the target: it must be built too.
-        Toolchain::Installed => Cmd::limited(BUILD_LIMIT, "cargo"),
-        Toolchain::Debian => Cmd::limited(BUILD_LIMIT, nostd::DEBIAN_CARGO).env("RUSTC", nostd::DEBIAN_RUSTC),
-    };
-    command
+    // The flags are not those that `core` was compiled with for the target: it must be built too.
+    nostd::from_source()?
+        .cargo(BUILD_LIMIT, "build")
         // Not --locked: this workspace's lock file would have to follow every change of the engine's dependencies.
-        .words("build --release --quiet -Zbuild-std=core --target")
+        .words("--release --quiet --target")
         .args([TARGET, "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
         .arg(&target_dir)
-        .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", FLAGS)
         .run()?;
     let library = target_dir.join(TARGET).join("release/libcvsw_kmod.a");

@@ -5,7 +5,7 @@ use crate::{command::Cmd, metadata};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use std::{
 /// The machine's NIC.
 pub const MAC: &str = "02:00:00:00:01:01";
 const BRIDGE: &str = "br0";
+const TAPS: [&str; 2] = ["tap0", "tap1"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the controller gives the machine: `tests/managed.rs` of the guest looks for exactly this.
@@ -33,7 +34,15 @@ underlay_mac = "02:00:00:00:01:01"
 underlay_ip = "192.0.2.1"
 offloads = ["csum"]
 flows = ["priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"]
+[[network.member]]
+name = "unikernel"
+mac = "02:00:00:00:01:02"
+ip = "10.0.0.2"
+underlay_mac = "02:00:00:00:01:02"
+underlay_ip = "192.0.2.2"
 "#;
+/// The unikernel's tap, MAC address and command line: the peer that `tests/unikernel.rs` of the guest asks.
+const UNIKERNEL: [&str; 3] = ["tap1", "02:00:00:00:01:02", "ip=10.0.0.2/24 ip=fd00::2/64 accept-keys-in-clear=1"];
 
 /// Everything outside; taken down when dropped.
 pub struct Outside {
@@ -52,10 +61,20 @@ impl Outside {
         Cmd::new("ip").words("netns add").arg(&namespace).run().context("network namespaces need root")?;
         let mut this = Self { namespace, folder, daemons: Vec::new() };
         this.inside("ip").words("link set lo up").run()?;
-        this.inside("ip").words("tuntap add dev tap0 mode tap").run()?;
-        this.inside("ip").words("link set tap0 up").run()?;
+        for tap in TAPS {
+            this.inside("ip").words(&format!("tuntap add dev {tap} mode tap")).run()?;
+            this.inside("ip").words(&format!("link set {tap} up")).run()?;
+        }
         this.start()?;
         Ok(this)
+    }
+
+    /// Starts a unikernel as one more machine of the switch.
+    pub fn start_unikernel(&mut self, image: &Path) -> Result<()> {
+        let program = program()?;
+        let [tap, mac, line] = UNIKERNEL;
+        let (image, log) = (image.display().to_string(), self.folder.join("unikernel.defmt").display().to_string());
+        self.daemon(&program, &["lab", "agent", "unikernel", &image, tap, mac, &log, line])
     }
 
     /// A command in the namespace, bound to the switch.
@@ -85,14 +104,14 @@ impl Outside {
         };
         vsctl(self, "--no-wait init")?;
         self.daemon("ovs-vswitchd", &[&remote, "--disable-system"])?;
-        let program = metadata::target_directory()?.join("debug/cvsw").display().to_string();
-        self.daemon(&program, &["controller", "--config", &config, "--listen", &format!("unix:{controller}")])?;
+        self.daemon(&program()?, &["controller", "--config", &config, "--listen", &format!("unix:{controller}")])?;
         self.wait_for(&controller)?;
+        let ports = TAPS.map(|tap| format!("-- add-port {BRIDGE} {tap}")).join(" ");
         vsctl(
             self,
             &format!(
                 "add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev protocols=OpenFlow10 fail_mode=secure \
-                 -- add-port {BRIDGE} tap0 -- set-controller {BRIDGE} unix:{controller}"
+                 {ports} -- set-controller {BRIDGE} unix:{controller}"
             ),
         )
     }
@@ -123,6 +142,11 @@ impl Outside {
         }
         Ok(())
     }
+}
+
+/// The `cvsw` program.
+fn program() -> Result<String> {
+    Ok(metadata::target_directory()?.join("debug/cvsw").display().to_string())
 }
 
 impl Drop for Outside {

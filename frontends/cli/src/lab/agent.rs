@@ -1,10 +1,12 @@
 //! The laboratory's own small program inside a VM: it says its name to whoever asks, asks others, and forges frames.
 
+use super::unikernel::become_machine;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -38,6 +40,19 @@ pub enum Role {
         /// The frames
         frames: Vec<String>,
     },
+    /// Become a unikernel's machine
+    Unikernel {
+        /// The image
+        image: PathBuf,
+        /// The tap
+        tap: String,
+        /// MAC address of the vNIC
+        mac: String,
+        /// File for its log
+        log: PathBuf,
+        /// The image's command line
+        line: String,
+    },
 }
 
 /// Plays a role.
@@ -46,6 +61,7 @@ pub fn run(role: Role) -> Result<ExitCode> {
         Role::Serve { name } => serve(&name)?,
         Role::Ask { address, questions } => ask(address, questions)?,
         Role::Forge { interface, frames } => forge(&interface, &frames)?,
+        Role::Unikernel { image, tap, mac, log, line } => become_machine(&image, &tap, &mac, &log, &line)?,
     }
     Ok(ExitCode::SUCCESS)
 }

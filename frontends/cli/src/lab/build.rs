@@ -29,6 +29,7 @@ pub struct Lab {
     pub switches: Vec<Ovs>,
     state: State,
     processes: Vec<Process>,
+    key_logs: Vec<PathBuf>,
     program: PathBuf,
     standing: bool,
 }
@@ -43,7 +44,16 @@ impl Lab {
         let topology = Topology::new(&state.id, plan)?;
         let directory = state.directory();
         let switches = topology.servers.iter().map(|server| Ovs::new(server, &directory)).collect();
-        Ok(Self { topology, directory, switches, state, processes: Vec::new(), program, standing: true })
+        Ok(Self {
+            topology,
+            directory,
+            switches,
+            state,
+            processes: Vec::new(),
+            key_logs: Vec::new(),
+            program,
+            standing: true,
+        })
     }
 
     /// The servers' namespaces and the cable between them.
@@ -103,15 +113,15 @@ impl Lab {
 
     /// The controller, its configuration, and the switches' connections to it.
     pub fn start_controller(&mut self) -> Result<()> {
-        let config = self.directory.join("controller.toml");
+        self.configure(str::to_owned)?;
         let mut sockets: Vec<PathBuf> = self.switches.iter().map(Ovs::controller_socket).collect();
-        let text = self.topology.controller_config(&sockets);
-        fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
         let status = self.status_socket();
         let mut command = Command::new(&self.program);
-        command.arg("controller").arg("--config").arg(&config).arg("--status-socket").arg(&status);
+        command.arg("controller").arg("--config").arg(self.config()).arg("--status-socket").arg(&status);
         if self.topology.cipher.is_some() {
-            command.arg("--key-log").arg(self.key_log());
+            // A controller makes its own, and overwrites none.
+            self.key_logs.push(self.directory.join(format!("keys-{}", self.key_logs.len())));
+            command.arg("--key-log").args(self.key_logs.last());
         }
         sockets.push(status);
         self.start(CONTROLLER, command, CONTROLLER_LOG)?.wait_for(
@@ -120,6 +130,17 @@ impl Lab {
             || Ok(sockets.iter().all(|socket| socket.exists()).then_some(())),
         )?;
         self.switches.iter().try_for_each(Ovs::set_controller)
+    }
+
+    /// Writes the controller's configuration, changed by `change`. A controller that runs notices it.
+    pub fn configure(&self, change: impl FnOnce(&str) -> String) -> Result<()> {
+        let sockets: Vec<PathBuf> = self.switches.iter().map(Ovs::controller_socket).collect();
+        let (config, text) = (self.config(), change(&self.topology.controller_config(&sockets)));
+        fs::write(&config, text).with_context(|| format!("writing {}", config.display()))
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.join("controller.toml")
     }
 
     /// Gives a VM its address, as its administrator would.
@@ -175,9 +196,9 @@ impl Lab {
         self.directory.join("status.sock")
     }
 
-    /// Where the controller of an encrypted laboratory notes its keys.
-    pub fn key_log(&self) -> PathBuf {
-        self.directory.join("keys")
+    /// Where the controllers of an encrypted laboratory, one after the other, note their keys.
+    pub fn key_logs(&self) -> &[PathBuf] {
+        &self.key_logs
     }
 
     /// The file for the output of a program.

@@ -81,8 +81,8 @@ struct Options {
     /// The image of the unikernels; `cargo xtask unikernel` makes it and says where
     #[arg(long, value_name = "FILE")]
     unikernel_image: Option<PathBuf>,
-    /// Encrypt every network, as `aes-128-gcm`; the link then shows nothing but ESP. Unikernels take no keys yet
-    #[arg(long, value_name = "SUITE", value_parser = parse_suite, conflicts_with = "unikernel")]
+    /// Encrypt every network, as `aes-128-gcm`; the link then shows nothing but ESP
+    #[arg(long, value_name = "SUITE", value_parser = parse_suite)]
     cipher: Option<Suite>,
     /// Leave the laboratory up and say how to use it
     #[arg(long)]

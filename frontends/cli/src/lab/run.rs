@@ -149,6 +149,9 @@ impl Run<'_> {
         if let Some(pair) = first.filter(|_| self.lab.topology.cipher.is_some()) {
             self.report.heading("Keys");
             self.check("rotation", "new keys under traffic", |lab| rotation::under_traffic(lab, pair))?;
+            if !self.lab.topology.unikernels.is_empty() {
+                self.check("unikernel-keys", "unikernels with new keys", |lab| unikernel::answer(lab))?;
+            }
         }
         self.report.heading("Afterwards");
         self.check("counters", "what the vNICs dropped", |lab| counters::nothing_unexplained(lab))?;
@@ -223,13 +226,21 @@ impl Run<'_> {
             self.check("isolation", "no way into another network", |lab| isolation::strangers_stay_out(lab))?;
         }
         if !self.lab.topology.unikernels.is_empty() {
-            self.check("unikernel", "unikernels in their network", |lab| unikernel::answer(lab))?;
-            self.check("unikernel-restart", "unikernels after a restart of the controller", |lab| {
-                unikernel::outlive_the_controller(lab)
-            })?;
-            self.check("unikernel-alone", "unikernels from other networks", |lab| unikernel::strangers(lab))?;
+            self.unikernels()?;
         }
         self.check("forgery", "control frames forged by a VM", forgery::forged_control_frames)
+    }
+
+    fn unikernels(&mut self) -> Result<()> {
+        self.check("unikernel", "unikernels in their network", |lab| unikernel::answer(lab))?;
+        self.check("unikernel-mtu", "another MTU under open connections", unikernel::live_mtu)?;
+        self.check(
+            "unikernel-restart",
+            "unikernels after a restart of the controller",
+            unikernel::outlive_the_controller,
+        )?;
+        self.check("unikernel-alone", "unikernels from other networks", |lab| unikernel::strangers(lab))?;
+        self.check("unikernel-overlay", "unikernels past the overlay", |lab| unikernel::overlay_only(lab))
     }
 
     fn link(&mut self) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use cvsw_core::crypto::Suite;
 use std::fmt::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Largest number of pairs in one network: the inner addresses are `10.0.0.1` to `10.0.0.180`.
@@ -104,6 +104,12 @@ impl Vm {
     /// The switch's end of the VM's virtual cable: a port of the server's bridge.
     pub fn switch_interface(&self) -> &str {
         &self.name
+    }
+
+    /// Its IPv6 address inside the virtual network (/64): a unique local one (RFC 4193) with the last octet of the other.
+    pub fn ip6(&self) -> Ipv6Addr {
+        let [.., host] = self.ip.octets();
+        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host))
     }
 
     /// The vNIC's end of the same cable: where `cvsw port` sends and receives encapsulated frames.

@@ -4,6 +4,7 @@ use super::build::Lab;
 use super::netns;
 use super::topology::{UNDERLAY_MTU, Vm};
 use anyhow::{Context, Result, ensure};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,20 +39,36 @@ impl Lab {
 }
 
 fn machine(vm: &Vm, image: &Path, log: &Path, micro: bool) -> Command {
-    let mac = vm.mac;
-    let (machine, device) = if micro {
-        ("microvm,rtc=off", format!("virtio-net-device,netdev=net,mac={mac}"))
-    } else {
-        ("q35", format!("virtio-net-pci,disable-legacy=on,netdev=net,mac={mac}"))
-    };
-    let mut command = netns::command(&vm.namespace, QEMU, ["-machine", machine]);
-    command.args(["-accel", "tcg", "-cpu", "max", "-m", &MEMORY.to_string(), "-nodefaults", "-no-reboot"]);
-    command.args(["-global", "virtio-mmio.force-legacy=false", "-display", "none", "-serial", "stdio"]);
-    command.args(["-device", "isa-debugcon,iobase=0xe9,chardev=log", "-device", "isa-debug-exit,iobase=0xf4"]);
-    command.arg("-chardev").arg(format!("file,id=log,path={}", log.display()));
-    command.arg("-netdev").arg(format!("tap,id=net,ifname={},script=no,downscript=no", vm.name));
-    command.args(["-device", &device]).arg("-kernel").arg(image).arg("-append").arg(format!("ip={}/24", vm.ip));
-    command
+    // Keys in clear are for a laboratory: nobody else is on its control channel.
+    let line = format!("ip={}/24 ip={}/64 accept-keys-in-clear=1", vm.ip, vm.ip6());
+    netns::command(&vm.namespace, QEMU, arguments(image, micro, &vm.name, &vm.mac.to_string(), log, &line))
+}
+
+/// QEMU's arguments for a machine on a tap; `log` is for defmt, `line` the image's command line.
+fn arguments(image: &Path, micro: bool, tap: &str, mac: &str, log: &Path, line: &str) -> Vec<String> {
+    let (machine, device) =
+        if micro { ("microvm,rtc=off", "virtio-net-device") } else { ("q35", "virtio-net-pci,disable-legacy=on") };
+    let fixed = format!(
+        "-machine {machine} -accel tcg -cpu max -m {MEMORY} -nodefaults -no-reboot -display none -serial stdio \
+         -global virtio-mmio.force-legacy=false -device isa-debugcon,iobase=0xe9,chardev=log \
+         -device isa-debug-exit,iobase=0xf4 -netdev tap,id=net,ifname={tap},script=no,downscript=no \
+         -device {device},netdev=net,mac={mac}"
+    );
+    let own = [
+        "-chardev".to_owned(),
+        format!("file,id=log,path={}", log.display()),
+        "-kernel".to_owned(),
+        image.display().to_string(),
+        "-append".to_owned(),
+        line.to_owned(),
+    ];
+    fixed.split_whitespace().map(str::to_owned).chain(own).collect()
+}
+
+/// Becomes the QEMU of a `microvm` on a tap of this namespace, for tests outside of a laboratory.
+pub fn become_machine(image: &Path, tap: &str, mac: &str, log: &Path, line: &str) -> Result<()> {
+    let error = Command::new(QEMU).args(arguments(image, true, tap, mac, log, line)).exec();
+    Err(error).with_context(|| format!("starting {QEMU}, which is in Debian's package {PACKAGE}"))
 }
 
 #[cfg(test)]
@@ -70,7 +87,7 @@ mod tests {
         assert!(line.contains("virtio-net-device,netdev=net,mac=02:00:00:00:01:b5"), "{line}");
         let line = describe(&machine(second, Path::new("image"), Path::new("log"), false));
         assert!(line.contains("ifname=blue-u2") && line.contains("virtio-net-pci"), "{line}");
-        assert!(line.ends_with("-append ip=10.0.0.182/24"), "{line}");
+        assert!(line.ends_with("-append ip=10.0.0.182/24 ip=fd00::b6/64 accept-keys-in-clear=1"), "{line}");
         assert_eq!(line.matches("-netdev").count(), 1);
     }
 }

@@ -6,11 +6,7 @@ use anyhow::{Context, Result};
 
 /// Waits for what the controller's configuration gives this machine (`xtask/src/kmod/switch.rs`).
 pub fn managed() -> Result<()> {
-    run_all(
-        "ip link set nic0 up
-         ip link add link nic0 name cvsw0 type cvsw
-         ip link set cvsw0 up",
-    )?;
+    plug_in()?;
     let checks: [(&str, &str, &[&str]); 4] = [
         ("the session", "cvsw ctl --dev cvsw0 stats", &["control session: CONNECTED"]),
         ("SET_MTU", "ip link show dev cvsw0", &[" mtu 1450 "]),
@@ -31,4 +27,13 @@ pub fn managed() -> Result<()> {
     }
     println!("KMOD-NOTE the controller set MTU, offloads and flows through Open vSwitch");
     run_all("ip link del cvsw0")
+}
+
+/// Makes the vNIC `cvsw0` on the NIC that leads to the switch.
+pub fn plug_in() -> Result<()> {
+    run_all(
+        "ip link set nic0 up
+         ip link add link nic0 name cvsw0 type cvsw
+         ip link set cvsw0 up",
+    )
 }

@@ -7,6 +7,7 @@ mod fuzz;
 mod life;
 mod managed;
 mod traffic;
+mod unikernel;
 mod vxlan;
 
 use anyhow::Result;
@@ -22,7 +23,7 @@ pub struct Test {
 }
 
 /// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data. `controller`:
-/// with Open vSwitch and the controller outside of the machine.
+/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
     Test { group: "functions", name: "ctl", run: ctl::ctl },
@@ -36,6 +37,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "add_and_delete", run: life::add_and_delete },
     Test { group: "functions", name: "teardown", run: life::teardown },
     Test { group: "controller", name: "managed", run: managed::managed },
+    Test { group: "unikernel", name: "unikernel", run: unikernel::unikernel },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
 ];

@@ -3,6 +3,7 @@
 use crate::{
     clock::Clock,
     config::{BadWord, Config},
+    devices, firmware,
     keys::{self, Line},
     nic::{BUFFERS, Memory, VirtioNic},
     page::{self, Status},
@@ -24,7 +25,7 @@ use zeroize::Zeroize;
 const FLOWS: usize = 256;
 const CACHE: usize = 256;
 const MASKS: usize = 32;
-const SAS: usize = 32;
+const SAS: usize = 64;
 /// Where the hypervisor puts the keys.
 const KEYS_FILE: &str = "opt/org.cvsw/associations";
 const KEYS: usize = 8 * 1024;
@@ -35,7 +36,7 @@ const ECHO_PORT: u16 = 7;
 /// Longest request line that is looked at.
 const REQUEST: usize = 256;
 /// The status page is written at once; it must fit.
-const PAGE: usize = 16 * 1024;
+const PAGE: usize = 24 * 1024;
 const ECHO_BUFFER: usize = 16 * 1024;
 const UDP_PACKETS: usize = 64;
 
@@ -83,7 +84,7 @@ fn start(line: &'static str, clock: &Clock) -> Option<App> {
             return None;
         }
     };
-    let Some(transport) = sys::find_network() else {
+    let Some(transport) = devices::find_network() else {
         error!("no virtio network device: give the machine one with -device virtio-net-pci or -device");
         return None;
     };
@@ -100,6 +101,10 @@ fn start(line: &'static str, clock: &Clock) -> Option<App> {
     vnic.ethertype = config.ethertype.unwrap_or(vnic.ethertype);
     let ciphers = CIPHERS.init_with(Portable::new);
     let mut device = CvswDevice::with_ciphers(ENGINE.take()?, ciphers, nic, &vnic);
+    let (engine, _) = device.engine_and_ciphers();
+    // Associations live as long as this start; any number that other starts do not have will do.
+    engine.set_boot_generation(sys::random_seed());
+    engine.accept_keys_in_clear(config.accept_keys_in_clear);
     load_keys(&mut device, clock)?;
     for text in &config.flows {
         let added = parse_flow(text).map(|flow| device.engine_mut().flow_mod(cvsw_core::Instant::ZERO, &flow));
@@ -118,11 +123,9 @@ fn start(line: &'static str, clock: &Clock) -> Option<App> {
 fn load_keys(device: &mut Device, clock: &Clock) -> Option<()> {
     static TEXT: Zeroed<[u8; KEYS]> = Zeroed::new();
     let text = TEXT.take()?;
-    let Some(len) = sys::firmware_file(KEYS_FILE, text) else { return Some(()) };
-    // Associations live as long as this start; any number that other starts do not have will do.
+    let Some(len) = firmware::file(KEYS_FILE, text) else { return Some(()) };
     let now = cvsw_core::Instant::from_nanos(clock.now().total_micros().unsigned_abs().saturating_mul(1000));
     let (engine, ciphers) = device.engine_and_ciphers();
-    engine.set_boot_generation(sys::random_seed());
     let mut count = 0_u32;
     for line in keys::parse(core::str::from_utf8(text.get(..len)?).ok()?) {
         let problem = match line {
@@ -186,6 +189,9 @@ impl App {
             if self.device.parameters() != parameters {
                 parameters = self.device.parameters();
                 report(parameters);
+            }
+            while let Some(event) = self.device.engine_mut().poll_sa_event() {
+                warn!("security association: {}", event);
             }
             if let Some(broken) = self.device.nic().broken() {
                 error!("the network device breaks the rules of virtio: {}", Debug2Format(&broken));
@@ -259,6 +265,7 @@ impl App {
                         stats: engine.stats(),
                         nic: self.device.nic().counters(),
                         flow_count: engine.flow_count(),
+                        encrypted_only: engine.encrypted_only().collect(),
                     };
                     if page::answer(&mut Sender(socket), &path, &status, engine.flows(), engine.sas()).is_err() {
                         warn!("the status page was cut: it does not fit its buffer");
@@ -280,6 +287,10 @@ fn obey(data: &[u8]) {
             sys::exit(true);
         }
         b"panic" => panic!("asked to panic"),
+        b"hang" => {
+            info!("asked to hang");
+            sys::halt();
+        }
         _ => {}
     }
 }

@@ -18,7 +18,10 @@ pub struct Config<'a> {
     pub flows: Vec<&'a str, MAX_FLOWS>,
     /// `ethertype=0xabba`: EtherType of control frames.
     pub ethertype: Option<u16>,
-    /// `exit=1`: a UDP datagram `exit` to the echo port ends the machine, `panic` makes it panic. For tests.
+    /// `accept-keys-in-clear=1`: keys are taken from the controller although its messages carry them in clear.
+    pub accept_keys_in_clear: bool,
+    /// `exit=1`: a UDP datagram `exit` to the echo port ends the machine, `panic` makes it panic, `hang` makes it hang.
+    /// For tests.
     pub may_exit: bool,
 }
 
@@ -48,10 +51,21 @@ impl<'a> Config<'a> {
                     let digits = value.strip_prefix("0x").ok_or(bad("ethertype=0xHHHH"))?;
                     config.ethertype = Some(u16::from_str_radix(digits, 16).map_err(|_| bad("ethertype=0xHHHH"))?);
                 }
-                "exit" => config.may_exit = value == "1",
-                _ => return Err(bad("one of ip=, flow=, ethertype=, exit=")),
+                "accept-keys-in-clear" => {
+                    config.accept_keys_in_clear = switch(value).ok_or(bad("accept-keys-in-clear=0 or =1"))?;
+                }
+                "exit" => config.may_exit = switch(value).ok_or(bad("exit=0 or =1"))?,
+                _ => return Err(bad("one of ip=, flow=, ethertype=, accept-keys-in-clear=, exit=")),
             }
         }
         Ok(config)
+    }
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
     }
 }

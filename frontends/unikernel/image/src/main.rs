@@ -7,7 +7,7 @@ use cvsw_unikernel as _;
 #[cfg(not(unix))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    cvsw_unikernel::sys::die(info)
+    cvsw_unikernel::console::panic(info)
 }
 
 /// Cargo builds programs beside tests; this one is of no use on a host.

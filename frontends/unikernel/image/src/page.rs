@@ -5,11 +5,12 @@ use core::fmt::{self, Display, Formatter, Write};
 use cvsw_core::{
     Direction, FlowEntry, Stats,
     control::OffloadFlags,
-    crypto::SaStatus,
+    crypto::{MAX_ENCRYPTED_ONLY, SaStatus},
     flow::{MacAddr, text::DisplayFlow},
     stats::DirectionStats,
 };
 use cvsw_smoltcp::Parameters;
+use heapless::Vec;
 
 /// Most flows that a page lists: it is sent from one buffer.
 pub const MAX_LISTED: usize = 32;
@@ -30,6 +31,8 @@ pub struct Status<'a> {
     pub nic: Counters,
     /// Number of entries in the table.
     pub flow_count: usize,
+    /// Networks whose frames may not travel in clear.
+    pub encrypted_only: Vec<u32, MAX_ENCRYPTED_ONLY>,
 }
 
 /// An answer to `GET path`, with its HTTP header. The connection is closed behind it.
@@ -96,6 +99,9 @@ fn html(
         writeln!(out, "{:#} packets={} bytes={}", DisplayFlow(&entry.flow), entry.packets, entry.bytes)?;
     }
     out.write_str("</pre><h2>Security associations</h2><pre>")?;
+    for vni in &status.encrypted_only {
+        writeln!(out, "network {vni}: encrypted only")?;
+    }
     for sa in sas {
         let SaStatus { config, suite, counters, .. } = sa;
         writeln!(
@@ -151,6 +157,10 @@ fn json(
         let comma = if at == 0 { "" } else { "," };
         let flow = DisplayFlow(&entry.flow);
         write!(out, "{comma}{{\"flow\":\"{flow:#}\",\"packets\":{},\"bytes\":{}}}", entry.packets, entry.bytes)?;
+    }
+    out.write_str("],\"encrypted_only\":[")?;
+    for (at, vni) in status.encrypted_only.iter().enumerate() {
+        write!(out, "{}{vni}", if at == 0 { "" } else { "," })?;
     }
     out.write_str("],\"sas\":[")?;
     for (at, sa) in sas.enumerate() {

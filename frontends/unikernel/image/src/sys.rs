@@ -171,24 +171,18 @@ impl<H: Hal, T: Transport> Rings<H, T> {
 #[cfg(not(unix))]
 mod machine {
     use super::Zeroed;
+    use crate::descriptors::{self, Gate, Segments, Task};
     use core::{
         arch::{asm, global_asm, x86_64},
         cell::UnsafeCell,
-        fmt::Write,
-        panic::PanicInfo,
         ptr::{NonNull, addr_of, addr_of_mut, read_volatile, write_volatile},
         sync::atomic::{AtomicUsize, Ordering},
     };
     use virtio_drivers::{
         BufferDirection, Hal, PAGE_SIZE, PhysAddr,
         transport::{
-            DeviceType, SomeTransport,
             mmio::{MmioTransport, VirtIOHeader},
-            pci::{
-                PciTransport,
-                bus::{Command, ConfigurationAccess, DeviceFunction, PciRoot},
-                virtio_device_type,
-            },
+            pci::bus::{ConfigurationAccess, DeviceFunction},
         },
     };
 
@@ -203,10 +197,13 @@ mod machine {
     /// Interrupt vector of devices and timer.
     const VECTOR: usize = 0x20;
     const SPURIOUS_VECTOR: usize = 0xff;
-    const KERNEL_CODE: u16 = 0x08;
-    const TSS: u16 = 0x18;
     const LOCAL_APIC: usize = 0xfee0_0000;
-    const IO_APICS: [usize; 2] = [0xfec0_0000, 0xfec1_0000];
+    /// Registers of each: which one, and its content.
+    const IO_APICS: [[usize; 2]; 2] = [[0xfec0_0000, 0xfec0_0010], [0xfec1_0000, 0xfec1_0010]];
+    const MMIO: usize = 0xfeb0_0000;
+    const MMIO_WINDOW: usize = 0x200;
+    /// Windows of virtio-mmio.
+    pub const MMIO_WINDOWS: usize = 24;
     /// Nanoseconds, with the gigahertz bus of QEMU and KVM, between wake-ups of an idle machine.
     const TIMER_PERIOD: u32 = 10_000_000;
 
@@ -237,34 +234,27 @@ mod machine {
         let page: u64;
         // SAFETY: reading CR2 changes nothing.
         unsafe { asm!("mov {}, cr2", out(reg) page, options(nomem, nostack, preserves_flags)) };
-        let _ = writeln!(Console, "exception {vector} at {address:#x}, CR2 {page:#x}");
-        exit(false)
-    }
-
-    /// Prints where and why, and ends the machine with the code of failure.
-    pub fn die(info: &PanicInfo<'_>) -> ! {
-        let _ = writeln!(Console, "{info}");
-        exit(false)
+        crate::console::exception(vector, address, page)
     }
 
     /// Ends the machine: QEMU's `isa-debug-exit` makes its exit code 33 for success, 35 for failure.
     pub fn exit(success: bool) -> ! {
         // SAFETY: the port belongs to that device, or to nobody.
         unsafe { asm!("out dx, eax", in("dx") 0xf4_u16, in("eax") if success { 16_u32 } else { 17 }) };
+        halt()
+    }
+
+    /// Stops the processor for good; the machine goes on.
+    pub fn halt() -> ! {
         loop {
-            // SAFETY: with interrupts off this stops the processor for good.
+            // SAFETY: without interrupts nothing wakes it.
             unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
         }
     }
 
-    /// The first serial port, for what must get out without a decoder.
-    struct Console;
-
-    impl Write for Console {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            text.bytes().for_each(|byte| out8(0x3f8, byte));
-            Ok(())
-        }
+    /// Writes a byte to the first serial port.
+    pub fn serial(byte: u8) {
+        out8(0x3f8, byte);
     }
 
     /// Writes bytes to QEMU's debug console.
@@ -301,40 +291,15 @@ mod machine {
         }
     }
 
-    /// Reads the file of that name from QEMU's firmware configuration (docs/specs/fw_cfg) into `out`; its length.
-    /// `None`: there is no such file, or it does not fit.
-    pub fn firmware_file(name: &str, out: &mut [u8]) -> Option<usize> {
-        const SIGNATURE: u16 = 0;
-        const DIRECTORY: u16 = 0x19;
-        const MOST_FILES: u32 = 1024;
-        select_firmware(SIGNATURE);
-        if firmware_bytes::<4>() != *b"QEMU" {
-            return None;
-        }
-        select_firmware(DIRECTORY);
-        let files = u32::from_be_bytes(firmware_bytes()).min(MOST_FILES);
-        let file = (0..files).find_map(|_| {
-            let size = u32::from_be_bytes(firmware_bytes());
-            let select = u16::from_be_bytes(firmware_bytes());
-            let _reserved: [u8; 2] = firmware_bytes();
-            let found: [u8; 56] = firmware_bytes();
-            let found = core::ffi::CStr::from_bytes_until_nul(&found).ok()?;
-            (found.to_bytes() == name.as_bytes()).then_some((size as usize, select))
-        });
-        let (size, select) = file?;
-        let out = out.get_mut(..size)?;
-        select_firmware(select);
-        out.iter_mut().for_each(|byte| *byte = in8(0x511));
-        Some(size)
+    /// Chooses an item of QEMU's firmware configuration, from its start; on a machine without one, nothing happens.
+    pub fn firmware_select(item: u16) {
+        // SAFETY: the port belongs to that device, or to nobody; it touches no memory.
+        unsafe { asm!("out dx, ax", in("dx") 0x510_u16, in("ax") item, options(nomem, nostack)) };
     }
 
-    fn select_firmware(key: u16) {
-        // SAFETY: selects an item of the firmware configuration; on a machine without one, nothing.
-        unsafe { asm!("out dx, ax", in("dx") 0x510_u16, in("ax") key, options(nomem, nostack)) };
-    }
-
-    fn firmware_bytes<const N: usize>() -> [u8; N] {
-        core::array::from_fn(|_| in8(0x511))
+    /// The next byte of the chosen item.
+    pub fn firmware_byte() -> u8 {
+        in8(0x511)
     }
 
     /// The processor's time-stamp counter.
@@ -419,48 +384,32 @@ mod machine {
             if *slot == 0 {
                 break;
             }
-            len = at + 1;
+            len = at.saturating_add(1);
         }
         core::str::from_utf8(line.get(..len).unwrap_or_default()).unwrap_or_default()
     }
 
     /// Interrupt and exception handlers. Exceptions run on a stack of their own, since a full stack causes them.
     fn install_descriptors() {
-        static GDT: Zeroed<[u64; 5]> = Zeroed::new();
-        static TASK: Zeroed<[u32; 26]> = Zeroed::new();
-        static IDT: Zeroed<[[u64; 2]; 256]> = Zeroed::new();
+        static GDT: Zeroed<Segments> = Zeroed::new();
+        static TASK: Zeroed<Task> = Zeroed::new();
+        static IDT: Zeroed<[Gate; 256]> = Zeroed::new();
         let (Some(gdt), Some(task), Some(idt)) = (GDT.take(), TASK.take(), IDT.take()) else { return };
-        let stack = addr_of!(_fault_stack_top) as u64;
-        let base = task.as_ptr() as u64;
-        // IST 1 of the task state segment (Intel SDM volume 3, 8.7); no I/O map.
-        (task[9], task[10], task[25]) = (stack as u32, (stack >> 32) as u32, 104 << 16);
-        gdt[1] = 0x00af_9b00_0000_ffff;
-        gdt[2] = 0x00cf_9300_0000_ffff;
-        gdt[3] = 103 | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
-        gdt[4] = base >> 32;
-        let gate = |handler: u64, stack: u64| {
-            let low = handler & 0xffff | u64::from(KERNEL_CODE) << 16 | stack << 32 | 0x8e << 40;
-            [low | (handler >> 16 & 0xffff) << 48, handler >> 32]
-        };
+        *task = descriptors::task(addr_of!(_fault_stack_top) as u64);
+        *gdt = descriptors::segments(task.as_ptr() as u64);
         let exceptions = addr_of!(boot_exceptions) as u64;
-        for (number, entry) in (0..32).zip(idt.iter_mut()) {
-            *entry = gate(exceptions + 16 * number, 1);
+        for (stub, entry) in (exceptions..).step_by(16).zip(idt.iter_mut()).take(32) {
+            *entry = descriptors::gate(stub, 1);
         }
-        idt[VECTOR] = gate(addr_of!(boot_interrupt) as u64, 0);
-        idt[SPURIOUS_VECTOR] = gate(addr_of!(boot_spurious) as u64, 0);
-        let pointer = |limit: usize, base: u64| {
-            let mut bytes = [0; 10];
-            bytes[..2].copy_from_slice(&(limit as u16 - 1).to_le_bytes());
-            bytes[2..].copy_from_slice(&base.to_le_bytes());
-            bytes
-        };
-        let gdt_pointer = pointer(size_of_val(gdt), gdt.as_ptr() as u64);
-        let idt_pointer = pointer(size_of_val(idt), idt.as_ptr() as u64);
+        idt[VECTOR] = descriptors::gate(addr_of!(boot_interrupt) as u64, 0);
+        idt[SPURIOUS_VECTOR] = descriptors::gate(addr_of!(boot_spurious) as u64, 0);
+        let gdt_pointer = descriptors::pointer(size_of_val(gdt), gdt.as_ptr() as u64);
+        let idt_pointer = descriptors::pointer(size_of_val(idt), idt.as_ptr() as u64);
         // SAFETY: both tables are static and complete; code and data segments keep their numbers and meaning.
         unsafe {
             asm!("lgdt [{}]", in(reg) &gdt_pointer, options(readonly, nostack));
             asm!("lidt [{}]", in(reg) &idt_pointer, options(readonly, nostack));
-            asm!("ltr {:x}", in(reg) TSS, options(nostack));
+            asm!("ltr {:x}", in(reg) descriptors::TASK, options(nostack));
         }
     }
 
@@ -482,9 +431,9 @@ mod machine {
         write32(LOCAL_APIC + 0x3e0, 0b1011);
         write32(LOCAL_APIC + 0x320, 1 << 17 | VECTOR as u32);
         write32(LOCAL_APIC + 0x380, TIMER_PERIOD);
-        for (number, apic) in IO_APICS.into_iter().enumerate() {
-            write32(apic, 1);
-            let version = read32(apic + 0x10);
+        for (number, [select, content]) in IO_APICS.into_iter().enumerate() {
+            write32(select, 1);
+            let version = read32(content);
             if version == 0 || version == u32::MAX {
                 continue;
             }
@@ -492,10 +441,11 @@ mod machine {
             // virtio-mmio's (edge-triggered).
             let (first, trigger) = if number == 0 { (16, 1 << 15) } else { (0, 0) };
             for pin in first..=(version >> 16 & 0xff) {
-                write32(apic, 0x11 + 2 * pin);
-                write32(apic + 0x10, 0);
-                write32(apic, 0x10 + 2 * pin);
-                write32(apic + 0x10, trigger | VECTOR as u32);
+                let entry = pin.saturating_mul(2).saturating_add(0x10);
+                write32(select, entry | 1);
+                write32(content, 0);
+                write32(select, entry);
+                write32(content, trigger | VECTOR as u32);
             }
         }
     }
@@ -513,10 +463,10 @@ mod machine {
             static PAGES: Pages = Pages(UnsafeCell::new([0; PAGE_SIZE * DMA_PAGES]));
             static USED: AtomicUsize = AtomicUsize::new(0);
             let first = USED.fetch_add(pages, Ordering::Relaxed);
-            if first + pages > DMA_PAGES {
+            if first.saturating_add(pages) > DMA_PAGES {
                 return (0, NonNull::dangling());
             }
-            let start = PAGES.0.get().cast::<u8>().wrapping_add(first * PAGE_SIZE);
+            let start = PAGES.0.get().cast::<u8>().wrapping_add(first.saturating_mul(PAGE_SIZE));
             (start as PhysAddr, NonNull::new(start).unwrap_or(NonNull::dangling()))
         }
 
@@ -537,7 +487,7 @@ mod machine {
     }
 
     /// PCI configuration space through its two ports.
-    struct Ports;
+    pub struct Ports;
 
     impl Ports {
         fn select(function: DeviceFunction, register: u8) {
@@ -572,26 +522,14 @@ mod machine {
         }
     }
 
-    /// The machine's first network device, on PCI (q35) or among the windows of virtio-mmio (microvm).
-    pub fn find_network() -> Option<SomeTransport<'static>> {
-        let mut root = PciRoot::new(Ports);
-        let found = root
-            .enumerate_bus(0)
-            .find(|(_, info)| virtio_device_type(info) == Some(DeviceType::Network))
-            .map(|(function, _)| function);
-        if let Some(function) = found {
-            let (_, command) = root.get_status_command(function);
-            root.set_command(function, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
-            return PciTransport::new::<Identity, _>(&mut root, function).ok().map(Into::into);
+    /// The device in a window of virtio-mmio of QEMU's microvm, if there is one; there are [`MMIO_WINDOWS`].
+    pub fn mmio_device(window: usize) -> Option<MmioTransport<'static>> {
+        if window >= MMIO_WINDOWS {
+            return None;
         }
-        // QEMU fills the windows from the last one.
-        (0..24).rev().find_map(|window| {
-            let header = NonNull::new((0xfeb0_0000_usize + 0x200 * window) as *mut VirtIOHeader)?;
-            // SAFETY: a window of QEMU's microvm, mapped for ever; `new` checks its magic number.
-            let transport = unsafe { MmioTransport::new(header, 0x200) }.ok()?;
-            let transport = SomeTransport::from(transport);
-            use virtio_drivers::transport::Transport;
-            (transport.device_type() == DeviceType::Network).then_some(transport)
-        })
+        let address = MMIO_WINDOW.saturating_mul(window).saturating_add(MMIO);
+        let header = NonNull::new(address as *mut VirtIOHeader)?;
+        // SAFETY: one of the windows, mapped for ever; `new` checks its magic number.
+        unsafe { MmioTransport::new(header, MMIO_WINDOW) }.ok()
     }
 }

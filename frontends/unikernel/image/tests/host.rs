@@ -21,19 +21,28 @@ use zerocopy::FromZeros;
 #[test]
 fn a_command_line_is_read() {
     let flow = "in_port=HOST,actions=set_vxlan(vni=42,src=192.0.2.1)";
-    let line = format!("console ip=10.0.0.5/24 ip=fd00::5/64  flow={flow} ethertype=0x88b5 exit=1");
+    let line =
+        format!("console ip=10.0.0.5/24 ip=fd00::5/64  flow={flow} ethertype=0x88b5 exit=1 accept-keys-in-clear=1");
     let config = Config::parse(&line).unwrap();
     let addresses: Vec<_> = config.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.5/24", "fd00::5/64"]);
     assert_eq!(config.flows[..], [flow]);
     assert_eq!(config.ethertype, Some(0x88b5));
-    assert!(config.may_exit);
+    assert!(config.may_exit && config.accept_keys_in_clear);
     assert_eq!(Config::parse("").unwrap(), Config::default());
 }
 
 #[test]
 fn a_bad_word_is_named() {
-    for word in ["ip=10.0.0.5", "ip=10.0.0.5/33", "ethertype=abba", "ethertype=0xabbaa", "mac=02:00:00:00:00:01"] {
+    for word in [
+        "ip=10.0.0.5",
+        "ip=10.0.0.5/33",
+        "ethertype=abba",
+        "ethertype=0xabbaa",
+        "mac=02:00:00:00:00:01",
+        "exit=yes",
+        "accept-keys-in-clear=",
+    ] {
         let BadWord { word: named, expected } = Config::parse(word).unwrap_err();
         assert_eq!(named, word);
         assert!(!expected.is_empty());
@@ -84,6 +93,7 @@ fn page(path: &str) -> String {
     engine.flow_mod(Instant::ZERO, &parse_flow("priority=3,in_port=NET,arp,actions=drop").unwrap()).unwrap();
     let key = KeyMaterial::new(Suite::Aes128Gcm, &[0xab; 20]).unwrap();
     let sa = SaConfig::new(7, Direction::Rx, 0x1001, [192, 0, 2, 2]);
+    assert!(engine.require_encryption(42, true));
     engine.add_sa(&mut Portable::<4>::new(), Instant::ZERO, &sa, &key).unwrap();
     let mut bytes = [0_u8; 60];
     bytes[12..14].copy_from_slice(&[8, 6]);
@@ -103,6 +113,7 @@ fn page(path: &str) -> String {
         stats: engine.stats(),
         nic: Counters { rx_frames: 1, rx_bad_length: 2, ..Counters::default() },
         flow_count: engine.flow_count(),
+        encrypted_only: engine.encrypted_only().collect(),
     };
     let mut text = String::new();
     page::answer(&mut text, path, &status, engine.flows(), engine.sas()).unwrap();
@@ -128,6 +139,7 @@ fn the_status_is_json() {
         ("/flow_count", 1.into()),
         ("/flows/0/packets", 1.into()),
         ("/flows/0/flow", "priority=3,arp,in_port=NET actions=drop".into()),
+        ("/encrypted_only/0", 42.into()),
         ("/sas/0/spi", 0x1001.into()),
         ("/sas/0/suite", "aes-128-gcm".into()),
     ] {

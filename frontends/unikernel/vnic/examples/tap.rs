@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The tap is made if it does not exist (that needs root). Without `--flow` frames pass unchanged until a controller
-//! sends flows. The program runs until it is killed.
+//! sends flows. With `--accept-keys-in-clear` the controller may send keys too, which anybody on the way can read. The program runs until it is killed.
 
-use cvsw_core::{Config, Cvsw, flow::text::parse_flow};
+use cvsw_core::{Config, Cvsw, crypto::Portable, flow::text::parse_flow};
 use cvsw_smoltcp::{CvswDevice, CvswInterface, PhyNic};
 use lexopt::{Arg, ValueExt};
 use smoltcp::{
@@ -30,6 +30,7 @@ struct Options {
     mac: EthernetAddress,
     addresses: Vec<IpCidr>,
     flows: Vec<String>,
+    accept_keys_in_clear: bool,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -38,6 +39,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         mac: EthernetAddress([2, 0, 0, 0, 0, 1]),
         addresses: vec![],
         flows: vec![],
+        accept_keys_in_clear: false,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
@@ -51,6 +53,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
                 let text = parser.value()?.string()?;
                 options.addresses.push(text.parse().map_err(|()| format!("`{text}` is not ADDRESS/PREFIX"))?);
             }
+            Arg::Long("accept-keys-in-clear") => options.accept_keys_in_clear = true,
             Arg::Long("flow") => options.flows.push(parser.value()?.string()?),
             _ => return Err(arg.unexpected().into()),
         }
@@ -69,7 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let nic = PhyNic::new(tap, [&mut a[..], &mut b[..], &mut c[..]])?;
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), options.mac.0);
     let config = Config { mac: options.mac.0, hash_seed: seed, ..Config::default() };
-    let mut device = CvswDevice::new(&mut *engine, nic, &config);
+    let mut device = CvswDevice::with_ciphers(&mut *engine, Portable::<64>::new(), nic, &config);
+    // Keys do not outlive the process: any number will do that other runs do not have.
+    device.engine_mut().set_boot_generation(seed);
+    device.engine_mut().accept_keys_in_clear(options.accept_keys_in_clear);
     for flow in &options.flows {
         let flow = parse_flow(flow)?;
         device.engine_mut().flow_mod(cvsw_core::Instant::ZERO, &flow).map_err(|error| format!("{error:?}"))?;

@@ -23,6 +23,12 @@
 //! - **Offload features**: smoltcp computes every checksum itself and makes no super-segments, so none can be
 //!   honoured. [`Parameters`] holds what was asked for beside what is in force.
 //! - **Flows**: the engine's own business.
+//! - **Keys**: the engine's, and the ciphers' that [`CvswDevice::with_ciphers`] was given, for example
+//!   `cvsw_core::crypto::Portable`. The controller may send them when
+//!   [`accept_keys_in_clear`](cvsw_core::Cvsw::accept_keys_in_clear) says so; or add your own with
+//!   [`CvswDevice::engine_and_ciphers`]. Say
+//!   [`set_boot_generation`](cvsw_core::Cvsw::set_boot_generation) at every start, and look at
+//!   [`poll_sa_event`](cvsw_core::Cvsw::poll_sa_event) now and then. Until there is a key nothing is sent.
 //!
 //! # Use
 //!

@@ -9,7 +9,13 @@
     reason = "a test that panics has found something"
 )]
 
-use cvsw_core::{Config, Cvsw, Direction, Frame, control::OffloadFlags, control::SessionState, mtu::L2Mtu};
+use cvsw_core::{
+    Config, Cvsw, Direction, Frame,
+    control::{OffloadFlags, SaCommand, SessionState, SetSa},
+    crypto::{KeyMaterial, Portable, SaConfig, Suite},
+    mtu::L2Mtu,
+    stats::ControlError,
+};
 use cvsw_smoltcp::{CvswDevice, CvswInterface, HEADROOM, Nic, TAILROOM};
 use smoltcp::{
     iface::{SocketHandle, SocketSet},
@@ -22,6 +28,7 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use zerocopy::FromZeros;
 
 type Engine = Cvsw<64, 64, 16>;
+type Keys = Portable<64>;
 type Wire = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
 const BUFFERS: usize = 6;
@@ -87,7 +94,7 @@ impl Nic for Cable {
 
 /// A stack with its vNIC and sockets.
 struct Host {
-    device: CvswDevice<'static, Cable, Engine>,
+    device: CvswDevice<'static, Cable, Engine, &'static mut Keys>,
     interface: CvswInterface,
     sockets: SocketSet<'static>,
     tcp: SocketHandle,
@@ -101,7 +108,12 @@ impl Host {
     fn new(number: u8, incoming: &Wire, outgoing: &Wire) -> Self {
         let engine: &'static mut Engine = Box::leak(Cvsw::new_box_zeroed().unwrap());
         let config = Config { mac: [2, 0, 0, 0, 0, number], hash_seed: 7, ..Config::default() };
-        let mut device = CvswDevice::new(engine, Cable::new(incoming, outgoing), &config);
+        let mut device = CvswDevice::with_ciphers(
+            engine,
+            Box::leak(Box::new(Keys::new())),
+            Cable::new(incoming, outgoing),
+            &config,
+        );
         let mut interface = CvswInterface::new(u64::from(number), &mut device, Instant::ZERO);
         interface.interface_mut().update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(v4(number), 24)).unwrap();
@@ -183,18 +195,55 @@ impl Pair {
 
     /// Both sides put everything into VXLAN and take nothing else.
     fn with_overlay() -> Self {
+        let mut pair = Self::with_flows("", "udp,tp_dst=4789,actions=");
+        pair.command(5, 1450);
+        pair
+    }
+
+    /// The same, sealed, on both sides by association 7.
+    fn with_sealed_overlay() -> Self {
+        let mut pair = Self::with_flows(",encrypt(sa=7)", "ip,nw_proto=50,actions=decrypt,");
+        pair.command(5, 1400);
+        pair
+    }
+
+    fn with_flows(behind_encapsulation: &str, before_decapsulation: &str) -> Self {
         let mut pair = Self::new();
         for (host, own, other) in [(&mut pair.a, 1, 2), (&mut pair.b, 2, 1)] {
             host.flow(&format!(
                 "in_port=HOST,actions=set_vxlan(vni=42,src=192.0.2.{own},dst=192.0.2.{other},\
-                 eth_src=02:00:00:01:00:0{own},eth_dst=02:00:00:01:00:0{other})"
+                 eth_src=02:00:00:01:00:0{own},eth_dst=02:00:00:01:00:0{other}){behind_encapsulation}"
             ));
-            host.flow("priority=100,in_port=NET,udp,tp_dst=4789,actions=strip_vxlan(vni=42)");
+            host.flow(&format!("priority=100,in_port=NET,{before_decapsulation}strip_vxlan(vni=42)"));
             host.flow("priority=1,in_port=NET,actions=drop");
         }
-        let mut pair = pair;
-        pair.command(5, 1450);
         pair
+    }
+
+    /// A SET_SA to each: what each sends to the other has a key of its own.
+    fn give_keys(&mut self) {
+        for (sender, spi) in [(1, 0x1001), (2, 0x1002)] {
+            let key = KeyMaterial::new(Suite::Aes128Gcm, &[sender; 20]).unwrap();
+            for (queue, host, number) in [(&self.to_a, &mut self.a, 1), (&self.to_b, &mut self.b, 2)] {
+                let (id, direction) = if number == sender { (7, Direction::Tx) } else { (spi, Direction::Rx) };
+                let config = SaConfig::new(id, direction, spi, [192, 0, 2, 3 - sender]);
+                let message = SetSa { transaction: spi, command: SaCommand::Add(config, key.clone()) };
+                let mut body = [0; 200];
+                let len = message.emit(&mut body).unwrap();
+                let mut frame = control(9, 0);
+                frame[8..10].copy_from_slice(&(len as u16).to_be_bytes());
+                frame.extend(&body[..len]);
+                queue.borrow_mut().push_back(frame);
+                host.poll(self.now);
+            }
+        }
+        self.drop_answers();
+    }
+
+    fn drop_answers(&mut self) {
+        let is_control = |frame: &Vec<u8>| frame[12..14] == [0xab, 0xba];
+        self.to_a.borrow_mut().retain(|frame| !is_control(frame));
+        self.to_b.borrow_mut().retain(|frame| !is_control(frame));
     }
 
     /// A control message to both: HELLO first, then `kind` with `data`.
@@ -206,9 +255,7 @@ impl Pair {
             queue.borrow_mut().push_back(control(kind, data));
             host.poll(self.now);
         }
-        let is_control = |frame: &Vec<u8>| frame[12..14] == [0xab, 0xba];
-        self.to_a.borrow_mut().retain(|frame| !is_control(frame));
-        self.to_b.borrow_mut().retain(|frame| !is_control(frame));
+        self.drop_answers();
     }
 
     /// Lets time pass until `done`, for a minute of virtual time at most.
@@ -269,6 +316,35 @@ fn tcp_crosses_the_overlay_and_only_the_overlay() {
         let now = pair.now;
         pair.a.assert_all_buffers_home(now);
         pair.b.assert_all_buffers_home(now);
+    }
+}
+
+#[test]
+fn the_controllers_keys_seal_the_overlay() {
+    let mut pair = Pair::with_sealed_overlay();
+    pair.give_keys();
+    let refused = |host: &Host| host.device.engine().stats().control_errors[ControlError::KeysRefused as usize];
+    assert_eq!(
+        (refused(&pair.a), pair.a.device.engine().sas().count()),
+        (2, 0),
+        "keys in clear, without permission"
+    );
+    pair.b.tcp().listen(80).unwrap();
+    pair.a.connect((v4(2), 80).into());
+    pair.a.poll(pair.now);
+    assert!(pair.to_b.borrow().is_empty(), "sent without a key");
+
+    for host in [&mut pair.a, &mut pair.b] {
+        host.device.engine_mut().accept_keys_in_clear(true);
+    }
+    pair.give_keys();
+    pair.run(|a, b| a.tcp().may_send() && b.tcp().may_recv());
+    transfer(&mut pair, 100_000);
+    for host in [&pair.a, &pair.b] {
+        let engine = host.device.engine();
+        assert!(engine.sas().count() == 2 && engine.sas().all(|sa| sa.counters.packets > 20));
+        assert_eq!(engine.stats().direction(Direction::Tx).missed, 0);
+        assert_eq!(engine.stats().direction(Direction::Rx).dropped_total(), 0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod counters;
+pub mod echo;
 pub mod forgery;
 pub mod isolation;
 pub mod reach;

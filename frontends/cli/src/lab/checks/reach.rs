@@ -7,7 +7,7 @@ use crate::lab::report::Finding;
 use crate::lab::topology::Vm;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Octets of an IPv4 header and an ICMP echo header.
 const ICMP_HEADERS: u16 = 28;
@@ -26,8 +26,8 @@ pub struct Ping {
 }
 
 /// Pings and counts; a lost reply is not an error.
-pub fn ping(vm: &Vm, to: Ipv4Addr, more: &[&str]) -> Result<Ping> {
-    let outcome = ping_tool(vm, to, more).outcome()?;
+pub fn ping(vm: &Vm, to: impl Into<IpAddr>, more: &[&str]) -> Result<Ping> {
+    let outcome = ping_tool(vm, to.into(), more).outcome()?;
     parse_ping(&outcome.stdout)
         .with_context(|| format!("reading what ping said in {}: {}{}", vm.name, outcome.stdout, outcome.stderr))
 }
@@ -87,7 +87,7 @@ pub fn largest_packet(lab: &Lab) -> Result<Finding> {
             found.sent,
             fits + ICMP_HEADERS
         );
-        let more = ping_tool(from, to.ip, &["-M", "do", "-s", &(fits + 1).to_string()]).outcome()?;
+        let more = ping_tool(from, to.ip.into(), &["-M", "do", "-s", &(fits + 1).to_string()]).outcome()?;
         let said = more.stderr + &more.stdout;
         ensure!(
             said.contains("message too long"),
@@ -101,7 +101,7 @@ pub fn largest_packet(lab: &Lab) -> Result<Finding> {
     Ok(Finding::new(format!("IP packets of {} octets pass with DF, {} are refused at home", fits + 28, fits + 29)))
 }
 
-fn ping_tool(vm: &Vm, to: Ipv4Addr, more: &[&str]) -> Tool {
+fn ping_tool(vm: &Vm, to: IpAddr, more: &[&str]) -> Tool {
     let (to, count) = (to.to_string(), ECHOES.to_string());
     let args = ["-n", "-c", &count, "-i", "0.2", "-W", "1"].into_iter().chain(more.iter().copied()).chain([&*to]);
     netns::tool(&vm.namespace, "ping", args)

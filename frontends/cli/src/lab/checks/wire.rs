@@ -85,9 +85,11 @@ pub fn decryption(lab: &Lab) -> Result<Vec<String>> {
     if lab.topology.cipher.is_none() {
         return Ok(Vec::new());
     }
-    let keys = fs::read_to_string(lab.key_log()).context("reading the controller's key log")?;
     let mut args = vec!["-o".to_owned(), "esp.enable_encryption_decode:TRUE".to_owned()];
-    args.extend(keys.lines().flat_map(|line| ["-o".to_owned(), format!("uat:esp_sa:{line}")]));
+    for log in lab.key_logs() {
+        let keys = fs::read_to_string(log).context("reading the controller's key log")?;
+        args.extend(keys.lines().flat_map(|line| ["-o".to_owned(), format!("uat:esp_sa:{line}")]));
+    }
     Ok(args)
 }
 
@@ -115,16 +117,17 @@ pub fn nothing_visible(lab: &Lab) -> Result<Finding> {
 
 /// Octets that stand in inner frames only.
 fn inner_patterns(topology: &Topology) -> Vec<(String, Vec<u8>)> {
-    let vms = topology.vms.iter().flat_map(|vm| {
+    let vms = topology.vnics().flat_map(|vm| {
         // Two MAC addresses side by side, as at the start of an inner frame; the controller's frames hold only one.
-        let peers = topology.members(vm.network).filter(move |peer| peer.mac != vm.mac);
+        let peers = topology.vnics().filter(move |peer| peer.network == vm.network && peer.mac != vm.mac);
         let frames = peers.map(move |peer| {
             (format!("the inner addresses of {} -> {}", vm.name, peer.name), [peer.mac.0, vm.mac.0].concat())
         });
         frames.chain([(format!("the name that {} answers with", vm.name), vm.name.clone().into_bytes())])
     });
     // iputils fills its echoes with counting octets, from 0x10 behind the time stamp.
-    vms.chain([("the contents of an echo".to_owned(), (0x10..0x30).collect())]).collect()
+    let page = ("the question for a status page".to_owned(), b"GET /status.json".to_vec());
+    vms.chain([("the contents of an echo".to_owned(), (0x10..0x30).collect()), page]).collect()
 }
 
 fn contains(bytes: &[u8], pattern: &[u8]) -> bool {

@@ -12,7 +12,7 @@ mod guest;
 mod net;
 mod peer;
 
-use guest::{Guest, Machine};
+use guest::{Guest, Hardware, Machine};
 use net::{CLEAR, Net, control};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Longest that a single step may take: emulated machines on a busy host are slow.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Least memory of the machine, in MiB.
+const MEMORY_FLOOR: u32 = 4;
 /// Datagrams of the endurance run, and how many are under way at once.
 const ECHOES: u32 = 1_000_000;
 const WINDOW: u32 = 64;
@@ -41,7 +43,7 @@ fn works_in_clear(machine: Machine) {
     let net = Net::new();
     let start = Instant::now();
     let mut guest = Guest::start(machine, &net, CLEAR);
-    net.wait_for_ping();
+    net.wait_for_first_ping();
     println!("{machine:?}: launch to first ping reply through the overlay {} ms", start.elapsed().as_millis());
     net.exec("ping -c 3 -i 0.2 -W 20 10.0.0.2");
     net.exec("ping -6 -c 3 -i 0.2 -W 20 fd00::2");
@@ -88,10 +90,12 @@ fn clear_overlay_on_a_q35() {
     works_in_clear(Machine::Q35);
 }
 
+/// On the smallest machine that it runs on.
 #[test]
 fn a_new_mtu_in_the_middle_of_a_connection() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Micro, &net, CLEAR);
+    let hardware = Hardware { megabytes: MEMORY_FLOOR, ..Hardware::new(Machine::Micro) };
+    let mut guest = Guest::start_on(&hardware, &net, CLEAR, None);
     net.wait_for_ping();
     let raw = net.raw();
     raw.send(&control(1, 0));
@@ -198,9 +202,10 @@ fn a_million_echoes() {
     assert_eq!(guest.wait(), Some(33), "{}", guest.log());
 }
 
-fn works_encrypted(machine: Machine, processor: &str) {
+/// `instructions`: whether the processor has those for AES and for carry-less multiplication.
+fn works_encrypted(hardware: &Hardware, instructions: bool) {
     let net = Net::new();
-    let mut guest = Guest::start_on(machine, processor, &net, peer::GUEST_LINE, Some(&peer::guest_keys()));
+    let mut guest = Guest::start_on(hardware, &net, peer::GUEST_LINE, Some(&peer::guest_keys()));
     // The tunnel's headers, ESP's and the ICV leave less room than the link has.
     let raw = net.raw();
     let work = || {
@@ -234,26 +239,65 @@ fn works_encrypted(machine: Machine, processor: &str) {
     drop(raw);
     assert_eq!(guest.try_exit_code(), None, "{}", guest.log());
     assert!(guest.log().contains("2 security associations"), "{}", guest.log());
+    // Their names have prefixes and suffixes: `vaesenclast`, `pclmullqlqdq`.
+    for instruction in ["aesenc", "pclmul"] {
+        assert_eq!(guest.has_executed(instruction), instructions, "{instruction}");
+    }
 }
 
+/// The image decides at run time: the same one executes AES instructions here, and none below.
 #[test]
 fn encrypted_overlay_with_aes_instructions() {
-    works_encrypted(Machine::Micro, "max");
+    works_encrypted(&Hardware { note_instructions: true, ..Hardware::new(Machine::Micro) }, true);
 }
 
-/// A processor without AES and CLMUL instructions.
 #[test]
 fn encrypted_overlay_without_aes_instructions() {
-    works_encrypted(Machine::Q35, "qemu64,-aes,-pclmulqdq");
+    let processor = "qemu64,-aes,-pclmulqdq";
+    works_encrypted(&Hardware { processor, note_instructions: true, ..Hardware::new(Machine::Q35) }, false);
+}
+
+/// Keys in clear are taken from a controller only by a machine that was told to.
+#[test]
+fn keys_in_clear_are_refused_unless_allowed() {
+    for (allowed, words) in [(false, ""), (true, " accept-keys-in-clear=1")] {
+        let net = Net::new();
+        let mut guest = Guest::start(Machine::Micro, &net, &format!("{CLEAR}{words}"));
+        net.wait_for_ping();
+        let raw = net.raw();
+        raw.send(&control(1, 0));
+        raw.send(&net::set_sa());
+        let expected = if allowed { (1, 0) } else { (0, 1) };
+        net.eventually("the key is taken, or refused and counted", || {
+            let status = net.status();
+            let sas = status["sas"].as_array().unwrap().len();
+            let errors = status["engine"]["control_errors"].as_u64().unwrap();
+            (sas, errors) == expected
+        });
+        net.ask_to("exit");
+        assert_eq!(guest.wait(), Some(33), "{}", guest.log());
+    }
 }
 
 #[test]
 fn bad_keys_start_nothing() {
     let net = Net::new();
     let keys = peer::guest_keys().replace("aes-128-gcm", "aes-129-gcm");
-    let mut guest = Guest::start_on(Machine::Micro, "max", &net, peer::GUEST_LINE, Some(&keys));
+    let mut guest = Guest::start_on(&Hardware::new(Machine::Micro), &net, peer::GUEST_LINE, Some(&keys));
     assert_eq!(guest.wait(), Some(35), "{}", guest.log());
     assert!(guest.log().contains("opt/org.cvsw/associations:1: expected suite=NAME"), "{}", guest.log());
+}
+
+/// The tests' own watchdog.
+#[test]
+fn a_hang_is_noticed() {
+    let net = Net::new();
+    let mut guest = Guest::start(Machine::Micro, &net, CLEAR);
+    net.wait_for_ping();
+    net.ask_to("hang");
+    net.eventually("it hangs", || guest.log().contains("asked to hang"));
+    assert!(!net.ping_answers());
+    assert_eq!(guest.wait_at_most(Duration::from_millis(500)), None);
 }
 
 #[test]

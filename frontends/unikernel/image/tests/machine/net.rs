@@ -1,6 +1,7 @@
 //! The other end of the machine's cable: a namespace with a tap and Linux's own `vxlan` device.
 
 use crate::PATIENCE;
+use cvsw_core::crypto::Suite;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, socket,
 };
@@ -45,6 +46,8 @@ impl Net {
             "ip neigh add 192.0.2.2 lladdr 02:00:00:01:00:02 dev t0 nud permanent",
             "ip link add vx0 type vxlan id 42 dev t0 remote 192.0.2.2 local 192.0.2.1 dstport 4789",
             "ip link set vx0 mtu 1450 up",
+            // Or the first ping would wait a second for the next ARP request.
+            "sysctl -qw net.ipv4.neigh.vx0.retrans_time_ms=20",
             "ethtool -K vx0 tso off gso off",
             "ethtool -K t0 tso off gso off",
             "ip addr add 10.0.0.1/24 dev vx0",
@@ -92,6 +95,11 @@ impl Net {
     /// Waits until the guest answers through the tunnel.
     pub fn wait_for_ping(&self) {
         self.eventually("an answer to ping", || self.ping_answers());
+    }
+
+    /// As [`Net::wait_for_ping`], at a resolution of 10 ms.
+    pub fn wait_for_first_ping(&self) {
+        self.exec(&format!("ping -q -c 1 -i 0.01 -w {} 10.0.0.2", PATIENCE.as_secs()));
     }
 
     /// Whether the guest answers through the clear tunnel, at once.
@@ -210,6 +218,15 @@ fn inner_length(frame: &[u8]) -> Option<u16> {
 pub fn control(kind: u8, data: u16) -> Vec<u8> {
     let [high, low] = data.to_be_bytes();
     [&[2, 0, 0, 0, 0, 2, 0x20 | kind, 0, 0, 0, high, low, 0xab, 0xba][..], &[0; 46]].concat()
+}
+
+/// A SET_SA for the guest (`cvsw-core/src/wire/sa.rs`): a receiving association with a key in clear.
+pub fn set_sa() -> Vec<u8> {
+    let (add, flags, transaction, id, spi) = (1, 0, [0, 0, 0, 1], [0, 0, 0, 7], [0, 0, 0x10, 1]);
+    let (window, key) = ([0, 0], *b"a key of twenty byte");
+    let command = [&[add, Suite::Aes128Gcm as u8, flags, 0][..], &transaction, &id, &spi, &[192, 0, 2, 2], &window];
+    let body = [&command.concat()[..], &[0, 20], &key].concat();
+    [&[2, 0, 0, 0, 0, 2, 0x29, 0, 0, body.len() as u8, 0, 0, 0xab, 0xba][..], &body].concat()
 }
 
 /// A frame inside a tunnel packet as the guest expects it.

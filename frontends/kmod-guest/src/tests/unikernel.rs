@@ -1,0 +1,81 @@
+//! The peer is a unikernel: another machine at the same Open vSwitch, in the same network of the same controller.
+
+use super::managed::plug_in;
+use crate::system::{run, run_all, wait_for};
+use anyhow::{Context, Result, ensure};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+/// Two emulated machines on a busy host are slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+const VOLUME: usize = 128 * 1024;
+const PIECE: usize = 8 * 1024;
+const DATAGRAMS: u32 = 100;
+
+/// Ping, TCP and UDP echo over IPv4 and IPv6, and the unikernel's status page.
+pub fn unikernel() -> Result<()> {
+    plug_in()?;
+    wait_for("SET_MTU", || Ok(run("ip link show dev cvsw0")?.contains(" mtu 1450 ")))?;
+    run_all(
+        "ip addr add 10.0.0.1/24 dev cvsw0
+         ip addr add fd00::1/64 dev cvsw0 nodad",
+    )?;
+    for (address, echo) in [("10.0.0.2", "10.0.0.2:7"), ("fd00::2", "[fd00::2]:7")] {
+        wait_for("an answer to ping", || Ok(run(&format!("ping -c 1 -W 1 {address}")).is_ok()))
+            .with_context(|| address.to_owned())?;
+        let echo: SocketAddr = echo.parse()?;
+        echo_tcp(echo).with_context(|| format!("TCP, {echo}"))?;
+        echo_udp(echo).with_context(|| format!("UDP, {echo}"))?;
+    }
+    let page = page("10.0.0.2:80".parse()?)?;
+    for wanted in ["\"session\":\"CONNECTED\"", "\"mtu\":1450", "set_vxlan(vni=42", "\"missed\":0"] {
+        ensure!(page.contains(wanted), "no {wanted} in the unikernel's page: {page}");
+    }
+    println!(
+        "KMOD-NOTE a unikernel answered {VOLUME} octets of TCP and {DATAGRAMS} datagrams over IPv4 and over IPv6"
+    );
+    run_all("ip link del cvsw0")
+}
+
+fn open(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn echo_tcp(to: SocketAddr) -> Result<()> {
+    let mut stream = open(to)?;
+    let sent: Vec<u8> = (0..VOLUME).map(|at| (at % 251) as u8).collect();
+    for piece in sent.chunks(PIECE) {
+        stream.write_all(piece)?;
+        let mut received = vec![0; piece.len()];
+        stream.read_exact(&mut received)?;
+        ensure!(received == piece, "the echo differs");
+    }
+    Ok(())
+}
+
+fn echo_udp(to: SocketAddr) -> Result<()> {
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    for number in 0..DATAGRAMS {
+        socket.send(&number.to_be_bytes())?;
+        let mut received = [0; 8];
+        let len = socket.recv(&mut received)?;
+        ensure!(received.get(..len) == Some(&number.to_be_bytes()), "datagram {number} came back as {len} others");
+    }
+    Ok(())
+}
+
+fn page(to: SocketAddr) -> Result<String> {
+    let mut stream = open(to)?;
+    stream.write_all(b"GET /status.json HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
