@@ -3,7 +3,7 @@
 use crate::{
     clock::Clock,
     config::{BadWord, Config},
-    devices, firmware,
+    devices, firmware, interrupts,
     keys::{self, Line},
     nic::{BUFFERS, Memory, VirtioNic},
     page::{self, Status},
@@ -202,7 +202,7 @@ impl App {
             if !at_once && !self.device.nic().has_received() {
                 sys::wait_for_interrupt();
                 self.device.nic_mut().ack_interrupt();
-                sys::end_of_interrupt();
+                interrupts::end();
             }
         }
     }

@@ -5,7 +5,7 @@
 //! smoltcp  CvswInterface over CvswDevice (crate cvsw-smoltcp)
 //! nic      virtio-net as a Nic: buffers of static memory move between rings and stack
 //! sys      the machine: start-up, ports, interrupts, rings, and every line of unsafe code; the safe half of that is in
-//!          clock, console, descriptors, devices, firmware
+//!          clock, console, descriptors, devices, firmware, interrupts
 //! ```
 //!
 //! There is no allocator. What needs no machine ([`config`], [`nic`], [`sys::Rings`]) is tested on the host.
@@ -24,6 +24,8 @@ mod descriptors;
 mod devices;
 #[cfg(not(unix))]
 mod firmware;
+#[cfg(not(unix))]
+mod interrupts;
 pub mod keys;
 pub mod nic;
 pub mod page;

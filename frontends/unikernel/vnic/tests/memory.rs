@@ -342,7 +342,7 @@ fn the_controllers_keys_seal_the_overlay() {
     transfer(&mut pair, 100_000);
     for host in [&pair.a, &pair.b] {
         let engine = host.device.engine();
-        assert!(engine.sas().count() == 2 && engine.sas().all(|sa| sa.counters.packets > 20));
+        assert!(engine.sas().count() == 2 && engine.sas().all(|sa| sa.counters.packets > 5));
         assert_eq!(engine.stats().direction(Direction::Tx).missed, 0);
         assert_eq!(engine.stats().direction(Direction::Rx).dropped_total(), 0);
     }

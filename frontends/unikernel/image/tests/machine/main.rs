@@ -13,7 +13,7 @@ mod net;
 mod peer;
 
 use guest::{Guest, Hardware, Machine};
-use net::{CLEAR, Net, control};
+use net::{CLEAR, Net, Random, control};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ const MEMORY_FLOOR: u32 = 4;
 /// Datagrams of the endurance run, and how many are under way at once.
 const ECHOES: u32 = 1_000_000;
 const WINDOW: u32 = 64;
+/// Forged ESP packets.
+const FORGED: u32 = 2000;
 /// The endurance run must end within this time on any machine.
 const ECHO_LIMIT: Duration = Duration::from_secs(300);
 
@@ -129,23 +131,17 @@ fn hostile_frames_neither_hang_nor_crash_it() {
     let raw = net.raw();
     let seeds = net::seeds();
     assert!(seeds.len() >= 20, "only {} seeds", seeds.len());
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 20) as usize % below
-    };
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut sent = 0;
     for round in 0..200 {
         for seed in &seeds {
             let mut frame = seed.clone();
             for _ in 0..round.min(8) {
-                let at = random(frame.len());
-                frame[at] = random(256) as u8;
+                let at = random.below(frame.len());
+                frame[at] = random.below(256) as u8;
             }
             if round % 5 == 4 {
-                frame.truncate(14 + random(frame.len()));
+                frame.truncate(14 + random.below(frame.len()));
             }
             // Linux sends nothing shorter than an Ethernet header.
             frame.resize(frame.len().clamp(15, 1514), 0);
@@ -202,6 +198,16 @@ fn a_million_echoes() {
     assert_eq!(guest.wait(), Some(33), "{}", guest.log());
 }
 
+/// Packets of any length that claim to be of the guest's association, and are not.
+fn forge(raw: &net::Raw) {
+    let mut random = Random(7);
+    for sequence in 0..FORGED {
+        let spi = if sequence % 4 == 0 { random.below(1 << 32) as u32 } else { peer::TO_GUEST.0 };
+        let rest: Vec<u8> = (0..random.below(1470)).map(|_| random.below(256) as u8).collect();
+        raw.send(&net::esp(spi, sequence.wrapping_mul(0x0101_0101), &rest));
+    }
+}
+
 /// `instructions`: whether the processor has those for AES and for carry-less multiplication.
 fn works_encrypted(hardware: &Hardware, instructions: bool) {
     let net = Net::new();
@@ -219,6 +225,8 @@ fn works_encrypted(hardware: &Hardware, instructions: bool) {
         while !peer.fetch("/status.json").contains("\"mtu\":1400") {
             assert!(Instant::now() < deadline, "the MTU is never set");
         }
+        // The peer hears the forgeries too; TCP makes up for what it loses meanwhile.
+        forge(&raw);
         peer.echo_tcp(100_000);
         peer.echo_udp(200);
         let page = peer.fetch("/status.json");
@@ -234,6 +242,10 @@ fn works_encrypted(hardware: &Hardware, instructions: bool) {
     assert_eq!(status["engine"]["tx"]["drops"], serde_json::json!({}), "{status}");
     assert_eq!(status["engine"]["tx"]["missed"], 0, "{status}");
     assert!(opened > 200 && refused == 0, "{opened} opened, {refused} refused");
+    let drops = status["engine"]["rx"]["drops"].as_object().unwrap();
+    let forged: u64 =
+        drops.iter().filter(|(reason, _)| reason.starts_with("esp_")).map(|(_, n)| n.as_u64().unwrap()).sum();
+    assert!(forged > u64::from(FORGED / 2), "{status}");
     // In clear nobody answers.
     assert!(!net.ping_answers(), "the guest answers outside the encrypted tunnel");
     drop(raw);

@@ -232,16 +232,39 @@ pub fn set_sa() -> Vec<u8> {
 /// A frame inside a tunnel packet as the guest expects it.
 pub fn in_vxlan(inner: &[u8]) -> Vec<u8> {
     let inner = &inner[..inner.len().min(1450)];
-    let len = |above: usize| ((above + inner.len()) as u16).to_be_bytes();
-    let mut ip = [&[0x45, 0][..], &len(36), &[0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]].concat();
+    let udp_len = (16 + inner.len()) as u16;
+    let udp = [&[0xc0, 0, 0x12, 0xb5][..], &udp_len.to_be_bytes(), &[0, 0]].concat();
+    packet(17, &[&udp[..], &[8, 0, 0, 0, 0, 0, 42, 0], inner].concat())
+}
+
+/// An ESP packet (RFC 4303 section 2) for the guest.
+pub fn esp(spi: u32, sequence: u32, rest: &[u8]) -> Vec<u8> {
+    packet(50, &[&spi.to_be_bytes()[..], &sequence.to_be_bytes(), rest].concat())
+}
+
+/// An Ethernet frame with an IPv4 packet for the guest.
+fn packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len()) as u16;
+    let addresses = [192, 0, 2, 1, 192, 0, 2, 2];
+    let mut ip = [&[0x45, 0][..], &len.to_be_bytes(), &[0, 0, 0x40, 0, 64, protocol, 0, 0], &addresses].concat();
     let sum = ip.chunks(2).fold(0_u32, |sum, word| sum + u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let ethernet = [2, 0, 0, 1, 0, 2, 2, 0, 0, 1, 0, 1, 8, 0];
-    let udp = [&[0xc0, 0, 0x12, 0xb5][..], &len(16), &[0, 0]].concat();
-    let vxlan = [8, 0, 0, 0, 0, 0, 42, 0];
-    [&ethernet[..], &ip, &udp, &vxlan, inner].concat()
+    [&[2, 0, 0, 1, 0, 2, 2, 0, 0, 1, 0, 1, 8, 0][..], &ip, payload].concat()
+}
+
+/// Numbers that are the same in every run (Marsaglia's xorshift).
+pub struct Random(pub u64);
+
+impl Random {
+    /// One below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) as usize % limit
+    }
 }
 
 /// The frames among the fuzz targets' seeds and regressions.

@@ -30,7 +30,8 @@ const PEER_FLOWS: [&str; 3] = [
     "priority=1,in_port=NET,actions=drop",
 ];
 const TO_PEER: (u32, [u8; 4], [u8; 20]) = (0x1001, [192, 0, 2, 3], *b"key to the peer 0123");
-const TO_GUEST: (u32, [u8; 4], [u8; 20]) = (0x1002, [192, 0, 2, 2], *b"key to the guest 012");
+/// SPI, destination and key of what the guest receives.
+pub const TO_GUEST: (u32, [u8; 4], [u8; 20]) = (0x1002, [192, 0, 2, 2], *b"key to the guest 012");
 
 /// The guest's file of keys.
 pub fn guest_keys() -> String {
