@@ -196,7 +196,7 @@ fn check(path: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
         let Some((network, mtu, offloads)) = parameters(desired) else { bail!("{mac} has no network") };
         writeln!(out, "\n# {network}/{} {mac}: MTU {mtu}, offloads [{}]", desired.name, offloads.join(", "))?;
         for flow in &desired.flows {
-            writeln!(out, "{}", DisplayFlow(flow))?;
+            writeln!(out, "{}", DisplayFlow(&flow))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -207,7 +207,7 @@ fn parameters(desired: &Desired) -> Option<(&str, u16, Vec<String>)> {
 }
 
 fn member_json(mac: Mac, desired: &Desired) -> serde_json::Value {
-    let flows: Vec<_> = desired.flows.iter().map(|flow| DisplayFlow(flow).to_string()).collect();
+    let flows: Vec<_> = desired.flows.iter().map(|flow| DisplayFlow(&flow).to_string()).collect();
     json!({
         "mac": mac,
         "name": desired.name,

@@ -21,6 +21,8 @@
 //! Every entry that the controller makes, on vNICs and switches, has the cookie `43565357 KK NNNNNN` (hexadecimal):
 //! "CVSW" in ASCII, the [`Kind`], and a number: the VNI, or for extra flows the position in the file from 1.
 
+mod flows;
+
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use cvsw_core::{
@@ -37,6 +39,7 @@ use crate::{
     keys::sending_id,
     mac::Mac,
 };
+pub use flows::Flows;
 
 /// UDP destination port of VXLAN (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
@@ -116,32 +119,28 @@ pub struct Desired {
     pub mtu: Option<IpMtu>,
     /// Its offloads; `None`: leave them.
     pub offloads: Option<OffloadFlags>,
-    /// Its entries in the order of sending: what drops first, then from low to high priority, so that a vNIC that has
-    /// only a part of them sends nothing past its network.
-    pub flows: Vec<Arc<FlowMod>>,
+    /// Its entries.
+    pub flows: Flows,
 }
 
 /// The wanted state of every member.
 pub fn desired(config: &Config) -> BTreeMap<Mac, Desired> {
-    let members = config.networks.iter().flat_map(|network| network.members.iter().map(move |m| (network, m)));
-    members.map(|(network, member)| (member.mac, of_member(network, member))).collect()
+    config.networks.iter().flat_map(of_network).collect()
 }
 
-/// The wanted state of one member.
-pub fn of_member(network: &Network, member: &Member) -> Desired {
-    let extra = member
-        .flows
-        .iter()
-        .zip(1..)
-        .map(|(flow, number)| FlowMod { cookie: Kind::Extra.cookie(number), ..flow.clone() });
-    let flows = derived_flows(network, member).into_iter().chain(extra).collect();
-    Desired {
-        network: Some(network.name.clone()),
-        name: member.name.clone(),
-        mtu: Some(network.mtu),
-        offloads: Some(member.offloads),
-        flows: in_order(flows),
-    }
+/// The wanted state of every member of one network.
+pub fn of_network(network: &Arc<Network>) -> impl Iterator<Item = (Mac, Desired)> {
+    let of_member = |(index, member): (usize, &Member)| {
+        let desired = Desired {
+            network: Some(network.name.clone()),
+            name: member.name.clone(),
+            mtu: Some(network.mtu),
+            offloads: Some(member.offloads),
+            flows: Flows::of_member(Arc::clone(network), index),
+        };
+        (member.mac, desired)
+    };
+    network.members.iter().enumerate().map(of_member)
 }
 
 /// The state of a vNIC whose member was removed from the configuration: it would pass frames unencapsulated if its
@@ -153,7 +152,7 @@ pub fn quarantine(name: String) -> Desired {
         cookie: Kind::Quarantine.cookie(0),
         ..FlowMod::default()
     };
-    let flows = in_order(vec![drop_from(PORT_HOST), drop_from(PORT_NET)]);
+    let flows = [drop_from(PORT_HOST), drop_from(PORT_NET)].into_iter().collect();
     Desired { network: None, name, mtu: None, offloads: None, flows }
 }
 
@@ -200,11 +199,6 @@ pub const fn group_mac(group: Ipv4Addr) -> Mac {
 /// Whether an entry drops what it matches.
 pub(crate) fn drops(flow: &FlowMod) -> bool {
     flow.actions.iter().all(|action| matches!(action, Action::Output { port: OFPP_NONE, .. }))
-}
-
-fn in_order(mut flows: Vec<FlowMod>) -> Vec<Arc<FlowMod>> {
-    flows.sort_by_key(|flow| (!drops(flow), flow.priority));
-    flows.into_iter().map(Arc::new).collect()
 }
 
 fn one_action(action: Action) -> ActionList {

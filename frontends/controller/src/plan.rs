@@ -1,10 +1,17 @@
 //! From what a vNIC is believed to have to what it should have. Pure.
+//!
+//! Of an entry that is wanted, a belief keeps two fingerprints instead of a copy: one of what makes it this entry, one
+//! of everything else that matters. Its text can be had from the wanted state at any time. Only entries that are not
+//! wanted are kept whole, since they have to be named when they are deleted.
 
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+mod fingerprint;
 
-use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu};
+use std::{cmp::Reverse, collections::HashMap, collections::HashSet, sync::Arc};
+
+use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu, openflow};
 
 use crate::derive::{Desired, EntryId, drops};
+use fingerprint::{Held, Identity, Kept};
 
 /// One control message to a vNIC that changes its state.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,14 +31,40 @@ pub enum Command {
 pub struct Belief {
     mtu: Option<IpMtu>,
     offloads: Option<OffloadFlags>,
-    flows: HashMap<EntryId, Held>,
+    held: HashMap<Identity, Held>,
+    /// The entries of `held` that are not wanted.
+    strays: HashMap<Identity, Kept>,
 }
 
-#[derive(Debug)]
-struct Held {
-    flow: Arc<FlowMod>,
-    /// The vNIC itself has listed it since it was sent.
-    confirmed: bool,
+/// What a vNIC has listed so far.
+#[derive(Debug, Default)]
+pub struct Listing {
+    entries: Vec<(Identity, Held)>,
+    /// Those that the belief did not have.
+    news: Vec<(Identity, Kept)>,
+}
+
+impl Listing {
+    /// One more entry of a vNIC that is believed to have `belief`.
+    pub fn add(&mut self, belief: &Belief, flow: &FlowMod) {
+        let id = Identity::of_flow(flow);
+        if !belief.held.contains_key(&id)
+            && let Some(kept) = Kept::new(flow)
+        {
+            self.news.push((id, kept));
+        }
+        self.entries.push((id, Held::new(flow, true)));
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
 }
 
 impl Belief {
@@ -47,7 +80,9 @@ impl Belief {
 
     /// An entry is not there any more.
     pub fn forget(&mut self, entry: EntryId) {
-        self.flows.remove(&entry);
+        let id = Identity::of(&entry);
+        self.held.remove(&id);
+        self.strays.remove(&id);
     }
 
     /// The differences, make before break: parameters, then additions and changes in the wanted order, then deletions.
@@ -55,18 +90,12 @@ impl Belief {
         let mut commands = Vec::new();
         commands.extend(desired.mtu.filter(|mtu| self.mtu != Some(*mtu)).map(Command::SetMtu));
         commands.extend(desired.offloads.filter(|flags| self.offloads != Some(*flags)).map(Command::SetOffload));
-        let mut wanted = HashSet::with_capacity(desired.flows.len());
         for flow in &desired.flows {
-            let id = EntryId::of(flow);
-            if !self.flows.get(&id).is_some_and(|held| same_entry(&held.flow, flow)) {
-                commands.push(Command::Set(Arc::clone(flow)));
+            if !self.held(&flow).is_some_and(|held| held.is(&flow)) {
+                commands.push(Command::Set(flow));
             }
-            wanted.insert(id);
         }
-        let mut surplus: Vec<_> = self.flows.iter().filter(|(id, _)| !wanted.contains(id)).collect();
-        // A fixed order: what encapsulates goes before what drops, so that the last to go is isolation.
-        surplus.sort_by_key(|(id, held)| (drops(&held.flow), std::cmp::Reverse(id.priority), held.flow.cookie));
-        commands.extend(surplus.into_iter().map(|(_, held)| Command::Delete(Arc::clone(&held.flow))));
+        commands.extend(self.surplus(desired).into_iter().map(Command::Delete));
         commands
     }
 
@@ -76,58 +105,100 @@ impl Belief {
             Command::SetMtu(mtu) => self.mtu = Some(*mtu),
             Command::SetOffload(flags) => self.offloads = Some(*flags),
             Command::Set(flow) => {
-                self.flows.insert(EntryId::of(flow), Held { flow: Arc::clone(flow), confirmed: false });
+                let id = Identity::of_flow(flow);
+                self.held.insert(id, Held::new(flow, false));
+                self.strays.remove(&id);
             }
-            Command::Delete(flow) => {
-                self.flows.remove(&EntryId::of(flow));
-            }
+            Command::Delete(flow) => self.forget(EntryId::of(flow)),
         }
     }
 
-    /// The vNIC has listed all its entries. Returns whether the listing is credible.
+    /// Another state is wanted from now on: keeps whole what is not wanted any more.
+    pub fn replaced(&mut self, old: &Desired, new: &Desired) {
+        let wanted = identities(new);
+        for flow in &old.flows {
+            let id = Identity::of_flow(&flow);
+            if self.held.contains_key(&id)
+                && !wanted.contains(&id)
+                && let Some(kept) = Kept::new(&flow)
+            {
+                self.strays.insert(id, kept);
+            }
+        }
+        self.strays.retain(|id, _| !wanted.contains(id));
+    }
+
+    /// The vNIC, which should have `desired`, has listed all its entries. Returns whether the listing is credible.
     ///
     /// An entry that the vNIC had listed before and that is missing now was lost, or only its answer was: such an
     /// entry stays believed but unconfirmed, the result is `false`, and the next listing decides. Sending it again
     /// at once would reset its counters for nothing.
-    pub fn learn(&mut self, listing: Vec<FlowMod>) -> bool {
+    pub fn learn(&mut self, listing: Listing, desired: &Desired) -> bool {
         let mut credible = true;
-        let mut listed: HashMap<_, _> = listing.into_iter().map(|flow| (EntryId::of(&flow), flow)).collect();
-        self.flows.retain(|id, held| match listed.remove(id) {
-            Some(flow) => {
-                if !same_entry(&held.flow, &flow) {
-                    held.flow = Arc::new(flow);
-                }
-                held.confirmed = true;
+        let mut listed: HashMap<_, _> = listing.entries.into_iter().collect();
+        self.held.retain(|id, held| match listed.remove(id) {
+            Some(now) => {
+                *held = now;
                 true
             }
-            None if held.confirmed => {
-                held.confirmed = false;
+            None if held.is_confirmed() => {
+                held.doubt();
                 credible = false;
                 true
             }
             None => false,
         });
-        let surplus = listed.into_iter().map(|(id, flow)| (id, Held { flow: Arc::new(flow), confirmed: true }));
-        self.flows.extend(surplus);
+        self.held.extend(listed);
+        self.strays.extend(listing.news);
+        if !self.strays.is_empty() {
+            let wanted = identities(desired);
+            self.strays.retain(|id, _| self.held.contains_key(id) && !wanted.contains(id));
+        }
+        self.held.shrink_to_fit();
+        self.strays.shrink_to_fit();
         credible
+    }
+
+    /// Whether the vNIC has listed exactly this entry.
+    pub fn has_confirmed(&self, flow: &FlowMod) -> bool {
+        self.held(flow).is_some_and(|held| held.is_confirmed() && held.is(flow))
     }
 
     /// How many of the wanted entries the vNIC has listed.
     pub fn confirmed(&self, desired: &Desired) -> usize {
-        let confirmed = |flow: &&Arc<FlowMod>| {
-            self.flows.get(&EntryId::of(flow)).is_some_and(|held| held.confirmed && same_entry(&held.flow, flow))
-        };
-        desired.flows.iter().filter(confirmed).count()
+        desired.flows.iter().filter(|flow| self.has_confirmed(flow)).count()
+    }
+
+    /// Entries that it is believed to have.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether it is believed to have none.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Entries that are not wanted, in the order of deletion: what encapsulates goes before what drops, so that the
+    /// last to go is isolation.
+    pub fn surplus(&self, desired: &Desired) -> Vec<Arc<FlowMod>> {
+        if self.strays.is_empty() {
+            return Vec::new();
+        }
+        let wanted = identities(desired);
+        let surplus = self.strays.iter().filter(|(id, _)| !wanted.contains(*id));
+        let mut surplus: Vec<_> = surplus.filter_map(|(_, kept)| kept.flow()).map(Arc::new).collect();
+        surplus.sort_by_key(|flow| (drops(flow), Reverse(flow.priority), flow.cookie, Identity::of_flow(flow)));
+        surplus
+    }
+
+    fn held(&self, flow: &FlowMod) -> Option<Held> {
+        self.held.get(&Identity::of_flow(flow)).copied()
     }
 }
 
-/// Whether two entries with the same priority and match are the same in every other respect that matters.
-/// "No action" and "output to no port" both drop.
-fn same_entry(a: &FlowMod, b: &FlowMod) -> bool {
-    a.cookie == b.cookie
-        && a.idle_timeout == b.idle_timeout
-        && a.hard_timeout == b.hard_timeout
-        && (a.actions == b.actions || (drops(a) && drops(b)))
+fn identities(desired: &Desired) -> HashSet<Identity> {
+    desired.flows.iter().map(|flow| Identity::of_flow(&flow)).collect()
 }
 
 #[cfg(test)]
@@ -151,8 +222,14 @@ mod tests {
             name: String::new(),
             mtu: IpMtu::new(mtu),
             offloads: Some(OffloadFlags(1)),
-            flows: flows.into_iter().map(Arc::new).collect(),
+            flows: flows.into_iter().collect(),
         }
+    }
+
+    fn learn(belief: &mut Belief, flows: Vec<FlowMod>, wanted: &Desired) -> bool {
+        let mut listing = Listing::default();
+        flows.iter().for_each(|flow| listing.add(belief, flow));
+        belief.learn(listing, wanted)
     }
 
     fn carry_out(belief: &mut Belief, commands: &[Command]) {
@@ -170,11 +247,12 @@ mod tests {
         assert_eq!(belief.plan(&old), []);
 
         let new = desired(vec![flow(1, 6, Some(81)), flow(3, 6, None), flow(2, 6, Some(80))], 1400);
+        belief.replaced(&old, &new);
         let gone = Arc::new(flow(1, 5, None));
         let expected = [
             Command::SetMtu(IpMtu::new(1400).unwrap()),
-            Command::Set(Arc::new(flow(1, 6, Some(81)))),
             Command::Set(Arc::new(flow(3, 6, None))),
+            Command::Set(Arc::new(flow(1, 6, Some(81)))),
             Command::Delete(gone),
         ];
         assert_eq!(belief.plan(&new), expected);
@@ -187,16 +265,16 @@ mod tests {
         let commands = belief.plan(&wanted);
         carry_out(&mut belief, &commands);
         assert_eq!(belief.confirmed(&wanted), 0);
-        assert!(belief.learn(vec![flow(1, 5, None)]), "the other one was never confirmed");
+        assert!(learn(&mut belief, vec![flow(1, 5, None)], &wanted), "the other one was never confirmed");
         assert_eq!((belief.confirmed(&wanted), belief.plan(&wanted).len()), (1, 1));
         let commands = belief.plan(&wanted);
         carry_out(&mut belief, &commands);
-        assert!(belief.learn(vec![flow(1, 5, None), flow(2, 5, None)]));
+        assert!(learn(&mut belief, vec![flow(1, 5, None), flow(2, 5, None)], &wanted));
         assert_eq!(belief.confirmed(&wanted), 2);
 
-        assert!(!belief.learn(vec![flow(1, 5, None)]), "perhaps only the answer was lost");
+        assert!(!learn(&mut belief, vec![flow(1, 5, None)], &wanted), "perhaps only the answer was lost");
         assert_eq!(belief.plan(&wanted), []);
-        assert!(belief.learn(vec![flow(1, 5, None)]));
+        assert!(learn(&mut belief, vec![flow(1, 5, None)], &wanted));
         assert_eq!(belief.plan(&wanted), [Command::Set(Arc::new(flow(2, 5, None)))]);
     }
 
@@ -205,8 +283,8 @@ mod tests {
         let mut output_none = flow(1, 5, None);
         output_none.actions.push(Action::Output { port: cvsw_core::flow::OFPP_NONE, max_len: 0 }).unwrap();
         let mut belief = Belief::default();
-        belief.learn(vec![output_none]);
         let wanted = Desired { mtu: None, offloads: None, ..desired(vec![flow(1, 5, None)], 1450) };
+        learn(&mut belief, vec![output_none], &wanted);
         assert_eq!(belief.plan(&wanted), []);
     }
 
@@ -225,8 +303,8 @@ mod tests {
         #[test]
         fn the_plan_leads_to_the_wanted_state(before in flows(), wanted in flows()) {
             let mut belief = Belief::default();
-            belief.learn(before.clone());
             let wanted = desired(wanted, 1450);
+            learn(&mut belief, before.clone(), &wanted);
             let commands = belief.plan(&wanted);
             let mut table: HashMap<EntryId, FlowMod> = before.iter().map(|flow| (EntryId::of(flow), flow.clone())).collect();
             for command in &commands {
@@ -237,7 +315,7 @@ mod tests {
                 }
             }
             let expected: HashMap<EntryId, FlowMod> =
-                wanted.flows.iter().map(|flow| (EntryId::of(flow), FlowMod::clone(flow))).collect();
+                wanted.flows.iter().map(|flow| (EntryId::of(&flow), FlowMod::clone(&flow))).collect();
             prop_assert_eq!(table, expected);
             let first_delete = commands.iter().position(|c| matches!(c, Command::Delete(_))).unwrap_or(commands.len());
             prop_assert!(commands[first_delete..].iter().all(|c| matches!(c, Command::Delete(_))));

@@ -357,7 +357,7 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         offloads: desired.offloads.map(offload_names),
         offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
         flows: desired.flows.len(),
-        flows_confirmed: vnic.map_or(0, |vnic| vnic.belief().confirmed(desired)),
+        flows_confirmed: vnic.map_or(0, Vnic::confirmed),
         last_contact_seconds: vnic.map(|vnic| now.saturating_sub(vnic.last_contact).as_secs_f64()),
         registrations: vnic.map_or(0, |vnic| vnic.registrations),
         messages_sent: vnic.map_or(0, |vnic| vnic.sent),

@@ -143,7 +143,7 @@ impl World<'_> {
         for switch in self.fleet.switches() {
             for vnic in switch.vnics() {
                 let desired = desired.get(&vnic.mac).context("a vNIC that is in no network")?;
-                let mut missing: Vec<_> = desired.flows.iter().map(|flow| (**flow).clone()).collect();
+                let mut missing: Vec<_> = desired.flows.iter().map(|flow| (*flow).clone()).collect();
                 for flow in vnic.flows() {
                     let Some(at) = missing.iter().position(|wanted| *wanted == flow) else {
                         bail!("vNIC {} has an entry that it should not have: {flow:?}", vnic.mac)

@@ -1,6 +1,6 @@
 //! From TOML's shape to checked meaning. Every check reports and goes on, so that one run names all errors.
 
-use std::{collections::HashMap, fmt::Display, hash::Hash, net::Ipv4Addr, ops::Range, time::Duration};
+use std::{collections::HashMap, fmt::Display, hash::Hash, net::Ipv4Addr, ops::Range, sync::Arc, time::Duration};
 
 use cvsw_core::{
     control::{ETHERTYPE, OffloadFlags},
@@ -33,7 +33,7 @@ pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
             report.error(cipher.span(), "a cipher needs keys, and they would travel in clear", help);
         }
         flows::check_collisions(&checked, network, report);
-        networks.push(checked);
+        networks.push(Arc::new(checked));
     }
     Config {
         listen: listen(&raw.listen, report),

@@ -38,7 +38,9 @@ mod diagnostic;
 mod flows;
 mod raw;
 
-use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, sync::Arc, time::Duration,
+};
 
 use cvsw_core::{control::OffloadFlags, crypto::Suite, flow::FlowMod, mtu::IpMtu};
 
@@ -68,7 +70,7 @@ pub struct Config {
     /// Intervals and patience.
     pub timers: Timers,
     /// The virtual networks.
-    pub networks: Vec<Network>,
+    pub networks: Vec<Arc<Network>>,
 }
 
 /// What the controller makes a switch do with frames that are not control frames.

@@ -10,10 +10,14 @@ mod registry;
 pub mod switch;
 pub mod vnic;
 
-use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
-    config::{Config, Diagnostic},
+    config::{Config, Diagnostic, Network},
     derive::{self, Desired},
     keys::{self, KeyLog, Keys},
     mac::Mac,
@@ -181,9 +185,8 @@ impl Controller {
             ));
         }
         let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
-        self.desired = wanted(&config);
         self.keys.configure(now, &config);
-        self.config = config;
+        self.adopt(config);
         self.warnings = warnings;
         self.config_error = None;
         self.generation += 1;
@@ -202,6 +205,29 @@ impl Controller {
         }
         self.tick(now);
         Ok(())
+    }
+
+    /// Makes the configuration the one in force. Networks that did not change stay what they are, and so does the wanted
+    /// state of their members.
+    fn adopt(&mut self, mut config: Config) {
+        let old = std::mem::take(&mut self.config.networks);
+        let by_name: HashMap<&str, &Arc<Network>> = old.iter().map(|network| (&*network.name, network)).collect();
+        for network in &mut config.networks {
+            if let Some(same) = by_name.get(&*network.name).filter(|old| **old == network) {
+                *network = Arc::clone(same);
+            }
+        }
+        let before: HashSet<_> = old.iter().map(Arc::as_ptr).collect();
+        let after: HashSet<_> = config.networks.iter().map(Arc::as_ptr).collect();
+        for gone in old.iter().filter(|network| !after.contains(&Arc::as_ptr(network))) {
+            for member in &gone.members {
+                self.desired.remove(&member.mac);
+            }
+        }
+        for new in config.networks.iter().filter(|network| !before.contains(&Arc::as_ptr(network))) {
+            self.desired.extend(derive::of_network(new).map(|(mac, desired)| (mac, Arc::new(desired))));
+        }
+        self.config = config;
     }
 
     /// A configuration was offered that cannot be used.

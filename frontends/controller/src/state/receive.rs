@@ -237,7 +237,7 @@ impl Controller {
         let timers = self.config.timers;
         if let Some(vnic) = self.answered(now, location, mac) {
             match flow {
-                Some(flow) => vnic.listed(now, timers.answer, flow),
+                Some(flow) => vnic.listed(now, timers.answer, &flow),
                 None => vnic.listing_ended(now, &timers),
             }
             self.poll_vnic(now, mac);

@@ -17,6 +17,8 @@ const MAX_MESSAGE: usize = 24 + MAX_FRAME_LEN;
 const ECHO_HEADER: usize = 8;
 /// Messages whose purpose is remembered for the errors that they may cause.
 const REMEMBERED: usize = 4096;
+/// Room for that is kept when nothing is under way.
+const REMEMBERED_WHEN_IDLE: usize = 32;
 /// Error texts that are kept for the status.
 const KEPT_ERRORS: usize = 8;
 /// A switch whose place another one claims has this long to show that it is there.
@@ -193,6 +195,9 @@ impl Switch {
     pub fn barrier_passed(&mut self, xid: u32) -> Option<Mac> {
         if let Some(at) = self.purposes.iter().position(|(sent, _)| *sent == xid) {
             self.purposes.drain(..=at);
+            if self.purposes.is_empty() {
+                self.purposes.shrink_to(REMEMBERED_WHEN_IDLE);
+            }
         }
         self.barriers.remove(&xid)
     }

@@ -13,7 +13,7 @@ use crate::{
     config::Timers,
     derive::{Desired, EntryId},
     mac::Mac,
-    plan::{Belief, Command},
+    plan::{Belief, Command, Listing},
 };
 
 /// Commands between two barriers: few enough for the receive ring of a vNIC, many enough to keep it busy.
@@ -107,7 +107,7 @@ enum Operation {
     /// LIST_ENTRIES was sent.
     Listing {
         deadline: Duration,
-        seen: Vec<FlowMod>,
+        seen: Listing,
     },
 }
 
@@ -193,15 +193,16 @@ impl Vnic {
     /// what it has, and that listing shows what it lacks.
     pub fn resume(&mut self, now: Duration, answer: Duration) {
         self.replan = false;
-        self.operation = Operation::Listing { deadline: now.saturating_add(answer), seen: Vec::new() };
+        self.operation = Operation::Listing { deadline: now.saturating_add(answer), seen: Listing::default() };
         self.heard(now);
     }
 
     /// It should have another state from now on.
     pub fn want(&mut self, now: Duration, desired: Arc<Desired>) {
-        if self.desired == desired {
+        if Arc::ptr_eq(&self.desired, &desired) || self.desired == desired {
             return;
         }
+        self.belief.replaced(&self.desired, &desired);
         self.desired = desired;
         self.restart_rounds();
         self.not_before = now.max(self.full_push_at.unwrap_or(now));
@@ -233,11 +234,11 @@ impl Vnic {
     }
 
     /// It has listed one entry.
-    pub fn listed(&mut self, now: Duration, answer: Duration, flow: FlowMod) {
+    pub fn listed(&mut self, now: Duration, answer: Duration, flow: &FlowMod) {
         self.heard(now);
         let Operation::Listing { deadline, seen } = &mut self.operation else { return };
         *deadline = now.saturating_add(answer);
-        seen.push(flow);
+        seen.add(&self.belief, flow);
         if seen.len() > MAX_LISTING {
             self.operation = Operation::None;
             self.note(format!("it lists more than {MAX_LISTING} entries; the listing was given up"));
@@ -252,7 +253,7 @@ impl Vnic {
         let Operation::Listing { seen, .. } = std::mem::replace(&mut self.operation, Operation::None) else {
             return;
         };
-        let credible = self.belief.learn(seen);
+        let credible = self.belief.learn(seen, &self.desired);
         self.verify = !credible;
         self.keepalive_at = now.saturating_add(timers.keepalive);
         self.fill_outbox();
@@ -336,6 +337,15 @@ impl Vnic {
         &self.belief
     }
 
+    /// How many of the wanted entries it has listed.
+    pub fn confirmed(&self) -> usize {
+        let wanted = self.desired.flows.len();
+        if self.phase() == Phase::Ready && self.belief.len() >= wanted {
+            return wanted;
+        }
+        self.belief.confirmed(&self.desired)
+    }
+
     /// What it is doing.
     pub fn phase(&self) -> Phase {
         if self.is_silent() {
@@ -371,6 +381,10 @@ impl Vnic {
             self.belief.sent(&command);
             self.send(wire, &Control::Command(command));
         }
+        if self.outbox.is_empty() {
+            // Most vNICs have nothing to be sent most of the time.
+            self.outbox = VecDeque::new();
+        }
         let deadline = now.saturating_add(BARRIER_PATIENCE);
         self.operation = Operation::Batch { barrier: wire.barrier(self.mac), deadline };
     }
@@ -378,7 +392,8 @@ impl Vnic {
     fn list(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
         self.verify = false;
         self.send(wire, &Control::List);
-        self.operation = Operation::Listing { deadline: now.saturating_add(timers.answer), seen: Vec::new() };
+        self.operation =
+            Operation::Listing { deadline: now.saturating_add(timers.answer), seen: Listing::default() };
     }
 
     fn no_answer(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {

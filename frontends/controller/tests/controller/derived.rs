@@ -59,7 +59,7 @@ impl Engines {
             let mut engine = Cvsw::new_box_zeroed().unwrap();
             engine.init(&cvsw_core::Config::default());
             for flow in &desired.flows {
-                engine.flow_mod(Instant::ZERO, flow).unwrap();
+                engine.flow_mod(Instant::ZERO, &flow).unwrap();
             }
             engine
         };

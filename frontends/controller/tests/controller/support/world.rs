@@ -194,7 +194,7 @@ impl World {
         for nic in self.switches.iter().flat_map(|switch| switch.ports.values().flatten()) {
             let Some(shown) = status.vnics.iter().find(|vnic| vnic.mac == nic.mac.to_string()) else { continue };
             let Some(wanted) = desired.get(&nic.mac).filter(|_| shown.state == "ready") else { continue };
-            let flows: BTreeSet<_> = wanted.flows.iter().map(|flow| format!("{:?}", **flow)).collect();
+            let flows: BTreeSet<_> = wanted.flows.iter().map(|flow| format!("{:?}", *flow)).collect();
             assert_eq!(nic.flows(), flows, "{}", status.table());
             assert_eq!(nic.mtu, wanted.mtu.map(|mtu| mtu.get()));
             assert_eq!(nic.offloads, wanted.offloads.map(|flags| flags.0));
