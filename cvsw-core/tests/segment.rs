@@ -523,6 +523,34 @@ fn frames_beyond_the_capacity_stay_alone() {
     assert_eq!(coalescer.members(2).collect::<Vec<_>>(), [2]);
 }
 
+/// Towards a kernel that cuts again, datagrams without a checksum can be joined with each other, and then get one; for a
+/// VM they stay as they are.
+#[test]
+fn datagrams_without_a_checksum_are_joined_for_transmission_only() {
+    let first = Packet { tcp: false, payload: vec![1; 30], ..Packet::default() };
+    let frame = |packet: &Packet, checksum: bool| {
+        let mut bytes = packet.build();
+        if !checksum {
+            bytes[40..42].fill(0);
+        }
+        frame_of(&bytes)
+    };
+    let (second, third) = (first.next(), first.next().next());
+    let frames = [frame(&first, false), frame(&second, false), frame(&third, true)];
+    let mut coalescer = Coalescer::<4>::for_transmission();
+    coalescer.plan(&frames);
+    assert_eq!(coalescer.members(0).collect::<Vec<_>>(), [0, 1]);
+    assert!(coalescer.is_first(2));
+    let mut joined = Frame::new(vec![0; 200], 0, 0).unwrap();
+    assert_eq!(coalescer.join(0, &frames, &mut joined), Ok(true));
+    for (segment, packet) in cut(joined.bytes(), &joined.offload).iter().zip([&first, &second]) {
+        assert_eq!(segment.bytes(), packet.build());
+    }
+    let mut for_a_vm = Coalescer::<4>::new(true);
+    for_a_vm.plan(&frames);
+    assert!([0, 1, 2].iter().all(|index| for_a_vm.is_first(*index)));
+}
+
 /// UDP over IPv4 without a checksum stays without one; with one, 0 is written as 0xffff (RFC 768).
 #[test]
 fn a_missing_udp_checksum_stays_missing() {

@@ -36,7 +36,16 @@ const LAST: u16 = flag::PSH | flag::FIN;
 #[derive(Clone, Debug, Default)]
 pub struct Coalescer<const N: usize> {
     members: heapless::Vec<Member, N>,
-    udp: bool,
+    udp: Udp,
+}
+
+/// Which UDP datagrams can be joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Udp {
+    #[default]
+    None,
+    WithChecksum,
+    All,
 }
 
 /// One frame of the burst.
@@ -73,7 +82,14 @@ struct Segment<'a> {
 impl<const N: usize> Coalescer<N> {
     /// `udp`: join UDP datagrams too, if what the frames are for understands [`GsoKind::Udp`].
     pub fn new(udp: bool) -> Self {
+        let udp = if udp { Udp::WithChecksum } else { Udp::None };
         Self { members: heapless::Vec::new(), udp }
+    }
+
+    /// For frames on their way out, to be cut again by the kernel or the NIC before the wire: UDP datagrams over IPv4
+    /// without a checksum, as tunnels send them (RFC 7348 section 5), are joined too. Cutting gives them one.
+    pub fn for_transmission() -> Self {
+        Self { members: heapless::Vec::new(), udp: Udp::All }
     }
 
     /// Finds the groups among the first `N` of `frames` and forgets those of the burst before.
@@ -280,7 +296,7 @@ impl<'a> Segment<'a> {
     }
 
     /// Whether it could be part of something larger, apart from its checksum.
-    fn is_joinable(&self, udp: bool) -> bool {
+    fn is_joinable(&self, udp: Udp) -> bool {
         let header = self.network_header();
         let plain_ip = match self.ipv4() {
             Some(ip) => {
@@ -290,9 +306,20 @@ impl<'a> Segment<'a> {
         };
         let plain_transport = match self.tcp() {
             Some(tcp) => tcp.offset_flags.get() & UNUSUAL == 0,
-            None => udp && !matches!(self.transport_header(), [.., 0, 0]),
+            None => match udp {
+                Udp::None => false,
+                Udp::WithChecksum => !self.is_without_checksum(),
+                Udp::All => true,
+            },
         };
         plain_ip && plain_transport && self.offload.gso.kind == GsoKind::None && !self.payload().is_empty()
+    }
+
+    /// Whether it is a UDP datagram without a checksum, which only IPv4 allows (RFC 768, RFC 8200 section 8.1).
+    fn is_without_checksum(&self) -> bool {
+        self.layout.network == Network::Ipv4
+            && self.layout.transport == Transport::Udp
+            && matches!(self.transport_header(), [.., 0, 0])
     }
 
     /// Whether nothing may be joined behind it.
@@ -327,7 +354,8 @@ impl<'a> Segment<'a> {
                         && (a.acknowledgement, a.window, a.urgent) == (b.acknowledgement, b.window, b.urgent)
                         && options(self) == options(later)
                 }
-                (None, None) => true,
+                // Cutting gives all of them a checksum or none.
+                (None, None) => self.is_without_checksum() == later.is_without_checksum(),
                 _ => false,
             }
     }
@@ -346,6 +374,7 @@ impl<'a> Segment<'a> {
             Checksum::Partial { start, offset } => {
                 usize::from(start) == self.layout.transport_offset && offset == self.layout.checksum_offset()
             }
+            Checksum::Complete if self.is_without_checksum() => true,
             Checksum::Complete => {
                 let datagram = self.bytes.get(self.layout.transport_offset..self.layout.end).unwrap_or_default();
                 let pseudo = self.layout.pseudo_header(self.bytes);

@@ -6,23 +6,30 @@
 //!   would have carried. One that does not fit its slot costs a system call; turn off `tso` and `gso` at such a sender
 //!   if that matters.
 //! - The largest frame follows from the interface's MTU at the time of opening; start anew after raising it.
-//! - Transmitted frames should be complete: the peer may be a switch in userspace that ignores metadata.
+//! - Transmitted frames are complete, since the peer may be a switch in userspace that ignores metadata. Those of a burst
+//!   that continue each other (TCP segments, datagrams of one size, tunnel packets) go to the kernel as one super-frame in
+//!   one call, and the kernel cuts it again before the interface. That is sure only if the interface offers no checksum
+//!   offload when it is opened (`ethtool -K IFACE tx off`): a veth that offers it would pass the super-frame on as it is.
 
 use crate::{
     netns,
     pool::{HEADROOM, Mempool, PoolFrame},
     port::{Capabilities, FrameVec, Port, PortCounters, PortDrop, deleted},
     super_frame::{SuperFrame, insert_tag},
-    sys::{Interface, PacketRing, RxSlot, VNET_HEADER_LEN},
+    sys::{self, EthtoolFlag, Interface, PacketRing, RxSlot, VNET_HEADER_LEN},
     vnet::VnetHeader,
 };
 use cvsw_core::{
     BURST, Checksum, GsoKind,
     flow::MacAddr,
     mtu::{IpMtu, L2Mtu},
+    segment::{Coalescer, HEAD_MAX},
 };
 use rustix::{fd::AsFd, io::Errno};
-use std::{io, os::fd::BorrowedFd};
+use std::{
+    io::{self, IoSlice},
+    os::fd::{BorrowedFd, OwnedFd},
+};
 use zerocopy::IntoBytes;
 
 const ETHERNET_HEADER: usize = 14;
@@ -36,6 +43,12 @@ const SLOTS: std::ops::RangeInclusive<usize> = 64..=2048;
 pub struct AfPacket {
     label: String,
     ring: PacketRing,
+    /// Sends super-frames.
+    sender: OwnedFd,
+    /// Finds frames to be joined. `None`: the interface might let super-frames out.
+    coalescer: Option<Box<Coalescer<BURST>>>,
+    /// Whether frames wait in the transmit ring for the kernel to be told.
+    queued: bool,
     interface: Interface,
     /// Longest frame, one 802.1Q tag included.
     max_frame: usize,
@@ -55,10 +68,21 @@ impl AfPacket {
             let max_frame = mtu + ETHERNET_HEADER + VLAN_TAG;
             let slots = (RING_BYTES / max_frame.next_power_of_two()).clamp(*SLOTS.start(), *SLOTS.end());
             let ring = PacketRing::open(interface.index()?, slots, max_frame)?;
+            let offloads = interface.ethtool(EthtoolFlag::TX_CHECKSUM).unwrap_or(true);
+            let sender = sys::packet_sender(interface.index()?)?;
             let label =
                 netns.map_or_else(|| format!("af_packet:{name}"), |ns| format!("af_packet:{name},netns={ns}"));
-            let counters = PortCounters::default();
-            Ok(Self { label, ring, interface, max_frame, counters, super_frame: SuperFrame::new() })
+            Ok(Self {
+                label,
+                ring,
+                sender,
+                coalescer: (!offloads).then(|| Box::new(Coalescer::for_transmission())),
+                queued: false,
+                interface,
+                max_frame,
+                counters: PortCounters::default(),
+                super_frame: SuperFrame::new(),
+            })
         })
     }
 
@@ -71,7 +95,64 @@ impl AfPacket {
         header.copy_from_slice(VnetHeader::from(&frame.offload).as_bytes());
         body.copy_from_slice(frame.bytes());
         self.ring.tx_commit(len);
+        self.queued = true;
         Ok(())
+    }
+
+    /// Queues one frame, or counts why not.
+    fn send_alone(&mut self, frame: &PoolFrame) {
+        match self.queue(frame) {
+            Ok(()) => self.counters.sent(frame.len()),
+            Err(reason) => self.counters.dropped(reason, 1),
+        }
+    }
+
+    /// Sends `frames`, those that continue each other as one.
+    fn send_groups(&mut self, coalescer: &mut Coalescer<BURST>, frames: &FrameVec) -> io::Result<()> {
+        coalescer.plan(frames);
+        for first in 0..frames.len() {
+            if coalescer.is_first(first) && !self.send_joined(coalescer, first, frames)? {
+                coalescer.members(first).for_each(|index| self.send_alone(&frames[index]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the group of frames that `first` begins as one. `false`: it is alone, or the kernel does not take it so.
+    fn send_joined(&mut self, coalescer: &Coalescer<BURST>, first: usize, frames: &FrameVec) -> io::Result<bool> {
+        let mut head = [0; HEAD_MAX];
+        let Some((head_len, offload)) = coalescer.head(first, frames, &mut head) else { return Ok(false) };
+        // The first is the longest.
+        if check_transmit(&frames[first], self.max_frame).is_err() {
+            return Ok(false);
+        }
+        if self.queued {
+            // What stands before it on the way stays before it.
+            self.flush()?;
+        }
+        let header = VnetHeader::from(&offload);
+        let mut parts = [IoSlice::new(&[]); BURST + 2];
+        parts[0] = IoSlice::new(header.as_bytes());
+        parts[1] = IoSlice::new(&head[..head_len]);
+        let mut members = 0;
+        for (part, index) in parts[2..].iter_mut().zip(coalescer.members(first)) {
+            *part = IoSlice::new(coalescer.payload(index, frames));
+            members += 1;
+        }
+        match rustix::io::writev(&self.sender, &parts[..members + 2]) {
+            Ok(_) => {
+                coalescer.members(first).for_each(|index| self.counters.sent(frames[index].len()));
+                self.counters.tx_super_frames += 1;
+                Ok(true)
+            }
+            Err(
+                error @ (Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::NXIO | Errno::NODEV | Errno::NETDOWN),
+            ) => {
+                self.counters.dropped(PortDrop::TxFull, members as u64);
+                self.survive(error.into()).map(|()| true)
+            }
+            Err(_) => Ok(false),
+        }
     }
 
     /// `Err` if the interface is gone; an interface that is only down comes back.
@@ -128,14 +209,16 @@ impl Port for AfPacket {
             // The kernel still holds the oldest frames; one push, no waiting.
             self.flush()?;
         }
-        for frame in frames.drain(..) {
-            match self.queue(&frame) {
-                Ok(()) => self.counters.sent(frame.len()),
-                Err(reason) => self.counters.dropped(reason, 1),
+        match self.coalescer.take() {
+            Some(mut coalescer) => {
+                let sent = self.send_groups(&mut coalescer, frames);
+                self.coalescer = Some(coalescer);
+                sent?;
             }
-            pool.put(frame);
+            None => frames.iter().for_each(|frame| self.send_alone(frame)),
         }
-        self.flush()
+        pool.put_all(frames);
+        if self.queued { self.flush() } else { Ok(()) }
     }
 
     fn tx_pending(&self) -> bool {
@@ -143,6 +226,7 @@ impl Port for AfPacket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.queued = false;
         self.ring.tx_kick().or_else(|error| self.survive(error))
     }
 

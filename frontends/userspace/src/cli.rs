@@ -2,6 +2,7 @@
 
 use crate::{
     flows_file,
+    offload::parse_offload,
     pool::DEFAULT_BUFFERS,
     report,
     run::{self, PollMode, Stop},
@@ -13,7 +14,11 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use cvsw_core::{BURST, control::ETHERTYPE, flow::MacAddr};
+use cvsw_core::{
+    BURST,
+    control::{ETHERTYPE, OffloadFlags},
+    flow::MacAddr,
+};
 use serde_json::{Value, json};
 use std::{
     io::{self, Read, Write},
@@ -36,6 +41,8 @@ Ports:
   tap:NAME[,netns=NS]            a new tap; it vanishes with this process, however that ends
   af_packet:IFACE[,netns=NS]     an existing Ethernet interface without an address of its own;
                                  promiscuous while in use
+  af_xdp:IFACE[,netns=NS]        the same through AF_XDP: the interface's own stack sees nothing of
+                                 it; one receive queue, and complete frames only (see the book)
   pcap:[read=FILE][,write=FILE]  capture files; with two of them the command ends at their end
 
 A line `ready` on standard output says that frames are being forwarded. SIGTERM or SIGINT ends
@@ -68,6 +75,10 @@ pub struct PortArgs {
     /// channel reads the traffic
     #[arg(long)]
     accept_keys_in_clear: bool,
+    /// Offloads of the host port to switch on from the start, as the controller would: of csum, tso, ufo, gso, gro, by
+    /// commas [default: gro if there is any]
+    #[arg(long, value_name = "LIST", value_parser = parse_offload)]
+    offload: Option<OffloadFlags>,
     /// EtherType of control frames
     #[arg(long, value_name = "NUMBER", default_value = "0xabba", value_parser = parse_ethertype)]
     ethertype: u16,
@@ -114,6 +125,9 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
         StatsServer::bind(path)
             .with_context(|| format!("cannot serve statistics at {}; is another port using it?", path.display()))
     };
+    if let Some(offload) = args.offload {
+        vnic.set_offload(offload);
+    }
     let mut stats = args.stats_socket.as_ref().map(bind).transpose()?;
     vnic.announce();
     print_ready(&vnic, mac, args.json)?;
@@ -131,6 +145,10 @@ fn cannot_open(side: &str, spec: &PortSpec) -> String {
         }
         PortSpec::AfPacket { .. } => {
             "it needs root (CAP_NET_RAW, CAP_NET_ADMIN) and an existing Ethernet interface, see `ip link`"
+        }
+        PortSpec::AfXdp { .. } => {
+            "it needs root (CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF), Linux 5.9, and an existing Ethernet interface with one \
+             receive queue and no other XDP program"
         }
         PortSpec::Pcap { .. } => "it needs a readable pcap or pcapng file, and a writable folder",
     };

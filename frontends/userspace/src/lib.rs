@@ -2,6 +2,7 @@
 //! one loop that runs every frame to completion through the engine.
 
 pub mod af_packet;
+pub mod af_xdp;
 pub mod capture;
 pub mod ciphers;
 pub mod cli;

@@ -9,6 +9,16 @@ pub fn names(flags: OffloadFlags) -> String {
     names.join(",")
 }
 
+/// The features of a comma-separated list of names.
+pub fn parse_offload(text: &str) -> Result<OffloadFlags, String> {
+    text.split(',').filter(|name| !name.is_empty()).try_fold(OffloadFlags(0), |flags, name| {
+        let found = OffloadFlags::NAMES.iter().find(|(_, known)| *known == name);
+        let (bit, _) =
+            found.ok_or_else(|| format!("no offload `{name}`; there are {}", names(OffloadFlags(0x1f))))?;
+        Ok(OffloadFlags(flags.0 | bit))
+    })
+}
+
 /// The features that were `requested` and are not `effective`, each with the reason.
 pub fn refusals(requested: OffloadFlags, effective: OffloadFlags) -> Vec<(&'static str, &'static str)> {
     let needs_checksum = OffloadFlags::TSO | OffloadFlags::UFO;
@@ -41,5 +51,12 @@ mod tests {
             matches!(refused[..], [("ufo", ufo), ("gro", gro)] if ufo.contains("6.2") && gro.contains("offer"))
         );
         assert_eq!(names(OffloadFlags(0x15)), "csum,ufo,gro");
+    }
+
+    #[test]
+    fn lists_of_names() {
+        assert_eq!(parse_offload("gro,csum"), Ok(OffloadFlags(0x11)));
+        assert_eq!(parse_offload(""), Ok(OffloadFlags(0)));
+        assert!(parse_offload("csum,lro").unwrap_err().contains("`lro`; there are csum,tso,ufo,gso,gro"));
     }
 }

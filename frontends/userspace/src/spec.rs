@@ -1,6 +1,6 @@
 //! Ports and addresses as people write them on a command line.
 
-use crate::{af_packet::AfPacket, pcap::Pcap, port::Port, tap::Tap};
+use crate::{af_packet::AfPacket, af_xdp::AfXdp, pcap::Pcap, port::Port, tap::Tap};
 use cvsw_core::flow::MacAddr;
 use std::{io, path::PathBuf, str::FromStr};
 
@@ -21,6 +21,13 @@ pub enum PortSpec {
         /// Network namespace; `None`: this one.
         netns: Option<String>,
     },
+    /// `af_xdp:IFACE[,netns=NS]`: the same through AF_XDP.
+    AfXdp {
+        /// Interface name.
+        name: String,
+        /// Network namespace; `None`: this one.
+        netns: Option<String>,
+    },
     /// `pcap:[read=FILE][,write=FILE]`: capture files.
     Pcap {
         /// Frames that come in.
@@ -30,7 +37,8 @@ pub enum PortSpec {
     },
 }
 
-const FORMS: &str = "expected tap:NAME[,netns=NS], af_packet:IFACE[,netns=NS] or pcap:[read=FILE][,write=FILE]";
+const FORMS: &str = "expected tap:NAME[,netns=NS], af_packet:IFACE[,netns=NS], af_xdp:IFACE[,netns=NS] or \
+                     pcap:[read=FILE][,write=FILE]";
 
 impl PortSpec {
     /// Opens the port. `mac` is given to a new tap; other ports keep theirs.
@@ -38,6 +46,7 @@ impl PortSpec {
         Ok(match self {
             Self::Tap { name, netns } => Box::new(Tap::create(name, netns.as_deref(), mac)?),
             Self::AfPacket { name, netns } => Box::new(AfPacket::open(name, netns.as_deref())?),
+            Self::AfXdp { name, netns } => Box::new(AfXdp::open(name, netns.as_deref())?),
             Self::Pcap { read, write } => Box::new(Pcap::open(read.as_deref(), write.as_deref())?),
         })
     }
@@ -65,6 +74,7 @@ impl FromStr for PortSpec {
         let spec = match (kind, name) {
             ("tap", Some(name)) => Self::Tap { name, netns: take("netns") },
             ("af_packet", Some(name)) => Self::AfPacket { name, netns: take("netns") },
+            ("af_xdp", Some(name)) => Self::AfXdp { name, netns: take("netns") },
             ("pcap", None) => {
                 Self::Pcap { read: take("read").map(PathBuf::from), write: take("write").map(PathBuf::from) }
             }
@@ -123,6 +133,7 @@ mod tests {
         assert_eq!("tap:vm0".parse(), Ok(tap(None)));
         assert_eq!("tap:vm0,netns=blue".parse(), Ok(tap(Some("blue"))));
         assert_eq!("af_packet:eth0".parse(), Ok(PortSpec::AfPacket { name: "eth0".into(), netns: None }));
+        assert_eq!("af_xdp:eth0".parse(), Ok(PortSpec::AfXdp { name: "eth0".into(), netns: None }));
         let pcap = PortSpec::Pcap { read: Some("a=b.pcap".into()), write: Some("c".into()) };
         assert_eq!("pcap:write=c,read=a=b.pcap".parse(), Ok(pcap));
         assert_eq!("pcap:".parse(), Ok(PortSpec::Pcap { read: None, write: None }));

@@ -1,6 +1,10 @@
-//! Everything that needs `unsafe`: the tun, interface, ethtool and packet-ring interfaces of Linux.
+//! Everything that needs `unsafe`: the tun, interface, ethtool, packet-ring and AF_XDP interfaces of Linux.
 //!
 //! The functions are safe to call with any arguments; they know nothing of frames or engines.
+
+mod xdp;
+
+pub use xdp::XdpSocket;
 
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -254,7 +258,12 @@ impl PacketRing {
         };
         let map = NonNull::new(map.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         let ring = Self { socket, map, slot_size, slots, rx_next: 0, tx_next: 0 };
-        ring.bind(index)?;
+        bind_packet(ring.as_fd(), index, libc::ETH_P_ALL as u16)?;
+        // SAFETY: all-zero bytes are a valid `packet_mreq`: plain integers.
+        let mut membership: libc::packet_mreq = unsafe { std::mem::zeroed() };
+        membership.mr_ifindex = index;
+        membership.mr_type = libc::PACKET_MR_PROMISC as u16;
+        set_option(ring.as_fd(), libc::PACKET_ADD_MEMBERSHIP, &membership)?;
         Ok(ring)
     }
 
@@ -365,22 +374,6 @@ impl PacketRing {
         Ok(rustix::net::sockopt::socket_error(&self.socket)??)
     }
 
-    fn bind(&self, index: i32) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid `sockaddr_ll` (and `packet_mreq` below): plain integers.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = index;
-        let len = size_of_val(&address) as libc::socklen_t;
-        // SAFETY: the pointer and the length describe `address`.
-        check(unsafe { libc::bind(self.socket.as_raw_fd(), (&raw const address).cast(), len) })?;
-        // SAFETY: as above.
-        let mut membership: libc::packet_mreq = unsafe { std::mem::zeroed() };
-        membership.mr_ifindex = index;
-        membership.mr_type = libc::PACKET_MR_PROMISC as u16;
-        set_option(self.socket.as_fd(), libc::PACKET_ADD_MEMBERSHIP, &membership)
-    }
-
     /// Start of slot `number`: receive slots first, then transmit slots.
     fn slot(&self, number: usize) -> NonNull<u8> {
         debug_assert!(number < 2 * self.slots);
@@ -408,6 +401,30 @@ impl Drop for PacketRing {
             unsafe { rustix::mm::munmap(self.map.as_ptr().cast::<c_void>(), 2 * self.slots * self.slot_size) };
         debug_assert!(result.is_ok());
     }
+}
+
+/// Opens a raw packet socket that only sends, on interface `index`, one super-frame a call: a virtio header
+/// ([`VNET_HEADER_LEN`]), then the frame. (A socket with a transmit ring sends from that ring only.)
+pub fn packet_sender(index: i32) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
+    set_option(socket.as_fd(), libc::PACKET_VNET_HDR, &1)?;
+    rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, WHOLE_FRAMES_BYTES)?;
+    // Protocol 0: nothing is ever received.
+    bind_packet(socket.as_fd(), index, 0)?;
+    Ok(socket)
+}
+
+/// Binds a packet socket to interface `index` for frames of `protocol`.
+fn bind_packet(socket: BorrowedFd<'_>, index: i32, protocol: u16) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `sockaddr_ll`: plain integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = index;
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `address`.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
 }
 
 fn interface_request(name: &str) -> io::Result<libc::ifreq> {

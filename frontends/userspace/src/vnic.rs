@@ -39,6 +39,8 @@ pub struct Vnic {
     frames: FrameVec,
     forward: FrameVec,
     verdicts: [Verdict; BURST],
+    /// Frames received by direction.
+    received: [u64; 2],
     session: SessionState,
     offload: Offloads,
 }
@@ -110,6 +112,7 @@ impl Vnic {
             frames: FrameVec::with_capacity(BURST),
             forward: FrameVec::with_capacity(BURST),
             verdicts: [Verdict::Forward; BURST],
+            received: [0; 2],
             session: SessionState::default(),
             offload,
         })
@@ -188,6 +191,11 @@ impl Vnic {
         self.serve_engine()
     }
 
+    /// Frames that came from the VM, and from the network, so far.
+    pub const fn received(&self) -> [u64; 2] {
+        self.received
+    }
+
     /// A copy of everything that people ask about.
     pub fn snapshot(&mut self, now: Instant) -> Snapshot {
         Snapshot {
@@ -222,6 +230,7 @@ impl Vnic {
         if received == 0 {
             return Ok(0);
         }
+        self.received[usize::from(direction == Direction::Rx)] += received as u64;
         let processed = self.engine.process_burst_with(
             &mut *self.ciphers,
             now,
@@ -306,7 +315,9 @@ impl Vnic {
         }
     }
 
-    fn set_offload(&mut self, requested: OffloadFlags) {
+    /// Switches offload features of the host port, as SET_OFFLOAD does; what cannot be had is logged and shown by
+    /// [`Vnic::snapshot`].
+    pub fn set_offload(&mut self, requested: OffloadFlags) {
         let effective = self.host.set_offload(requested);
         self.offload.requested = Some(requested);
         match effective {
