@@ -105,7 +105,12 @@ fn run() -> Result<ExitCode> {
 /// Setup, release build, and the lab itself, whose exit code is ours.
 fn lab(args: Vec<OsString>) -> Result<ExitCode> {
     let unikernels = args.iter().any(|arg| arg.to_string_lossy().starts_with("--unikernel"));
-    setup::run(if unikernels { Need::LabWithUnikernels } else { Need::Lab })?;
+    let evaluation = args.first().is_some_and(|arg| arg == "eval");
+    setup::run(match (evaluation, unikernels) {
+        (true, _) => Need::Evaluation,
+        (false, true) => Need::LabWithUnikernels,
+        (false, false) => Need::Lab,
+    })?;
     println!("\n== build: the cvsw program, optimised");
     Cmd::cargo("build --locked --release --package cvsw-cli").run()?;
     let program = metadata::target_directory()?.join("release/cvsw");

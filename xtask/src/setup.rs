@@ -14,6 +14,8 @@ pub enum Need {
     Lab,
     /// Run the lab with unikernels, whose image is built first.
     LabWithUnikernels,
+    /// Run the evaluation, with what others would use instead.
+    Evaluation,
     /// Run every check.
     Everything,
 }
@@ -31,12 +33,19 @@ const LAB_PACKAGES: &[(&str, &str)] = &[
     ("procps", "ps"),
 ];
 
+/// What the evaluation runs beside our own.
+const EVALUATION_PACKAGES: &[(&str, &str)] =
+    &[("wireguard-go", "wireguard-go"), ("wireguard-tools", "wg"), ("util-linux", "taskset")];
+
 /// What only the checks need: a C++ compiler for libFuzzer, valgrind to count instructions.
 const CHECK_PACKAGES: &[(&str, &str)] = &[("g++", "c++"), ("valgrind", "valgrind")];
 
 /// `(crate, version, program)` of cargo's additional commands.
 const CARGO_TOOLS: &[(&str, &str, &str)] =
     &[("cargo-deny", "0.20.2", "cargo-deny"), ("cargo-fuzz", "0.13.2", "cargo-fuzz")];
+
+/// The same of programs that the evaluation runs beside our own.
+const EVALUATION_TOOLS: &[(&str, &str, &str)] = &[("boringtun-cli", "0.7.1", "boringtun-cli")];
 
 /// Question that the package `tshark` would ask: may ordinary users capture? No: only root does here.
 const TSHARK_ANSWER: &str = "wireshark-common wireshark-common/install-setuid boolean false\n";
@@ -58,10 +67,13 @@ pub fn run(need: Need) -> Result<()> {
     }
     if need == Need::Everything {
         rustup_components()?;
-        cargo_tools()?;
+        cargo_tools(CARGO_TOOLS, Speed::Build)?;
         for kernel in kmod::fetch()? {
             println!("Linux {} with headers: there", kernel.release);
         }
+    }
+    if need == Need::Evaluation {
+        cargo_tools(EVALUATION_TOOLS, Speed::Run)?;
     }
     println!("setup took {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -73,11 +85,13 @@ fn missing_packages(need: Need) -> Vec<&'static str> {
     } else {
         (&[][..], &[][..], &[][..])
     };
-    let unikernel = if need == Need::Lab { &[] } else { unikernel::PACKAGES };
-    let wanted = LAB_PACKAGES.iter().chain(checks).chain(unikernel).chain(kmod).chain(guest);
+    let only_lab = matches!(need, Need::Lab | Need::Evaluation);
+    let unikernel = if only_lab { &[] } else { unikernel::PACKAGES };
+    let evaluation = if need == Need::Evaluation { EVALUATION_PACKAGES } else { &[] };
+    let wanted = LAB_PACKAGES.iter().chain(evaluation).chain(checks).chain(unikernel).chain(kmod).chain(guest);
     let mut missing: Vec<_> =
         wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
-    if need != Need::Lab && nostd::from_source().is_err() {
+    if !only_lab && nostd::from_source().is_err() {
         missing.extend(nostd::DEBIAN_PACKAGES);
     }
     missing
@@ -142,20 +156,30 @@ fn rustup_components() -> Result<()> {
     Ok(())
 }
 
-fn cargo_tools() -> Result<()> {
-    for (name, version, program) in CARGO_TOOLS {
+/// What a program is compiled for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    /// A short build: it runs for seconds.
+    Build,
+    /// As its makers release it: it is measured.
+    Run,
+}
+
+fn cargo_tools(tools: &[(&str, &str, &str)], speed: Speed) -> Result<()> {
+    for (name, version, program) in tools {
         if installed(program) {
             println!("{name}: installed");
             continue;
         }
         let start = Instant::now();
-        // Compiled for a short build, not for speed: each runs for seconds.
-        Cmd::cargo("install --quiet --locked")
-            .args([name, "--version", version])
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .run()?;
+        let mut command = Cmd::cargo("install --quiet --locked").args([name, "--version", version]);
+        if speed == Speed::Build {
+            command = command
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+                .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        }
+        command.run()?;
         println!("{name}: installed in {:.0} s", start.elapsed().as_secs_f64());
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// TCP and UDP port on which every VM says its name.
 pub const PORT: u16 = 7777;
@@ -32,6 +32,14 @@ pub enum Role {
         /// UDP questions, each from a source port of its own
         #[arg(long, default_value_t = 1)]
         questions: u16,
+    },
+    /// Ask by UDP again and again, one question at a time; print the round trips as JSON, in nanoseconds
+    Time {
+        /// Whom to ask
+        address: Ipv4Addr,
+        /// For how long, in milliseconds
+        #[arg(long, default_value_t = 1000)]
+        milliseconds: u64,
     },
     /// Send frames, written in hexadecimal, out of an interface
     Forge {
@@ -60,6 +68,7 @@ pub fn run(role: Role) -> Result<ExitCode> {
     match role {
         Role::Serve { name } => serve(&name)?,
         Role::Ask { address, questions } => ask(address, questions)?,
+        Role::Time { address, milliseconds } => time(address, Duration::from_millis(milliseconds))?,
         Role::Forge { interface, frames } => forge(&interface, &frames)?,
         Role::Unikernel { image, tap, mac, log, line } => become_machine(&image, &tap, &mac, &log, &line)?,
     }
@@ -114,6 +123,26 @@ fn ask_udp(to: SocketAddr) -> Result<String> {
         }
     }
     bail!("no answer to {UDP_ATTEMPTS} datagrams")
+}
+
+fn time(address: Ipv4Addr, limit: Duration) -> Result<()> {
+    let to = SocketAddr::new(IpAddr::V4(address), PORT);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(PATIENCE / 10))?;
+    socket.connect(to)?;
+    let (mut nanoseconds, mut lost) = (Vec::new(), 0_u64);
+    let mut name = [0; LONGEST_NAME];
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        let asked = Instant::now();
+        socket.send(b"who is there?")?;
+        match socket.recv(&mut name) {
+            Ok(_) => nanoseconds.push(asked.elapsed().as_nanos() as u64),
+            Err(_) => lost += 1,
+        }
+    }
+    println!("{}", serde_json::json!({ "nanoseconds": nanoseconds, "lost": lost }));
+    Ok(())
 }
 
 fn forge(interface: &str, frames: &[String]) -> Result<()> {

@@ -79,7 +79,15 @@ impl Lab {
         for unikernel in self.topology.unikernels.iter().filter(|unikernel| unikernel.server == index) {
             Self::lay_tap(unikernel)?;
         }
-        let name = server.name;
+        self.start_switch(index)?;
+        self.switches[index]
+            .add_bridge(&self.topology, index, UPLINK)
+            .map_err(|error| process::with_log(error, "ovs-vswitchd", &self.switches[index].log()))
+    }
+
+    /// The Open vSwitch of a server, without any bridge.
+    pub fn start_switch(&mut self, index: usize) -> Result<()> {
+        let name = self.topology.servers[index].name;
         let switch = self.switches[index].clone();
         switch.create_database()?;
         let socket = switch.database_socket();
@@ -87,25 +95,28 @@ impl Lab {
             .wait_for("the database's socket", START_LIMIT, || Ok(socket.exists().then_some(())))?;
         switch.initialise()?;
         self.start(&format!("ovs-vswitchd of {name}"), switch.switch(), &format!("{name}-vswitchd"))?;
-        switch
-            .add_bridge(&self.topology, index)
-            .map_err(|error| process::with_log(error, "ovs-vswitchd", &switch.log()))
+        Ok(())
     }
 
     /// A VM's vNIC: the `cvsw port` process between its tap and its switch port.
     pub fn start_vnic(&mut self, index: usize) -> Result<()> {
+        let nic = self.topology.vms[index].nic_interface();
+        self.start_vnic_on(index, &nic, &["--accept-keys-in-clear".to_owned()])
+    }
+
+    /// A VM's vNIC whose frames leave through interface `nic` of the VM's server, with further arguments.
+    pub fn start_vnic_on(&mut self, index: usize, nic: &str, more: &[String]) -> Result<()> {
         let vm = &self.topology.vms[index];
         let server = &self.topology.servers[vm.server];
         let args = [
             "port".to_owned(),
             format!("--host=tap:{VM_NIC},netns={}", vm.namespace),
-            format!("--net=af_packet:{}", vm.nic_interface()),
+            format!("--net=af_packet:{nic}"),
             format!("--mac={}", vm.mac),
             "--poll=wait".to_owned(),
-            "--accept-keys-in-clear".to_owned(),
             format!("--stats-socket={}", self.stats_socket(vm).display()),
         ];
-        let command = netns::command(&server.namespace, &self.program, args);
+        let command = netns::command(&server.namespace, &self.program, args.iter().chain(more));
         let name = format!("vNIC of {}", vm.name);
         let file = format!("port-{}", vm.name);
         self.start(&name, command, &file)?.wait_for_line("ready", START_LIMIT)
@@ -229,6 +240,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Everything that [`Self::start`] started and [`Self::end`] did not end.
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessId> {
+        self.processes.iter().map(|process| &process.id)
+    }
+
     /// Fails when a process of the laboratory has ended by itself.
     pub fn check_processes(&mut self) -> Result<()> {
         self.processes.iter_mut().try_for_each(Process::check)
@@ -290,7 +306,8 @@ mod tests {
     fn a_panic_takes_everything_down() {
         let seen = Mutex::new(None);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let mut lab = Lab::new(Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
+            let mut lab =
+                Lab::new(Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None, offloads: false }).unwrap();
             lab.lay_cable().unwrap();
             let mut sleeper = Command::new("sleep");
             sleeper.arg("600");

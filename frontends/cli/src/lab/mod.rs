@@ -6,6 +6,7 @@
 mod agent;
 mod build;
 mod checks;
+mod eval;
 mod hints;
 mod netns;
 mod ovs;
@@ -58,6 +59,9 @@ enum Action {
         #[arg(long, conflicts_with = "id")]
         all: bool,
     },
+    /// Measure: the paper's tables and figure again, with TCP, latency and processor time, beside what one would use
+    /// instead
+    Eval(Box<eval::EvalArgs>),
     /// Run inside a VM by the laboratory itself
     #[command(hide = true)]
     Agent {
@@ -103,7 +107,13 @@ struct Options {
 
 impl Options {
     const fn plan(&self) -> Plan {
-        Plan { pairs: self.pairs, networks: self.networks, unikernels: self.unikernel, cipher: self.cipher }
+        Plan {
+            pairs: self.pairs,
+            networks: self.networks,
+            unikernels: self.unikernel,
+            cipher: self.cipher,
+            offloads: false,
+        }
     }
 
     const fn load(&self) -> Load {
@@ -122,6 +132,7 @@ fn parse_suite(name: &str) -> Result<Suite, String> {
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     match args.action {
         Some(Action::Agent { role }) => agent::run(role),
+        Some(Action::Eval(args)) => eval::run(&args),
         Some(Action::Down { id, all }) => run::down(id, all),
         None => run::lab(&args.options),
     }

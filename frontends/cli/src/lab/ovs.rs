@@ -2,7 +2,7 @@
 
 use super::netns;
 use super::process::Tool;
-use super::topology::{BRIDGE, Server, Topology, UPLINK, UPLINK_OFPORT};
+use super::topology::{BRIDGE, Server, Topology, UPLINK_OFPORT};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,15 +62,15 @@ impl Ovs {
         self.vsctl("--no-wait init").map(drop)
     }
 
-    /// Makes the bridge with the uplink and a port for every VM of the server.
+    /// Makes the bridge with the interface `uplink` and a port for every VM of the server.
     ///
     /// It starts without flows (`fail_mode=secure`): what it forwards is what it is told to.
-    pub fn add_bridge(&self, topology: &Topology, server: usize) -> Result<()> {
+    pub fn add_bridge(&self, topology: &Topology, server: usize, uplink: &str) -> Result<()> {
         let datapath_id = topology.servers[server].datapath_id;
         let mut line = format!(
             "--timeout=10 add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev protocols=OpenFlow10 \
              fail_mode=secure other-config:datapath-id={datapath_id:016x} \
-             -- add-port {BRIDGE} {UPLINK} -- set interface {UPLINK} ofport_request={UPLINK_OFPORT}"
+             -- add-port {BRIDGE} {uplink} -- set interface {uplink} ofport_request={UPLINK_OFPORT}"
         );
         for vm in topology.vnics().filter(|vm| vm.server == server) {
             let port = vm.switch_interface();
@@ -98,6 +98,16 @@ impl Ovs {
     pub fn flows(&self) -> Result<Vec<Flow>> {
         let text = self.with_environment(Tool::new("ovs-ofctl", ["dump-flows", BRIDGE]))?;
         Ok(text.lines().filter_map(parse_flow).collect())
+    }
+
+    /// Adds a flow to a bridge, in `ovs-ofctl` syntax.
+    pub fn add_flow(&self, bridge: &str, flow: &str) -> Result<()> {
+        self.with_environment(Tool::new("ovs-ofctl", ["add-flow", bridge, flow])).map(drop)
+    }
+
+    /// Changes its configuration: the words of an `ovs-vsctl` line.
+    pub fn configure(&self, line: &str) -> Result<()> {
+        self.vsctl(&format!("--timeout=10 {line}")).map(drop)
     }
 
     /// Its version, as it reports it.

@@ -42,6 +42,20 @@ pub fn require() -> Result<()> {
     Ok(())
 }
 
+/// Fails when something is missing that only the evaluation needs: `tools` are `(program, where it comes from)`.
+pub fn require_peers(tools: &[(&str, &str)]) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let present = |tool: &str| std::env::split_paths(&path).any(|directory| is_program(&directory.join(tool)));
+    for (tool, source) in tools {
+        ensure!(
+            present(tool),
+            "not found in PATH: {tool}. Install it with `{source}`, or let `cargo xtask lab eval` do it; \
+             --only leaves out what needs it"
+        );
+    }
+    Ok(())
+}
+
 /// Fails when there is no QEMU.
 pub fn require_qemu() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What the laboratory consists of, as plain data: the paper's Figure 4 and nothing that touches the system.
 
 use anyhow::{Result, ensure};
-use cvsw_core::crypto::Suite;
+use cvsw_core::{control::OffloadFlags, crypto::Suite};
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ pub struct Plan {
     pub unikernels: u8,
     /// How the networks are encrypted.
     pub cipher: Option<Suite>,
+    /// Whether the controller switches every offload of the VMs' NICs on.
+    pub offloads: bool,
 }
 
 /// A server: one namespace with an Open vSwitch of its own.
@@ -138,6 +140,8 @@ pub struct Topology {
     pub networks: Vec<Network>,
     /// How they are encrypted.
     pub cipher: Option<Suite>,
+    /// Whether the controller switches every offload of the VMs' NICs on.
+    pub offloads: bool,
     /// All VMs, grouped by network and pair; a pair's VMs are neighbours.
     pub vms: Vec<Vm>,
     /// Virtual machines without an operating system; their namespace is the server's, where QEMU runs.
@@ -191,7 +195,15 @@ impl Topology {
             }
         }
         let unikernels = (0..plan.unikernels).map(|number| unikernel(&servers, &networks[0], number)).collect();
-        let mut topology = Self { id: id.to_owned(), servers, networks, cipher: plan.cipher, vms, unikernels };
+        let mut topology = Self {
+            id: id.to_owned(),
+            servers,
+            networks,
+            cipher: plan.cipher,
+            offloads: plan.offloads,
+            vms,
+            unikernels,
+        };
         topology.number_ports();
         Ok(topology)
     }
@@ -256,6 +268,11 @@ impl Topology {
                      underlay_mac = \"{}\"\nunderlay_ip = \"{}\"\n",
                     vm.name, vm.mac, vm.ip, vm.underlay_mac, vm.underlay_ip
                 );
+                if self.offloads {
+                    let names: Vec<String> =
+                        OffloadFlags::NAMES.iter().map(|(_, name)| format!("\"{name}\"")).collect();
+                    let _ = writeln!(text, "offloads = [{}]", names.join(", "));
+                }
             }
         }
         text
@@ -312,7 +329,8 @@ mod tests {
 
     #[test]
     fn networks_share_inner_addresses_and_nothing_else() {
-        let lab = Topology::new("t", Plan { pairs: 2, networks: 2, unikernels: 0, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 2, networks: 2, unikernels: 0, cipher: None, offloads: false })
+            .unwrap();
         assert_eq!(lab.vms.len(), 6);
         assert_eq!(lab.pairs().count(), 3);
         let [blue, red] = [&lab.vms[0], &lab.vms[4]];
@@ -332,7 +350,13 @@ mod tests {
     fn a_pair_spans_both_servers_and_ports_are_unique_per_switch() {
         let lab = Topology::new(
             "t",
-            Plan { pairs: MAX_PAIRS, networks: MAX_NETWORKS, unikernels: MAX_UNIKERNELS, cipher: None },
+            Plan {
+                pairs: MAX_PAIRS,
+                networks: MAX_NETWORKS,
+                unikernels: MAX_UNIKERNELS,
+                cipher: None,
+                offloads: false,
+            },
         )
         .unwrap();
         for pair in lab.pairs() {
@@ -352,7 +376,8 @@ mod tests {
     #[test]
     fn plans_beyond_the_address_plan_are_refused() {
         for (pairs, networks) in [(0, 1), (MAX_PAIRS + 1, 1), (1, 0), (1, MAX_NETWORKS + 1)] {
-            let error = Topology::new("t", Plan { pairs, networks, unikernels: 0, cipher: None }).unwrap_err();
+            let error = Topology::new("t", Plan { pairs, networks, unikernels: 0, cipher: None, offloads: false })
+                .unwrap_err();
             assert!(error.to_string().contains("must be between"), "{error}");
         }
     }

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_machine_has_one_network_card_and_that_is_the_vnics() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 2, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 2, cipher: None, offloads: false })
+            .unwrap();
         let [first, second] = &lab.unikernels[..] else { panic!("not two") };
         assert_eq!((first.server, second.server), (1, 0));
         let line = describe(&machine(first, Path::new("image"), Path::new("log"), true));

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_vnic_is_found_by_its_mac() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None, offloads: false })
+            .unwrap();
         let status = json!({ "vnics": [
             { "mac": "02:00:00:00:01:01", "state": "ready", "switch": "0000000000000001", "port": 2, "registrations": 1 },
         ]});

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn unexplained_drops_and_unmatched_frames_are_found() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None, offloads: false })
+            .unwrap();
         let judge = |stats: &Value| judge(&lab.vms[0], stats, "tx", false, &mut BTreeMap::new());
         assert_eq!(judge(&stats(json!({ "policy": 3, "no_headroom": 0 }), 0)).unwrap(), 9);
         assert!(judge(&stats(json!({ "no_headroom": 1 }), 0)).unwrap_err().to_string().contains("no_headroom"));

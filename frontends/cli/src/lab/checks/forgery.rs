@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn forged_frames_have_the_form_of_version_2() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 0, cipher: None, offloads: false })
+            .unwrap();
         let [hello, register, set_mtu] = forged(&lab.vms[0], &lab.vms[1]);
         assert!(hello.starts_with("ffffffffffff210000000000abba435653572d"), "{hello}");
         assert!(register.starts_with("020000000102220000000000abba"), "{register}");

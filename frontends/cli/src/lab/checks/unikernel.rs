@@ -285,7 +285,8 @@ mod tests {
 
     #[test]
     fn what_tries_to_get_in_is_well_formed() {
-        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 1, cipher: None }).unwrap();
+        let lab = Topology::new("t", Plan { pairs: 1, networks: 1, unikernels: 1, cipher: None, offloads: false })
+            .unwrap();
         let (from, to) = (&lab.vms[0], &lab.unikernels[0]);
         let arp = hex(&arp_request(from, to));
         assert!(arp.starts_with("ffffffffffff0200000001010806000108000604000102000000010"), "{arp}");

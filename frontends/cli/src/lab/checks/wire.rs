@@ -433,7 +433,7 @@ mod tests {
         [Rule::VxlanOnly, Rule::OwnNetwork, Rule::Checksums, Rule::DontFragment, Rule::SourcePorts];
 
     fn topology() -> Topology {
-        Topology::new("t", Plan { pairs: 1, networks: 2, unikernels: 0, cipher: None }).unwrap()
+        Topology::new("t", Plan { pairs: 1, networks: 2, unikernels: 0, cipher: None, offloads: false }).unwrap()
     }
 
     /// A right UDP frame from the first VM to the second, with some fields replaced.
