@@ -48,19 +48,19 @@ impl<const SLOTS: usize> Ciphers for Portable<SLOTS> {
     }
 
     fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
-        checked_len(data)?;
-        self.key(slot)?.seal(header, data)
+        self.key(slot)?.apply(Way::Seal, header, data)
     }
 
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
-        checked_len(data)?;
-        self.key(slot)?.open(header, data)
+        self.key(slot)?.apply(Way::Open, header, data)
     }
 }
 
-/// With this limit the ciphers' 32-bit block counters cannot wrap.
-const fn checked_len(data: &[u8]) -> Result<(), CipherError> {
-    if data.len() > MAX_DATA { Err(CipherError::Length) } else { Ok(()) }
+/// Which way data goes through a cipher.
+#[derive(Clone, Copy)]
+enum Way {
+    Seal,
+    Open,
 }
 
 /// Everything that can be computed once per key. The parts wipe themselves when dropped.
@@ -100,21 +100,17 @@ impl Key {
         Ok(Self { salt: material.salt(), cipher })
     }
 
-    fn seal(&self, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
-        match &self.cipher {
-            Cipher::Gcm128(gcm) => seal_gcm(gcm, self.salt, header, data),
-            Cipher::Gcm256(gcm) => seal_gcm(gcm, self.salt, header, data),
-            Cipher::Ctr128(aes, hmac) => seal_ctr(aes, hmac.as_ref(), self.salt, header, data),
-            Cipher::Ctr256(aes, hmac) => seal_ctr(aes, hmac.as_ref(), self.salt, header, data),
+    fn apply(&self, way: Way, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        // With this limit the ciphers' 32-bit block counters cannot wrap.
+        if data.len() > MAX_DATA {
+            return Err(CipherError::Length);
         }
-    }
-
-    fn open(&self, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        let nonce = nonce(self.salt, header);
         match &self.cipher {
-            Cipher::Gcm128(gcm) => open_gcm(gcm, self.salt, header, data),
-            Cipher::Gcm256(gcm) => open_gcm(gcm, self.salt, header, data),
-            Cipher::Ctr128(aes, hmac) => open_ctr(aes, hmac.as_ref(), self.salt, header, data),
-            Cipher::Ctr256(aes, hmac) => open_ctr(aes, hmac.as_ref(), self.salt, header, data),
+            Cipher::Gcm128(gcm) => apply_gcm(gcm, way, nonce, header.aad(&mut [0; 12]), data),
+            Cipher::Gcm256(gcm) => apply_gcm(gcm, way, nonce, header.aad(&mut [0; 12]), data),
+            Cipher::Ctr128(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, nonce, header, data),
+            Cipher::Ctr256(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, nonce, header, data),
         }
     }
 }
@@ -127,78 +123,65 @@ fn keyed_hmac(material: &KeyMaterial) -> Option<Hmac<Sha256>> {
     }
 }
 
-/// RFC 4106 section 4: the nonce is the salt and the IV.
-fn gcm_nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
+/// The salt and the packet's IV: RFC 4106 section 4, and RFC 3686 section 4 in front of the block counter.
+fn nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
     let [s0, s1, s2, s3] = salt;
     let [i0, i1, i2, i3, i4, i5, i6, i7] = header.iv();
     [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
-fn seal_gcm<G>(gcm: &G, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+/// The last 16 bytes of `data` are the ICV.
+fn apply_gcm<G>(gcm: &G, way: Way, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> Result<(), CipherError>
 where
     G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
 {
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    let mut aad = [0; 12];
-    let nonce = gcm_nonce(salt, header).into();
-    let tag =
-        gcm.encrypt_inout_detached(&nonce, header.aad(&mut aad), text.into()).map_err(|_| CipherError::Length)?;
-    *icv = tag.into();
-    Ok(())
-}
-
-fn open_gcm<G>(gcm: &G, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
-where
-    G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
-{
-    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    let mut aad = [0; 12];
-    let nonce = gcm_nonce(salt, header).into();
-    let tag = (*icv).into();
-    gcm.decrypt_inout_detached(&nonce, header.aad(&mut aad), text.into(), &tag).map_err(|_| CipherError::Forged)
-}
-
-fn seal_ctr<A>(
-    aes: &A,
-    hmac: Option<&Hmac<Sha256>>,
-    salt: [u8; 4],
-    header: &PacketHeader,
-    data: &mut [u8],
-) -> Result<(), CipherError>
-where
-    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
-{
-    let Some(hmac) = hmac else {
-        apply_ctr(aes, salt, header, data);
-        return Ok(());
-    };
-    let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    apply_ctr(aes, salt, header, text);
-    let full = mac(hmac, header, text).finalize().into_bytes();
-    // RFC 4868 section 2.1.1: the first half of the hash.
-    if let Some(half) = full.first_chunk::<16>() {
-        *icv = *half;
+    let nonce = nonce.into();
+    match way {
+        Way::Seal => {
+            let tag = gcm.encrypt_inout_detached(&nonce, aad, text.into()).map_err(|_| CipherError::Length)?;
+            *icv = tag.into();
+            Ok(())
+        }
+        Way::Open => {
+            let tag = (*icv).into();
+            gcm.decrypt_inout_detached(&nonce, aad, text.into(), &tag).map_err(|_| CipherError::Forged)
+        }
     }
-    Ok(())
 }
 
-fn open_ctr<A>(
+/// The last 16 bytes of `data` are the ICV, if there is an `hmac`.
+fn apply_ctr<A>(
     aes: &A,
     hmac: Option<&Hmac<Sha256>>,
-    salt: [u8; 4],
+    way: Way,
+    nonce: [u8; 12],
     header: &PacketHeader,
     data: &mut [u8],
 ) -> Result<(), CipherError>
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
+    // RFC 3686 section 4: the nonce, and a block counter that starts at 1.
+    let [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11] = nonce;
+    let first_block = [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, 0, 0, 0, 1];
     let Some(hmac) = hmac else {
-        apply_ctr(aes, salt, header, data);
+        apply_keystream(aes, first_block, data);
         return Ok(());
     };
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
-    apply_ctr(aes, salt, header, text);
+    match way {
+        Way::Seal => {
+            apply_keystream(aes, first_block, text);
+            let full = mac(hmac, header, text).finalize().into_bytes();
+            // RFC 4868 section 2.1.1: the first half of the hash.
+            *icv = *full.first_chunk().ok_or(CipherError::Unsupported)?;
+        }
+        Way::Open => {
+            mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
+            apply_keystream(aes, first_block, text);
+        }
+    }
     Ok(())
 }
 
@@ -208,16 +191,6 @@ fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<S
     mac.update(ciphertext);
     mac.update(header.mac_suffix(&mut [0; 4]));
     mac
-}
-
-/// RFC 3686 section 4: the counter block is the nonce, the IV and a block counter that starts at 1.
-fn apply_ctr<A>(aes: &A, salt: [u8; 4], header: &PacketHeader, data: &mut [u8])
-where
-    A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
-{
-    let [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7] = gcm_nonce(salt, header);
-    let block = [n0, n1, n2, n3, i0, i1, i2, i3, i4, i5, i6, i7, 0, 0, 0, 1];
-    apply_keystream(aes, block, data);
 }
 
 fn apply_keystream<A>(aes: &A, first_block: [u8; 16], data: &mut [u8])
@@ -231,7 +204,47 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
     use super::*;
+    use cvsw_testkit::ciphers::{Gcm, check_gcm};
     use std::vec::Vec;
+
+    impl Gcm for Cipher {
+        fn new(key: &[u8]) -> Self {
+            match key.len() {
+                16 => Self::Gcm128(Aes128Gcm::new_from_slice(key).unwrap()),
+                _ => Self::Gcm256(Aes256Gcm::new_from_slice(key).unwrap()),
+            }
+        }
+
+        fn seal(&self, iv: [u8; 12], aad: &[u8], data: &mut [u8]) {
+            gcm(self, Way::Seal, iv, aad, data).unwrap();
+        }
+
+        fn open(&self, iv: [u8; 12], aad: &[u8], data: &mut [u8]) -> bool {
+            gcm(self, Way::Open, iv, aad, data).is_ok()
+        }
+    }
+
+    fn gcm(cipher: &Cipher, way: Way, iv: [u8; 12], aad: &[u8], data: &mut [u8]) -> Result<(), CipherError> {
+        match cipher {
+            Cipher::Gcm128(gcm) => apply_gcm(gcm, way, iv, aad, data),
+            Cipher::Gcm256(gcm) => apply_gcm(gcm, way, iv, aad, data),
+            Cipher::Ctr128(..) | Cipher::Ctr256(..) => Err(CipherError::Unsupported),
+        }
+    }
+
+    #[test]
+    fn published_gcm() {
+        check_gcm::<Cipher>();
+    }
+
+    /// RFC 4868 section 2.7.2.1, AUTH256-1, whose message is shorter than an ESP header.
+    #[test]
+    fn rfc_4868_auth256_1() {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&[0x0b; 32]).unwrap();
+        mac.update(b"Hi There");
+        let full = mac.finalize().into_bytes();
+        assert_eq!(full[..16], bytes("198a607eb44bfbc69903a0f1cf2bbdc5"));
+    }
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap()).collect()

@@ -1,8 +1,9 @@
 //! Two ends of an encrypted tunnel.
 
+use crate::{ciphers::key, packet::Packet};
 use cvsw_core::{
     Config, Cvsw, Direction, DropReason, Frame, Instant, Verdict,
-    crypto::{Ciphers, KeyMaterial, SaConfig, SaCounters, SaError, SaEventKind, SaState, SaStatus},
+    crypto::{Ciphers, KeyMaterial, SaConfig, SaCounters, SaError, SaEventKind, SaState, SaStatus, Suite},
     flow::text::parse_flow,
 };
 use zerocopy::FromZeros;
@@ -122,4 +123,28 @@ impl<C: Ciphers> End<C> {
     pub fn events(&mut self) -> Vec<(u32, SaEventKind)> {
         std::iter::from_fn(|| self.engine.poll_sa_event()).map(|event| (event.spi, event.kind)).collect()
     }
+}
+
+/// Seals and opens inner frames of every length up to a jumbo frame's, in all suites, with not a byte of room to spare
+/// in front of them or behind.
+pub fn check_every_length<C: Ciphers + Default>() {
+    const LONGEST: usize = 9000;
+    const FRONT: usize = 50 + 16;
+    let longest = Packet::udp4([10, 0, 0, 1], 1, [10, 0, 0, 2], 2, &[0x5a; LONGEST]).build();
+    let check = &|suite: Suite| {
+        let [mut sender, mut receiver] = End::<C>::pair(&config(Direction::Tx, SPI), &key(suite, 1));
+        for len in 14..=longest.len() {
+            let frame = &longest[..len];
+            // Room for an ICV is demanded of all suites.
+            let behind = Suite::padding(16 + len) + 2;
+            let sealed = sender.pass(Direction::Tx, frame, FRONT, behind + 16).expect("it fits");
+            assert_eq!(sealed.len(), FRONT + len + behind + suite.icv_len(), "{suite}: {len} bytes");
+            assert!(receiver.pass(Direction::Rx, &sealed, 0, 0).as_deref() == Ok(frame), "{suite}: {len} bytes");
+        }
+    };
+    std::thread::scope(|scope| {
+        for suite in Suite::ALL {
+            scope.spawn(move || check(suite));
+        }
+    });
 }

@@ -38,7 +38,7 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
 
 /// Whether the tester's own flow would let the frame through.
 fn is_marker(frame: &[u8]) -> bool {
-    parse(frame, 1, 0).is_some_and(|parsed| parsed.key.get(Field::EthType) == MARKER_TYPE.into())
+    parse(frame, 1, 0).is_some_and(|parsed| parsed.key.get(Field::EthType) == u64::from(MARKER_TYPE))
 }
 
 fn tag(rng: &mut Rng) -> (u16, u16) {
