@@ -135,6 +135,35 @@ fn each_mistake_is_named_where_it_is() {
 }
 
 #[test]
+fn each_mistake_about_encryption_is_named_where_it_is() {
+    let old = "ethertype = 0x88b5\nunderlay_mtu = 9000\n[timers]\nhello = \"500ms\"\necho = \"1m\"\n[[network]]\nname = \"blue\"";
+    let clear = "a cipher needs keys, and they would travel in clear / there is no other way to deliver keys yet: write \
+                 `keys_in_clear = true`";
+    let cases = [
+        ("", "cipher = \"aes-128-gcm\"", format!("8:10 {clear}")),
+        ("keys_in_clear = false", "cipher = \"aes-128-gcm\"", format!("9:10 {clear}")),
+        (
+            "keys_in_clear = true",
+            "cipher = \"aes-128-ctr\"",
+            "9:10 unknown cipher suite / there are aes-128-gcm, ".to_owned(),
+        ),
+        ("keys_in_clear = true", "rotate = \"1h\"", "9:10 there is no key to rotate / set `cipher` too".to_owned()),
+        (
+            "keys_in_clear = true",
+            "cipher = \"aes-128-gcm\"\nrotate = \"9s\"",
+            "10:10 this is not a life of a key / write a number from 10s to 720h".to_owned(),
+        ),
+        ("keys_in_clear = 1", "cipher = \"aes-128-gcm\"", "2:17 invalid type: integer `1`".to_owned()),
+    ];
+    for (top, network, expected) in cases {
+        let top = if top.is_empty() { String::new() } else { format!("{top}\n") };
+        let new = format!("{top}{old}").replace("[[network]]", &format!("[[network]]\n{network}"));
+        let found = error(old, &new);
+        assert!(found.starts_with(&expected), "{network}\nexpected {expected}\nfound    {found}");
+    }
+}
+
+#[test]
 fn each_mistake_in_an_extra_flow_is_named_where_it_is() {
     let old = "in_port=HOST,udp,tp_dst=9,actions=drop";
     let cases = [
@@ -191,6 +220,16 @@ fn what_is_odd_but_possible_is_a_warning() {
         (Severity::Warning, 30, "the group 239.1.1.42 serves two networks"),
     ];
     assert_eq!(warnings, expected);
+
+    let text = GOOD.replace("vni = 42", "vni = 42\ncipher = \"aes-256-ctr-unauthenticated\"\nrotate = \"20m\"");
+    let Loaded { config, warnings } = Config::parse("c.toml", &format!("keys_in_clear = true\n{text}")).unwrap();
+    let blue = &config.networks[0];
+    let twenty_minutes = Duration::from_secs(1200);
+    assert_eq!((blue.cipher, blue.rotate), (Some(Suite::Aes256CtrUnauthenticated), Some(twenty_minutes)));
+    // RFC 3686 below VXLAN, without an ICV.
+    assert_eq!(blue.mtu.get(), 8932);
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert_eq!((warning.line, warning.message.as_str()), (11, "this suite does not notice changed packets"));
 }
 
 #[test]

@@ -107,7 +107,9 @@ pub struct ChannelStatus {
 #[derive(Debug, Default)]
 pub struct Keys {
     channels: BTreeMap<ChannelId, Channel>,
+    /// Everybody who is here, in encrypted networks or not.
     couriers: BTreeMap<Mac, Courier>,
+    /// Members of encrypted networks, with the network's VNI.
     encrypted: BTreeMap<Mac, u32>,
     next_query: Duration,
     log: Option<KeyLog>,
@@ -119,42 +121,56 @@ impl Keys {
         self.log = Some(log);
     }
 
-    /// Takes over a configuration. Channels that stay keep their keys.
+    /// Takes over a configuration. Channels that stay keep their keys; another suite is taken over
+    /// like a new key.
     pub fn configure(&mut self, now: Duration, config: &Config) {
         let mut old = std::mem::take(&mut self.channels);
-        self.encrypted.clear();
+        let before = std::mem::take(&mut self.encrypted);
         for network in &config.networks {
             let Some(suite) = network.cipher else { continue };
             self.encrypted.extend(network.members.iter().map(|member| (member.mac, network.vni)));
             for (id, source, receivers) in channels(network) {
-                let kept = old.remove(&id).filter(|channel| channel.suite == suite && channel.source == source);
-                let mut channel = kept.unwrap_or_else(|| Channel::new(suite, source));
-                channel.rotate = network.rotate;
-                if channel.receivers != receivers {
+                let mut channel = old.remove(&id).unwrap_or_else(|| Channel::new(suite));
+                let left = channel.receivers.difference(&receivers).copied().collect();
+                self.withdraw(&channel, &left);
+                if channel.suite != suite || channel.receivers != receivers {
+                    channel.suite = suite;
                     channel.receivers = receivers;
                     channel.rekey(now);
                 }
+                channel.source = source;
+                channel.rotate = network.rotate;
                 self.channels.insert(id, channel);
             }
         }
         for (id, channel) in old {
             self.dissolve(id, &channel);
         }
-        let present: Vec<_> = self.couriers.keys().copied().collect();
-        for mac in present {
-            self.require(mac);
+        for (mac, courier) in &mut self.couriers {
+            let (old, new) = (before.get(mac), self.encrypted.get(mac));
+            if old == new {
+                continue;
+            }
+            let order = |command| Order { command, channel: None };
+            match old {
+                Some(vni) => courier.push(order(SaCommand::Require { vni: *vni, on: false })),
+                None => courier.push(order(SaCommand::Flush)),
+            }
+            if let Some(vni) = new {
+                courier.push(order(SaCommand::Require { vni: *vni, on: true }));
+            }
         }
     }
 
     /// A vNIC has come, or has started anew.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
-        if !self.encrypted.contains_key(&mac) {
-            return;
-        }
         let mut courier = Courier::default();
-        courier.push(Order { command: SaCommand::Flush, channel: None });
+        if let Some(vni) = self.encrypted.get(&mac) {
+            for command in [SaCommand::Flush, SaCommand::Require { vni: *vni, on: true }] {
+                courier.push(Order { command, channel: None });
+            }
+        }
         self.couriers.insert(mac, courier);
-        self.require(mac);
         for (id, channel) in &mut self.channels {
             if id.sender == mac || channel.receivers.contains(&mac) {
                 channel.rekey(now);
@@ -237,28 +253,21 @@ impl Keys {
         self.status(now).iter().all(|channel| !channel.possible || (channel.key.is_some() && !channel.keying))
     }
 
-    /// Lets a vNIC refuse clear frames of its network.
-    fn require(&mut self, mac: Mac) {
-        if let (Some(vni), Some(courier)) = (self.encrypted.get(&mac), self.couriers.get_mut(&mac)) {
-            courier.push(Order { command: SaCommand::Require { vni: *vni, on: true }, channel: None });
-        }
-    }
-
     /// The channel is no longer wanted.
     fn dissolve(&mut self, id: ChannelId, channel: &Channel) {
-        let remove = |id| Order { command: SaCommand::Remove { id }, channel: None };
         if let Some(courier) = self.couriers.get_mut(&id.sender) {
-            courier.push(remove(sending_id(id.destination)));
-            if !self.encrypted.contains_key(&id.sender) {
-                courier.push(Order { command: SaCommand::Require { vni: id.vni, on: false }, channel: None });
-            }
+            let id = sending_id(id.destination);
+            courier.push(Order { command: SaCommand::Remove { id }, channel: None });
         }
-        let keys = channel.current.iter().chain(&channel.next).map(|key| key.spi);
-        for spi in keys.chain(channel.old.iter().map(|(spi, _)| *spi)) {
-            for mac in &channel.receivers {
-                if let Some(courier) = self.couriers.get_mut(mac) {
-                    courier.push(remove(spi));
-                }
+        self.withdraw(channel, &channel.receivers);
+    }
+
+    /// These vNICs no longer receive in the channel.
+    fn withdraw(&mut self, channel: &Channel, receivers: &BTreeSet<Mac>) {
+        for mac in receivers {
+            if let Some(courier) = self.couriers.get_mut(mac) {
+                let remove = |spi| Order { command: SaCommand::Remove { id: spi }, channel: None };
+                channel.spis().for_each(|spi| courier.push(remove(spi)));
             }
         }
     }
@@ -279,7 +288,8 @@ impl Keys {
             push(&id.sender, SaCommand::Query { id: sending_id(id.destination) });
             here.iter().for_each(|mac| push(mac, SaCommand::Query { id: current.spi }));
         }
-        let rotation = channel.rotate.zip(channel.current.as_ref());
+        // A new key that is on its way is young enough.
+        let rotation = channel.rotate.zip(channel.current.as_ref().filter(|_| channel.next.is_none()));
         if rotation.is_some_and(|(every, key)| now.saturating_sub(key.since) >= every) {
             channel.rekey_at.get_or_insert(now);
         }
@@ -313,11 +323,11 @@ impl Keys {
 }
 
 impl Channel {
-    const fn new(suite: Suite, source: Ipv4Addr) -> Self {
+    const fn new(suite: Suite) -> Self {
         Self {
             suite,
             rotate: None,
-            source,
+            source: Ipv4Addr::UNSPECIFIED,
             receivers: BTreeSet::new(),
             current: None,
             next: None,

@@ -1,6 +1,7 @@
 //! Tests of the controller: against a real Open vSwitch, against switches in memory, and of what it derives.
 
 mod derived;
+mod encrypted;
 mod lifecycle;
 mod simulated;
 mod support;

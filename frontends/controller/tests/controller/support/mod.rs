@@ -3,6 +3,7 @@
 
 pub mod controller;
 pub mod ovs;
+pub mod traffic;
 pub mod vnic;
 pub mod world;
 

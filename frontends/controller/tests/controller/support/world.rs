@@ -11,6 +11,7 @@ use cvsw_controller::{Mac, config::Config, derive, state::ConnectionId, state::C
 use cvsw_core::{
     Cvsw, Frame, Instant,
     control::{ControlEvent, MAX_FRAME_LEN},
+    crypto::Portable,
     flow::{Action, Command, Direction, FlowMod},
     openflow::{
         Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason, PortStatus, Ports,
@@ -19,8 +20,13 @@ use cvsw_core::{
 };
 use zerocopy::FromZeros as _;
 
+use super::traffic::Traffic;
+
 /// An engine small enough that a world of them is quick to make.
 pub type Engine = Cvsw<64, 64, 32>;
+
+/// Security associations of a vNIC.
+const SAS: usize = 64;
 
 /// How often time passes.
 const STEP: Duration = Duration::from_millis(50);
@@ -29,15 +35,34 @@ const STEP: Duration = Duration::from_millis(50);
 pub struct Nic {
     pub mac: Mac,
     pub engine: Box<Engine>,
+    pub ciphers: Box<Portable<SAS>>,
     pub mtu: Option<u16>,
     pub offloads: Option<u16>,
+    /// Boot generation of one that takes keys in clear.
+    boot: Option<u64>,
 }
 
 impl Nic {
     pub fn new(mac: Mac) -> Self {
         let mut engine = Engine::new_box_zeroed().unwrap();
         engine.init(&cvsw_core::Config { mac: mac.0, ..Default::default() });
-        Self { mac, engine, mtu: None, offloads: None }
+        Self { mac, engine, ciphers: Box::default(), mtu: None, offloads: None, boot: None }
+    }
+
+    /// One that takes keys in clear, with this boot generation.
+    pub fn with_keys(mac: Mac, boot: u64) -> Self {
+        let mut nic = Self { boot: Some(boot), ..Self::new(mac) };
+        nic.engine.accept_keys_in_clear(true);
+        nic.engine.set_boot_generation(boot);
+        nic
+    }
+
+    /// The same after a restart: another generation, and nothing remembered.
+    fn restarted(&self) -> Self {
+        match self.boot {
+            Some(boot) => Self::with_keys(self.mac, boot + 1),
+            None => Self::new(self.mac),
+        }
     }
 
     /// Its entries, in a fixed order.
@@ -71,6 +96,8 @@ pub struct World {
     /// Control frames that reached a vNIC, by address: SET_ENTRY and so on are counted by type number.
     pub delivered: BTreeMap<(Mac, u8), usize>,
     pub closed: Vec<String>,
+    /// What the VMs send each other, if they do.
+    pub traffic: Option<Traffic>,
     random: u64,
 }
 
@@ -85,6 +112,7 @@ impl World {
             loss: 0,
             delivered: BTreeMap::new(),
             closed: Vec::new(),
+            traffic: None,
             random: seed | 1,
         }
     }
@@ -129,7 +157,7 @@ impl World {
     /// Replaces the vNIC on a port by a fresh one with the same address, as a restart does. It says HELLO.
     pub fn restart(&mut self, switch: usize, port: u16) {
         let nic = self.switches[switch].ports.get_mut(&port).and_then(Option::as_mut).unwrap();
-        *nic = Nic::new(nic.mac);
+        *nic = nic.restarted();
         nic.engine.announce();
         let mut hello = [0; MAX_FRAME_LEN];
         let len = nic.engine.poll_transmit(&mut hello).unwrap();
@@ -168,6 +196,7 @@ impl World {
             self.now += STEP;
             self.controller.tick(self.now);
             self.settle();
+            self.exchange();
         }
     }
 
@@ -304,7 +333,7 @@ impl World {
         *self.delivered.entry((nic.mac, frame[6] & 0x0f)).or_default() += 1;
         let mut frame = Frame::new(frame.to_vec(), 0, frame.len()).unwrap();
         // A control frame ends in the engine.
-        let _ = nic.engine.process(now, Direction::Rx, &mut frame);
+        let _ = nic.engine.process_with(&mut *nic.ciphers, now, Direction::Rx, &mut frame);
         while let Some(event) = nic.engine.poll_event() {
             match event {
                 ControlEvent::SetMtu(mtu) => nic.mtu = Some(mtu.get()),
@@ -317,10 +346,22 @@ impl World {
         while let Some(len) = nic.engine.poll_transmit(&mut out) {
             answers.push(out[..len].to_vec());
         }
+        // The worst moment: a command is carried out, and nobody knows yet.
+        self.exchange();
         for answer in answers {
             if !self.lost() {
                 self.send_frame(switch, number, &answer);
             }
+        }
+    }
+
+    /// Lets the VMs send, if there is traffic.
+    fn exchange(&mut self) {
+        if let Some(mut traffic) = self.traffic.take() {
+            let now = Instant::from_nanos(self.now.as_nanos().try_into().unwrap());
+            let nics = self.switches.iter_mut().flat_map(|switch| switch.ports.values_mut().flatten());
+            traffic.step(now, nics.collect());
+            self.traffic = Some(traffic);
         }
     }
 
