@@ -52,6 +52,27 @@ fn a_small_laboratory_passes_every_check_and_leaves_nothing_behind() {
     }
 }
 
+/// Encrypted: Wireshark needs the keys to see anything, and keys are exchanged under traffic.
+#[test]
+fn an_encrypted_laboratory_passes_every_check_and_leaves_nothing_behind() {
+    let arguments = "--pairs 1 --networks 2 --cipher aes-128-gcm --json --duration 1 --udp-rate 20";
+    let mut lab = Lab::start(&arguments.split(' ').collect::<Vec<_>>());
+    let (status, text) = lab.end();
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_nothing_left(report["lab"].as_str().expect("an identifier"));
+    assert!(status.success() && report["verdict"] == "pass", "{status} {text}");
+    assert_eq!(report["setting"]["cipher"], "aes-128-gcm");
+    assert_eq!(check(&report, "mtu-set")["data"]["mtu"], 1416);
+    for name in ["link-vxlan-only", "link-own-network", "link-checksums", "isolation", "forgery", "counters"] {
+        assert_eq!(check(&report, name)["verdict"], "pass", "{name}: {text}");
+    }
+    let sealed = &check(&report, "link-sealed")["data"];
+    assert!(sealed["esp"].as_u64() > Some(100) && sealed["patterns"].as_u64() > Some(5), "{text}");
+    let rotation = &check(&report, "rotation")["data"];
+    assert_eq!((&rotation["rotations"], &rotation["lost_by_vnics"]), (&3.into(), &0.into()), "{text}");
+    assert!(rotation["datagrams"].as_u64() > Some(1000), "{text}");
+}
+
 #[test]
 fn an_interrupted_start_leaves_nothing_behind() {
     let mut lab = Lab::start(&["--pairs", "1"]);

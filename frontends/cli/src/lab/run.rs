@@ -148,7 +148,8 @@ impl Run<'_> {
         let first = self.lab.topology.pairs().next();
         if let Some(pair) = first.filter(|_| self.lab.topology.cipher.is_some()) {
             self.report.heading("Keys");
-            self.check("rotation", "new keys under traffic", |lab| rotation::under_traffic(lab, pair))?;
+            let load = self.options.load();
+            self.check("rotation", "new keys under traffic", |lab| rotation::under_traffic(lab, pair, load))?;
             if !self.lab.topology.unikernels.is_empty() {
                 self.check("unikernel-keys", "unikernels with new keys", |lab| unikernel::answer(lab))?;
             }

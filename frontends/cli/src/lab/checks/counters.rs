@@ -7,8 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// What a flow stops.
+pub const POLICY: &str = "policy";
 /// Drops that belong to a sound laboratory: what the isolation flow stops, and the forged control frames.
-const EXPECTED: [&str; 2] = ["policy", "control_from_host"];
+const EXPECTED: [&str; 2] = [POLICY, "control_from_host"];
 /// Encrypted, also what a VM sends before its vNIC has a key.
 const WITHOUT_KEY: &str = "esp_no_sa";
 
@@ -28,7 +30,7 @@ pub fn dropped(stats: &Value, direction: &str, reason: &str) -> Result<u64> {
 
 /// Frames from the network that all vNICs together dropped by a flow: other networks' multicast, above all.
 pub fn kept_out(lab: &Lab) -> Result<u64> {
-    lab.topology.vms.iter().map(|vm| dropped(&lab.vnic_stats(vm)?, "rx", "policy")).sum()
+    lab.topology.vms.iter().map(|vm| dropped(&lab.vnic_stats(vm)?, "rx", POLICY)).sum()
 }
 
 /// No vNIC dropped anything for a reason that a sound laboratory does not have, or let pass what no flow matched.
@@ -45,20 +47,6 @@ pub fn nothing_unexplained(lab: &Lab) -> Result<Finding> {
     let detail =
         format!("{frames} frames; dropped: {}", if list.is_empty() { "none".into() } else { list.join(", ") });
     Ok(Finding::with(detail, json!({ "frames": frames, "drops": total })))
-}
-
-/// Packets that all vNICs together could not seal or open.
-pub fn cipher_drops(lab: &Lab) -> Result<u64> {
-    let mut sum = 0;
-    for vm in &lab.topology.vms {
-        let stats = lab.vnic_stats(vm)?;
-        for direction in ["tx", "rx"] {
-            let drops = drops(&stats, direction)?;
-            sum +=
-                drops.iter().filter(|(reason, _)| reason.starts_with("esp_")).map(|(_, count)| count).sum::<u64>();
-        }
-    }
-    Ok(sum)
 }
 
 fn judge(

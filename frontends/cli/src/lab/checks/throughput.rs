@@ -67,6 +67,12 @@ pub struct Figure {
     /// Lost datagrams in percent (UDP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_percent: Option<f64>,
+    /// Datagrams sent (UDP).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<u64>,
+    /// Those of them that did not arrive (UDP).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
     /// Retransmitted segments (TCP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u64>,
@@ -165,6 +171,8 @@ fn read(report: &Value, way: String, protocol: Protocol) -> Result<Figure> {
         attempt: 1,
         mbit_per_second: (bits / 1e5).round() / 10.0,
         lost_percent: end["sum"]["lost_percent"].as_f64().filter(|_| udp),
+        datagrams: end["sum"]["packets"].as_u64().filter(|_| udp),
+        lost: end["sum"]["lost_packets"].as_u64().filter(|_| udp),
         retransmits: end["sum_sent"]["retransmits"].as_u64().filter(|_| !udp),
     })
 }
@@ -190,12 +198,13 @@ mod tests {
     #[test]
     fn the_receiver_s_figures_are_read() {
         let report = json!({ "end": {
-            "sum": { "lost_percent": 2.5, "bits_per_second": 3e8 },
+            "sum": { "lost_percent": 2.5, "lost_packets": 5, "packets": 200, "bits_per_second": 3e8 },
             "sum_sent": { "bits_per_second": 3e8 },
             "sum_received": { "bits_per_second": 2.925e8 },
         }});
         let figure = read(&report, "a -> b".into(), Protocol::Udp).unwrap();
         assert_eq!((figure.mbit_per_second, figure.lost_percent), (292.5, Some(2.5)));
+        assert_eq!((figure.datagrams, figure.lost), (Some(200), Some(5)));
         let error = read(&json!({ "error": "no route" }), "a -> b".into(), Protocol::Tcp).unwrap_err();
         assert!(error.to_string().contains("no route"), "{error}");
     }
