@@ -86,8 +86,14 @@ fn tool(name: &str, args: &[&str]) -> String {
 
 /// The values of `fields` in every frame of a capture that passes `filter`, as tshark sees them.
 pub fn tshark(path: &str, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+    tshark_with(path, &[], filter, fields)
+}
+
+/// The same with more preferences (tshark's option `-o`).
+pub fn tshark_with(path: &str, preferences: &[&str], filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut args = vec!["-n", "-r", path, "-Y", filter, "-T", "fields", "-E", "separator=|"];
-    for option in ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE"] {
+    let checksums = ["ip.check_checksum:TRUE", "udp.check_checksum:TRUE", "tcp.check_checksum:TRUE"];
+    for option in checksums.iter().chain(preferences) {
         args.extend(["-o", option]);
     }
     args.extend(fields.iter().flat_map(|field| ["-e", field]));

@@ -4,6 +4,7 @@
 mod common;
 mod bench;
 mod flows;
+mod keys;
 mod program;
 mod replay;
 mod sim;
