@@ -4,11 +4,13 @@ mod command;
 mod deny;
 mod fuzz;
 mod guest;
+mod judges;
 mod kmod;
 mod layers;
 mod links;
 mod metadata;
 mod nostd;
+mod packages;
 mod setup;
 mod steps;
 mod unikernel;
@@ -32,6 +34,7 @@ usage: cargo xtask TASK
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   xfrm             let the Linux kernel's IPsec judge ours, in a virtual machine (not part of `test`)
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
+  packages         make Debian packages: program, controller, port, kernel module
   oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
   help             this text
 
@@ -77,6 +80,10 @@ fn run() -> Result<ExitCode> {
             };
             no_more(&mut parser)?;
             unikernel::run(flavour)
+        }
+        "packages" => {
+            no_more(&mut parser)?;
+            packages::build().map(drop)
         }
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "xfrm" => {

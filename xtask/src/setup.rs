@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Cmd, installed},
-    guest, kmod, nostd, unikernel,
+    guest, judges, kmod, nostd, unikernel,
 };
 use anyhow::{Context, Result, bail};
 use std::{path::Path, process::Stdio, time::Instant};
@@ -68,6 +68,7 @@ pub fn run(need: Need) -> Result<()> {
     if need == Need::Everything {
         rustup_components()?;
         cargo_tools(CARGO_TOOLS, Speed::Build)?;
+        judges::fetch()?;
         for kernel in kmod::fetch()? {
             println!("Linux {} with headers: there", kernel.release);
         }
@@ -80,17 +81,20 @@ pub fn run(need: Need) -> Result<()> {
 }
 
 fn missing_packages(need: Need) -> Vec<&'static str> {
-    let (checks, kmod, guest) = if need == Need::Everything {
-        (CHECK_PACKAGES, kmod::PACKAGES, guest::PACKAGES)
+    let (checks, kmod, guest, judges) = if need == Need::Everything {
+        (CHECK_PACKAGES, kmod::PACKAGES, guest::PACKAGES, judges::PACKAGES)
     } else {
-        (&[][..], &[][..], &[][..])
+        (&[][..], &[][..], &[][..], &[][..])
     };
     let only_lab = matches!(need, Need::Lab | Need::Evaluation);
     let unikernel = if only_lab { &[] } else { unikernel::PACKAGES };
     let evaluation = if need == Need::Evaluation { EVALUATION_PACKAGES } else { &[] };
     let wanted = LAB_PACKAGES.iter().chain(evaluation).chain(checks).chain(unikernel).chain(kmod).chain(guest);
     let mut missing: Vec<_> =
-        wanted.filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+        wanted.chain(judges).filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+    if need == Need::Everything && !judges::has_python_venv() {
+        missing.push(judges::PYTHON_VENV);
+    }
     if !only_lab && nostd::from_source().is_err() {
         missing.extend(nostd::DEBIAN_PACKAGES);
     }

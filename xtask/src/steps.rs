@@ -1,6 +1,6 @@
 //! The checks that make up `cargo xtask test`, their order, and the summary.
 
-use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, setup, unikernel};
+use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, packages, setup, unikernel};
 use anyhow::Result;
 use std::{
     process::ExitCode,
@@ -50,6 +50,11 @@ pub const CHECKS: &[Check] = &[
 pub const GUEST_CHECKS: &[Check] = &[
     Check { name: "kmod", about: "the kernel module: object checks, builds for Debian's kernels", run: kmod::run },
     Check { name: "kmod-test", about: "the kernel module in virtual machines", run: kmod::test },
+    Check {
+        name: "packages-test",
+        about: "the Debian packages, installed and started in a fresh Debian with its own systemd",
+        run: packages::test,
+    },
 ];
 
 /// The check of that name.

@@ -14,6 +14,7 @@ mod matching;
 mod message;
 mod nxm;
 mod port;
+mod port_stats;
 mod removed;
 mod report;
 mod writer;
@@ -23,6 +24,7 @@ pub(crate) use flow_mod::check_match;
 pub use flow_mod::{decode_flow_mod, encode_flow_mod};
 pub use message::{ErrorMessage, Features, Message, PacketIn, PacketOut, SwitchConfig};
 pub use port::{Port, PortName, PortReason, PortStatus, Ports};
+pub use port_stats::{PortStats, PortStatsEntries};
 pub use removed::{FlowRemoved, RemovedReason};
 pub use report::{FlowStats, FlowStatsEntries, FlowStatsRequest, StatsReply, StatsRequest};
 

@@ -4,12 +4,13 @@ use super::{
     EncodeError,
     action::{decode_actions, encode_actions},
     matching::{decode_match, encode_match},
+    port_stats::PortStatsEntries,
     writer::{Writer, header},
 };
 use crate::{
     flow::{ActionList, Match, OfpError},
     frame::NoRoom,
-    wire::openflow::{OfpFlowStats, OfpFlowStatsRequest, OfpStats, msg, stats_type},
+    wire::openflow::{OfpFlowStats, OfpFlowStatsRequest, OfpPortStatsRequest, OfpStats, msg, stats_type},
 };
 use zerocopy::{
     FromBytes,
@@ -24,6 +25,8 @@ pub enum StatsRequest<'a> {
     Desc,
     /// `OFPST_FLOW`.
     Flow(FlowStatsRequest),
+    /// `OFPST_PORT`: this port, or with `OFPP_NONE` all of them.
+    Port(u16),
     /// Any other type, not interpreted.
     Other {
         /// `ofp_stats_types`.
@@ -54,6 +57,13 @@ pub enum StatsReply<'a> {
         more: bool,
         /// The flows.
         entries: FlowStatsEntries<'a>,
+    },
+    /// `OFPST_PORT`.
+    Port {
+        /// Another reply follows (`OFPSF_REPLY_MORE`).
+        more: bool,
+        /// The ports.
+        entries: PortStatsEntries<'a>,
     },
     /// Any other type, not interpreted (`OFPST_DESC`: see [`crate::wire::openflow::OfpDescStats`]).
     Other {
@@ -180,6 +190,10 @@ pub(super) fn decode_request(message: &[u8]) -> Result<StatsRequest<'_>, OfpErro
                 out_port: request.out_port.get(),
             })
         }
+        stats_type::PORT => {
+            let request = OfpPortStatsRequest::ref_from_bytes(body).map_err(|_| OfpError::BadLength)?;
+            StatsRequest::Port(request.port_no.get())
+        }
         kind => StatsRequest::Other { kind, body },
     })
 }
@@ -189,6 +203,7 @@ pub(super) fn decode_reply(message: &[u8]) -> Result<StatsReply<'_>, OfpError> {
     let more = fixed.flags.get() & MORE != 0;
     Ok(match fixed.kind.get() {
         stats_type::FLOW => StatsReply::Flow { more, entries: FlowStatsEntries(body) },
+        stats_type::PORT => StatsReply::Port { more, entries: PortStatsEntries(body) },
         kind => StatsReply::Other { kind, more, body },
     })
 }
@@ -209,6 +224,10 @@ pub(super) fn encode_request(
                 out_port: U16::new(request.out_port),
             })?;
         }
+        StatsRequest::Port(port) => {
+            fixed(writer, msg::STATS_REQUEST, xid, stats_type::PORT, false)?;
+            writer.put(&OfpPortStatsRequest { port_no: U16::new(*port), pad: [0; 6] })?;
+        }
         StatsRequest::Other { kind, body } => {
             fixed(writer, msg::STATS_REQUEST, xid, *kind, false)?;
             writer.bytes(body)?;
@@ -220,6 +239,7 @@ pub(super) fn encode_request(
 pub(super) fn encode_reply(writer: &mut Writer<'_>, reply: &StatsReply<'_>, xid: u32) -> Result<(), NoRoom> {
     let (kind, more, body) = match *reply {
         StatsReply::Flow { more, entries } => (stats_type::FLOW, more, entries.0),
+        StatsReply::Port { more, entries } => (stats_type::PORT, more, entries.0),
         StatsReply::Other { kind, more, body } => (kind, more, body),
     };
     fixed(writer, msg::STATS_REPLY, xid, kind, more)?;

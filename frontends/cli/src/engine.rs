@@ -3,16 +3,14 @@
 use crate::text::plural;
 use anyhow::Context;
 use cvsw_core::{
-    Config, ControlError, Frame, Instant,
+    Config, ControlError, Instant,
     control::{self, ControlEvent, OffloadFlags},
     flow::{Direction, MacAddr},
     mtu::L2Mtu,
 };
 use cvsw_userspace::{
     capture::CaptureReader,
-    flows_file,
-    pool::HEADROOM,
-    sa_file,
+    flows_file, sa_file,
     spec::{parse_ethertype, parse_mac},
     vnic::{Ciphers, Engine},
 };
@@ -20,8 +18,7 @@ use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use zerocopy::FromZeros;
 
-/// Room behind every frame, for trailers.
-pub const TAILROOM: usize = 64;
+pub use cvsw_trace::{empty_frame, load};
 
 /// Which way the frames go.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -142,23 +139,6 @@ pub fn new_engine(config: &Config) -> anyhow::Result<Box<Engine>> {
 /// A capture's time stamp on the engine's clock.
 pub fn instant(timestamp: Duration) -> Instant {
     Instant::from_nanos(u64::try_from(timestamp.as_nanos()).unwrap_or(u64::MAX))
-}
-
-/// Puts `bytes` into `frame`, with room on both sides. Keeps the frame's memory.
-pub fn load(frame: &mut Frame<Vec<u8>>, bytes: &[u8]) -> anyhow::Result<()> {
-    let buffer = frame.buffer_mut();
-    buffer.clear();
-    buffer.resize(HEADROOM, 0);
-    buffer.extend_from_slice(bytes);
-    buffer.resize(HEADROOM + bytes.len() + TAILROOM, 0);
-    frame
-        .reset(HEADROOM, bytes.len())
-        .map_err(|_| anyhow::anyhow!("a frame of {} bytes fits no buffer", bytes.len()))
-}
-
-/// A frame without bytes, for [`load`].
-pub fn empty_frame() -> anyhow::Result<Frame<Vec<u8>>> {
-    Frame::new(Vec::new(), 0, 0).map_err(|_| anyhow::anyhow!("an empty frame fits no buffer"))
 }
 
 impl Outbox {

@@ -1,6 +1,8 @@
 //! The `cvsw` program: one subcommand per module, or per front-end crate.
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
+use cvsw_controller::client;
 use std::{io::Write, process::ExitCode};
 
 mod bench;
@@ -56,10 +58,46 @@ enum Command {
     ControllerStatus(cvsw_controller::cli::StatusArgs),
     /// Measure a controller with simulated switches and vNICs
     Sim(cvsw_sim::cli::SimArgs),
+    /// Virtual networks of a running controller
+    #[command(
+        after_help = "Example:\n  cvsw net set blue --vni 42 --group 239.1.1.42 --cipher aes-128-gcm\n  cvsw net list --json"
+    )]
+    Net(client::Args<client::NetCommand>),
+    /// Members of a running controller's networks
+    #[command(after_help = "Example:\n  cvsw member list blue\n  cvsw member set blue vm1 --offloads csum,gro")]
+    Member(client::Args<client::MemberCommand>),
+    /// vNICs that a running controller manages
+    #[command(
+        after_help = "Example:\n  cvsw vnic list --state silent\n  cvsw vnic trace 02:00:00:00:01:01 --direction tx --hex '02 00 ...'"
+    )]
+    Vnic(client::Args<client::VnicCommand>),
+    /// Flows of a vNIC that a running controller manages
+    #[command(
+        after_help = "Example:\n  cvsw flow add 02:00:00:00:01:01 priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop"
+    )]
+    Flow(client::Args<client::FlowCommand>),
+    /// Keys of a running controller's encrypted networks
+    #[command(after_help = "Example:\n  cvsw key rotate")]
+    Key(client::Args<client::KeyCommand>),
+    /// Switches that are connected to a running controller
+    #[command(after_help = "Example:\n  cvsw switch list --json")]
+    Switch(client::Args<client::SwitchCommand>),
+    /// The whole desired state of a running controller
+    #[command(after_help = "Example:\n  cvsw config export > copy.toml\n  cvsw config import copy.toml")]
+    Config(client::Args<client::ConfigCommand>),
+    /// What happens at a running controller, one JSON document a line
+    #[command(after_help = "Example:\n  cvsw events --after 0 | jq .type")]
+    Events(client::EventsArgs),
     /// Build two servers with VMs on this machine, run traffic through them and judge the result
     Lab(lab::LabArgs),
     /// Measure how fast the engine is on this machine
     Bench(bench::BenchArgs),
+    /// Write manual pages, one per command, into a folder
+    #[command(after_help = "Example:\n  cvsw man /usr/local/share/man/man1")]
+    Man {
+        /// The folder
+        folder: std::path::PathBuf,
+    },
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  cvsw completions bash > /etc/bash_completion.d/cvsw")]
     Completions {
@@ -94,8 +132,17 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => cvsw_controller::cli::run(args),
         Command::ControllerStatus(args) => cvsw_controller::cli::run_status(args),
         Command::Sim(args) => cvsw_sim::cli::run(args),
+        Command::Net(args) => client::run(args),
+        Command::Member(args) => client::run(args),
+        Command::Vnic(args) => client::run(args),
+        Command::Flow(args) => client::run(args),
+        Command::Key(args) => client::run(args),
+        Command::Switch(args) => client::run(args),
+        Command::Config(args) => client::run(args),
+        Command::Events(args) => client::run_events(args),
         Command::Lab(args) => lab::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Man { folder } => man(&folder),
         Command::Completions { shell } => completions(shell),
     }
 }
@@ -104,6 +151,13 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "cvsw", &mut script);
     std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(folder: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let cannot_write = || format!("cannot write manual pages into {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(cannot_write)?;
+    clap_mangen::generate_to(Cli::command(), folder).with_context(cannot_write)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Listen},
     derive::{self, Desired},
     mac::Mac,
-    server::{Options, serve},
+    server::{Bound, Options, serve},
     status::{Status, offload_names},
 };
 
@@ -74,6 +74,14 @@ pub struct ControllerArgs {
     /// Listen here instead of where the file says: tcp:ADDRESS:PORT or unix:PATH; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<Listen>,
+    /// Keep desired state in this file, instead of the one that the configuration names; a new one takes over the
+    /// configuration's networks
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Serve the API here instead of where the file says: unix:PATH, tcp:ADDRESS:PORT or tls:ADDRESS:PORT; may be
+    /// repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub api: Vec<Listen>,
     /// Unix socket that gives the controller's state, for `cvsw controller-status`
     #[arg(long, value_name = "PATH")]
     pub status_socket: Option<PathBuf>,
@@ -117,10 +125,12 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
         let options = Options {
             config: args.config,
             listen: args.listen,
+            store: args.store,
+            api: args.api,
             status_socket: args.status_socket,
             key_log: args.key_log,
         };
-        serve(options, |addresses| announce(addresses, args.json), stop).await
+        serve(options, |bound| announce(bound, args.json), stop).await
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -162,13 +172,15 @@ pub fn read_status(path: &Path) -> anyhow::Result<(String, Status)> {
     Ok((text, status))
 }
 
-fn announce(addresses: &[Listen], json: bool) -> anyhow::Result<()> {
-    let addresses: Vec<_> = addresses.iter().map(Listen::to_string).collect();
+fn announce(bound: &Bound, json: bool) -> anyhow::Result<()> {
+    let texts = |addresses: &[Listen]| addresses.iter().map(Listen::to_string).collect::<Vec<_>>();
+    let (listen, api) = (texts(&bound.switches), texts(&bound.api));
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", json!({ "ready": true, "listen": addresses }))?;
+        writeln!(out, "{}", json!({ "ready": true, "listen": listen, "api": api }))?;
     } else {
-        writeln!(out, "ready {}", addresses.join(" "))?;
+        let api = if api.is_empty() { String::new() } else { format!(", API {}", api.join(" ")) };
+        writeln!(out, "ready {}{api}", listen.join(" "))?;
     }
     Ok(out.flush()?)
 }

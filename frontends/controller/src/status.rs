@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use cvsw_core::control::OffloadFlags;
+use cvsw_core::{control::OffloadFlags, openflow::PortStats};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     derive::Desired,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// The whole state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Every member of the configuration is registered and has exactly what it should have, and the configuration
     /// file on disk is the one in force.
@@ -33,11 +34,12 @@ pub struct Status {
     /// vNICs that registered but were not admitted.
     pub unknown: Vec<UnknownStatus>,
     /// What could not be used, by reason.
+    #[schema(value_type = Object)]
     pub counters: serde_json::Value,
 }
 
 /// State of the configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigStatus {
     /// Configurations taken over since the start, the first included.
     pub generation: u64,
@@ -48,7 +50,7 @@ pub struct ConfigStatus {
 }
 
 /// A connected switch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SwitchStatus {
     /// Datapath id, 16 hexadecimal digits; empty during the handshake.
     pub datapath_id: String,
@@ -69,7 +71,7 @@ pub struct SwitchStatus {
 }
 
 /// A port of a switch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PortStatus {
     /// OpenFlow port number.
     pub number: u16,
@@ -82,7 +84,7 @@ pub struct PortStatus {
 }
 
 /// A vNIC.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VnicStatus {
     /// Its address.
     pub mac: String,
@@ -110,6 +112,8 @@ pub struct VnicStatus {
     pub flows: usize,
     /// How many of them it has listed as its own.
     pub flows_confirmed: usize,
+    /// What its switch has counted at its port.
+    pub traffic: Option<Traffic>,
     /// Time since it was last heard.
     pub last_contact_seconds: Option<f64>,
     /// REGISTER messages accepted.
@@ -120,8 +124,27 @@ pub struct VnicStatus {
     pub errors: Vec<String>,
 }
 
+/// What a switch has counted at a vNIC's port, from the vNIC's side: `tx` is what it has sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Traffic {
+    /// Packets from the vNIC.
+    pub tx_packets: u64,
+    /// Bytes from the vNIC.
+    pub tx_bytes: u64,
+    /// Packets from the vNIC that the switch has dropped.
+    pub tx_dropped: u64,
+    /// Packets to the vNIC.
+    pub rx_packets: u64,
+    /// Bytes to the vNIC.
+    pub rx_bytes: u64,
+    /// Packets to the vNIC that the switch has dropped.
+    pub rx_dropped: u64,
+    /// Time since the switch said so.
+    pub age_seconds: f64,
+}
+
 /// What a vNIC sends to one peer, or to its network's group, in an encrypted network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EncryptedStatus {
     /// The network's VNI.
     pub vni: u32,
@@ -144,7 +167,7 @@ pub struct EncryptedStatus {
 }
 
 /// A vNIC that was not admitted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UnknownStatus {
     /// Its address.
     pub mac: String,
@@ -168,20 +191,37 @@ impl Status {
             .map(|(mac, desired)| vnic_status(controller, now, mac, desired))
             .collect();
         Self {
-            converged: controller.config_error().is_none()
-                && vnics.iter().all(|vnic| vnic.state == "ready")
-                && controller.keys().complete(now),
+            converged: Self::is_converged(controller, now),
             config: ConfigStatus {
                 generation: controller.generation(),
                 error: controller.config_error().map(str::to_owned),
                 warnings: controller.warnings().iter().map(ToString::to_string).collect(),
             },
-            switches: controller.switches().values().map(|switch| switch_status(switch, now)).collect(),
+            switches: Self::switches_of(controller, now),
             vnics,
-            encrypted: controller.keys().status(now).iter().map(encrypted_status).collect(),
+            encrypted: Self::keys_of(controller, now),
             unknown: unknown(controller, now),
             counters: serde_json::to_value(controller.counters()).unwrap_or_default(),
         }
+    }
+
+    /// Whether everything is as it should be, see [`Status::converged`].
+    pub fn is_converged(controller: &Controller, now: Duration) -> bool {
+        let ready = |vnic: &Vnic| vnic.phase() == Phase::Ready;
+        controller.config_error().is_none()
+            && controller.desired().keys().all(|mac| controller.vnics().get(mac).is_some_and(ready))
+            && controller.vnics().values().all(ready)
+            && controller.keys().complete(now)
+    }
+
+    /// Only the switches.
+    pub fn switches_of(controller: &Controller, now: Duration) -> Vec<SwitchStatus> {
+        controller.switches().values().map(|switch| switch_status(switch, now)).collect()
+    }
+
+    /// Only the keys.
+    pub fn keys_of(controller: &Controller, now: Duration) -> Vec<EncryptedStatus> {
+        controller.keys().status(now).iter().map(encrypted_status).collect()
     }
 
     /// A table for people.
@@ -247,7 +287,7 @@ impl Status {
     }
 }
 
-fn encrypted_row(channel: &EncryptedStatus) -> [String; 8] {
+pub(crate) fn encrypted_row(channel: &EncryptedStatus) -> [String; 8] {
     [
         channel.sender.clone(),
         channel.destination.clone(),
@@ -279,7 +319,7 @@ fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
     }
 }
 
-fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
+pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
     let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let port = match (&vnic.port, &vnic.port_name) {
         (Some(number), Some(name)) => format!("{number} ({name})"),
@@ -298,12 +338,12 @@ fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
     ]
 }
 
-fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     format!("{seconds:.1} s")
 }
 
 /// Left-aligned columns, as wide as their widest cell.
-fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+pub(crate) fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
     let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -340,6 +380,13 @@ fn switch_status(switch: &Switch, now: Duration) -> SwitchStatus {
     }
 }
 
+/// The state of one vNIC; `None`: it is neither wanted nor in quarantine.
+pub fn one_vnic(controller: &Controller, now: Duration, mac: Mac) -> Option<VnicStatus> {
+    let wanted = controller.desired().get(&mac).map(|desired| &**desired);
+    let desired = wanted.or_else(|| controller.vnics().get(&mac).map(Vnic::desired))?;
+    Some(vnic_status(controller, now, mac, desired))
+}
+
 fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desired) -> VnicStatus {
     let vnic = controller.vnics().get(&mac);
     let switch = vnic.and_then(|vnic| controller.switches().get(&vnic.location.connection));
@@ -358,10 +405,25 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
         flows: desired.flows.len(),
         flows_confirmed: vnic.map_or(0, Vnic::confirmed),
+        traffic: port.and_then(|port| port.traffic).map(|(at, stats)| traffic(now.saturating_sub(at), &stats)),
         last_contact_seconds: vnic.map(|vnic| now.saturating_sub(vnic.last_contact).as_secs_f64()),
         registrations: vnic.map_or(0, |vnic| vnic.registrations),
         messages_sent: vnic.map_or(0, |vnic| vnic.sent),
         errors: vnic.map(|vnic| vnic.errors().map(str::to_owned).collect()).unwrap_or_default(),
+    }
+}
+
+/// What the switch has received, the vNIC has sent. A counter that the switch does not keep is 0.
+fn traffic(age: Duration, stats: &PortStats) -> Traffic {
+    let kept = |counter: u64| if counter == u64::MAX { 0 } else { counter };
+    Traffic {
+        tx_packets: kept(stats.rx_packets),
+        tx_bytes: kept(stats.rx_bytes),
+        tx_dropped: kept(stats.rx_dropped),
+        rx_packets: kept(stats.tx_packets),
+        rx_bytes: kept(stats.tx_bytes),
+        rx_dropped: kept(stats.tx_dropped),
+        age_seconds: age.as_secs_f64(),
     }
 }
 

@@ -63,8 +63,16 @@ fn a_controller_lives_by_its_signals_and_survives_its_callers() {
     let address = format!("127.0.0.1:{}", free_port());
     let listen = vec![format!("tcp:{address}").parse().unwrap()];
     let status_socket = Some(socket.clone());
-    let args =
-        ControllerArgs { config: config.clone(), check: false, listen, status_socket, key_log: None, json: true };
+    let args = ControllerArgs {
+        config: config.clone(),
+        check: false,
+        listen,
+        store: None,
+        api: vec![],
+        status_socket,
+        key_log: None,
+        json: true,
+    };
     let second = ControllerArgs { listen: vec!["tcp:127.0.0.1:0".parse().unwrap()], ..args.clone() };
     let controller = std::thread::spawn(move || run(args).unwrap());
     let status = wait_for(&socket, "the controller", |_| true);
@@ -111,6 +119,8 @@ fn what_cannot_be_used_is_refused_at_the_start() {
         config: config.clone(),
         check,
         listen: vec![],
+        store: None,
+        api: vec![],
         status_socket: None,
         key_log: None,
         json: true,

@@ -96,8 +96,20 @@ fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
 }
 
 /// Makes the folder that DKMS builds from: the shim's sources, and the engine's object beside them.
+/// The DKMS package's files.
+pub fn dkms() -> Result<PathBuf> {
+    let object = engine_object()?;
+    object::check(&object)?;
+    dkms_package(&object)?;
+    dkms_folder()
+}
+
+fn dkms_folder() -> Result<PathBuf> {
+    Ok(folder()?.join("dkms").join(concat!("cvsw-", env!("CARGO_PKG_VERSION"))))
+}
+
 fn dkms_package(object: &Path) -> Result<()> {
-    let folder = folder()?.join("dkms").join(concat!("cvsw-", env!("CARGO_PKG_VERSION")));
+    let folder = dkms_folder()?;
     fs::create_dir_all(&folder)?;
     copy_sources(&folder)?;
     fs::copy(object, folder.join("engine.o_prebuilt"))?;

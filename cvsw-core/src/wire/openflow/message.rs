@@ -157,7 +157,55 @@ pub mod stats_type {
     pub const DESC: u16 = 0;
     /// `OFPST_FLOW`.
     pub const FLOW: u16 = 1;
+    /// `OFPST_PORT`.
+    pub const PORT: u16 = 4;
 }
+
+/// `ofp_port_stats_request`, 8 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct OfpPortStatsRequest {
+    /// The port; `OFPP_NONE`: all of them.
+    pub port_no: U16,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+const _: () = assert!(size_of::<OfpPortStatsRequest>() == 8);
+
+/// `ofp_port_stats`, 104 bytes. A counter that the switch does not keep is all ones.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct OfpPortStats {
+    /// The port.
+    pub port_no: U16,
+    /// Zero.
+    pub pad: [u8; 6],
+    /// Packets that the switch has received.
+    pub rx_packets: U64,
+    /// Packets that it has sent.
+    pub tx_packets: U64,
+    /// Bytes received.
+    pub rx_bytes: U64,
+    /// Bytes sent.
+    pub tx_bytes: U64,
+    /// Packets dropped on receiving.
+    pub rx_dropped: U64,
+    /// Packets dropped on sending.
+    pub tx_dropped: U64,
+    /// Receive errors.
+    pub rx_errors: U64,
+    /// Send errors.
+    pub tx_errors: U64,
+    /// Frame alignment errors.
+    pub rx_frame_err: U64,
+    /// Overruns.
+    pub rx_over_err: U64,
+    /// CRC errors.
+    pub rx_crc_err: U64,
+    /// Collisions.
+    pub collisions: U64,
+}
+const _: () = assert!(size_of::<OfpPortStats>() == 104);
 
 /// `ofp_desc_stats`, 1056 bytes: strings filled up with NUL.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

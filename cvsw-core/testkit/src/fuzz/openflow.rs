@@ -36,6 +36,7 @@ fn round_trip(bytes: &[u8]) {
 fn look_inside(message: &Message<'_>) {
     match message {
         Message::FeaturesReply(features) => assert!(features.ports.iter().count() <= MAX_MESSAGE / 48),
+        Message::StatsReply(StatsReply::Port { entries, .. }) => assert!(entries.count() <= MAX_MESSAGE / 104 + 1),
         Message::StatsReply(StatsReply::Flow { entries, .. }) => assert!(entries.count() <= MAX_MESSAGE / 88),
         _ => {}
     }

@@ -1,9 +1,10 @@
 //! `cvsw ctl trace`: what a vNIC in the kernel does with a frame.
 
 use super::netlink::{Command, Reply, Vnic, attribute};
-use crate::{output, text, trace::parse_hex};
+use crate::{output, text};
 use anyhow::{Context, Result};
 use cvsw_core::{DropReason, flow::Direction};
+use cvsw_trace::parse_hex;
 use serde::Serialize;
 use std::fmt;
 

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod common;
+mod api;
 mod bench;
 mod flows;
 mod keys;

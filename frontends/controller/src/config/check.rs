@@ -9,10 +9,7 @@ use cvsw_core::{
 };
 use toml::Spanned;
 
-use super::{
-    Config, DEFAULT_LISTEN, Forwarding, Listen, Member, Network, Timers, VXLAN_OVERHEAD, diagnostic::Report, flows,
-    raw,
-};
+use super::{Config, Forwarding, Member, Network, Timers, VXLAN_OVERHEAD, diagnostic::Report, flows, process, raw};
 use crate::mac::Mac;
 
 /// EtherTypes that ordinary traffic uses: as the control EtherType they would take it away from the VMs.
@@ -36,7 +33,10 @@ pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
         networks.push(Arc::new(checked));
     }
     Config {
-        listen: listen(&raw.listen, report),
+        listen: process::listen(&raw.listen, raw.tls.is_some(), report),
+        tls: raw.tls.as_ref().map(process::tls),
+        api: raw.api.as_ref().map(|api| process::api(api, report)),
+        store: raw.store.as_ref().map(|path| path.get_ref().into()),
         ethertype: raw.ethertype.map_or(ETHERTYPE, |value| ethertype(&value, report)),
         underlay_mtu,
         forwarding: raw.forwarding.map_or(Forwarding::Normal, |value| forwarding(&value, report)),
@@ -85,20 +85,6 @@ impl<K: Hash + Eq + Display> Unique<K> {
             report.error(span, message, help);
         }
     }
-}
-
-fn listen(raw: &[Spanned<String>], report: &mut Report<'_>) -> Vec<Listen> {
-    if raw.is_empty() {
-        return vec![DEFAULT_LISTEN];
-    }
-    let parse = |value: &Spanned<String>| match value.get_ref().parse::<Listen>() {
-        Ok(listen) => Some(listen),
-        Err(help) => {
-            report.error(value.span(), "this is not an address to listen on", help.to_string());
-            None
-        }
-    };
-    raw.iter().filter_map(parse).collect()
 }
 
 fn ethertype(value: &Spanned<i64>, report: &mut Report<'_>) -> u16 {

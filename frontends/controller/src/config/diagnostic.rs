@@ -48,6 +48,18 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// The field that it is about, if it is not about a file: `networks/blue/mtu`.
+    pub fn field(&self) -> &str {
+        field(&self.source)
+    }
+}
+
+/// What a line of [`Report::of_fields`] names.
+fn field(line: &str) -> &str {
+    line.split_once(" = ").map_or(line, |(field, _)| field)
+}
+
 /// A file that cannot be used, with everything that is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<Diagnostic>);
@@ -71,13 +83,20 @@ impl std::error::Error for ConfigErrors {}
 pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,
+    /// The text is a list of fields that nobody sees; places are named by their fields.
+    fields: bool,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
 
 impl<'a> Report<'a> {
     pub(super) const fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, errors: Vec::new(), warnings: Vec::new() }
+        Self { file, text, fields: false, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// A report about fields, one a line as `path/of/field = value`, that are not a file.
+    pub(super) const fn of_fields(text: &'a str) -> Self {
+        Self { file: "desired state", text, fields: true, errors: Vec::new(), warnings: Vec::new() }
     }
 
     pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
@@ -97,8 +116,8 @@ impl<'a> Report<'a> {
 
     /// `file:line` of `span`, to point from one message to another place.
     pub(super) fn place(&self, span: &Range<usize>) -> String {
-        let (line, ..) = self.locate(span.start);
-        format!("{}:{line}", self.file)
+        let (line, _, source) = self.locate(span.start);
+        if self.fields { field(source).to_owned() } else { format!("{}:{line}", self.file) }
     }
 
     /// The warnings if there is no error, else the errors; in the order of the file.

@@ -7,6 +7,21 @@
 //! keys_in_clear = false       # optional: whether keys may travel in clear on the control channel; needed for `cipher`
 //! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
 //!
+//! store = "/var/lib/cvsw/state.redb"  # optional: keep desired state there; what follows below is imported once
+//!
+//! [tls]                       # needed for `listen = ["tls:..."]`: switches show certificates, and check ours
+//! certificate = "/etc/cvsw/controller.crt"
+//! key = "/etc/cvsw/controller.key"
+//! client_ca = "/etc/cvsw/switches-ca.crt"
+//!
+//! [api]                       # optional: REST, metrics and web page
+//! listen = ["unix:/run/cvsw/api.sock", "tcp:127.0.0.1:8480", "tls:[::]:8443"]
+//! certificate = "/etc/cvsw/api.crt"    # with key: for "tls:"
+//! key = "/etc/cvsw/api.key"
+//! client_ca = "/etc/cvsw/clients-ca.crt"  # optional: who shows a certificate signed by it may read
+//! admins = ["ops.example.net"]         # optional: DNS names of those who may write
+//! tokens = "/etc/cvsw/tokens"          # optional: a file with lines "admin TOKEN" or "reader TOKEN"
+//!
 //! [timers]                    # optional, each with its default
 //! hello = "2s"                # between two attempts to find a vNIC on a port that has none
 //! keepalive = "30s"           # between two comparisons of a vNIC's flows with the wanted ones
@@ -36,17 +51,18 @@
 mod check;
 mod diagnostic;
 mod flows;
+mod from_spec;
+mod process;
 mod raw;
 
-use std::{
-    fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr, sync::Arc, time::Duration,
-};
+use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use cvsw_core::{control::OffloadFlags, crypto::Suite, flow::FlowMod, mtu::IpMtu};
 
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
+pub use process::{Api, Listen, NotAListenAddress, Tls};
 
-use crate::mac::Mac;
+use crate::{mac::Mac, spec::Spec};
 
 /// Bytes that VXLAN over IPv4 puts around an inner IP packet: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
 pub const VXLAN_OVERHEAD: u16 = 50;
@@ -59,6 +75,12 @@ const DEFAULT_LISTEN: Listen = Listen::Tcp(SocketAddr::new(std::net::IpAddr::V4(
 pub struct Config {
     /// Where switches connect to.
     pub listen: Vec<Listen>,
+    /// Certificates for switches that connect over TLS.
+    pub tls: Option<Tls>,
+    /// REST, metrics and web page.
+    pub api: Option<Api>,
+    /// File that keeps desired state; `None`: the configuration file is the desired state.
+    pub store: Option<PathBuf>,
     /// EtherType of control frames.
     pub ethertype: u16,
     /// Largest IP packet of the underlay.
@@ -145,48 +167,6 @@ pub struct Member {
     pub flows: Vec<FlowMod>,
 }
 
-/// An address to listen on: `tcp:ADDRESS:PORT` or `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// Path of a unix stream socket.
-    Unix(PathBuf),
-}
-
-/// Why a text is not a [`Listen`] address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAListenAddress;
-
-impl fmt::Display for NotAListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write tcp:ADDRESS:PORT (tcp:127.0.0.1:6653, tcp:[::1]:6653) or unix:PATH")
-    }
-}
-
-impl std::error::Error for NotAListenAddress {}
-
-impl FromStr for Listen {
-    type Err = NotAListenAddress;
-
-    fn from_str(text: &str) -> Result<Self, NotAListenAddress> {
-        match text.split_once(':') {
-            Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| NotAListenAddress),
-            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            _ => Err(NotAListenAddress),
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "tcp:{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// A configuration and what is odd about it.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -194,6 +174,8 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings, in the order of the file.
     pub warnings: Vec<Diagnostic>,
+    /// The networks and parameters as they were written.
+    pub spec: Spec,
 }
 
 /// Why there is no configuration.
@@ -230,8 +212,8 @@ impl Config {
     /// Checks the text of a file; `file` is its name for messages.
     pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigErrors> {
         let mut report = diagnostic::Report::new(file, text);
-        let config = match toml::from_str(text) {
-            Ok(raw) => Some(check::config(raw, &mut report)),
+        let checked = match toml::from_str::<raw::File>(text) {
+            Ok(raw) => Some((from_spec::spec(&raw), check::config(raw, &mut report))),
             Err(error) => {
                 let help = "the keys are described by `cvsw controller --help` and in the guide";
                 report.error(error.span().unwrap_or(0..0), error.message(), help);
@@ -239,8 +221,17 @@ impl Config {
             }
         };
         let warnings = report.finish()?;
-        let config = config.expect("without a configuration there is an error");
-        Ok(Loaded { config, warnings })
+        let (spec, config) = checked.expect("without a configuration there is an error");
+        Ok(Loaded { config, warnings, spec })
+    }
+
+    /// Checks desired state that did not come from a file. What belongs to this process (addresses, certificates, the
+    /// store) stays as it is here. A diagnostic's `source` names the field: `networks/blue/mtu = 99999`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn with_spec(&self, spec: &Spec) -> Result<(Self, Vec<Diagnostic>), ConfigErrors> {
+        from_spec::check(self, spec)
     }
 }
 

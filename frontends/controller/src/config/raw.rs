@@ -15,8 +15,31 @@ pub(super) struct File {
     pub(super) keys_in_clear: bool,
     #[serde(default)]
     pub(super) timers: Timers,
+    pub(super) store: Option<Spanned<String>>,
+    pub(super) tls: Option<Tls>,
+    pub(super) api: Option<Spanned<Api>>,
     #[serde(default)]
     pub(super) network: Vec<Network>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: Spanned<String>,
+    pub(super) key: Spanned<String>,
+    pub(super) client_ca: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Api {
+    pub(super) listen: Vec<Spanned<String>>,
+    pub(super) certificate: Option<Spanned<String>>,
+    pub(super) key: Option<Spanned<String>>,
+    pub(super) client_ca: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) admins: Vec<Spanned<String>>,
+    pub(super) tokens: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -45,7 +45,7 @@ fn error(old: &str, new: &str) -> String {
 
 #[test]
 fn a_good_file_means_what_it_says() {
-    let Loaded { config, warnings } = Config::parse("c.toml", GOOD).unwrap();
+    let Loaded { config, warnings, .. } = Config::parse("c.toml", GOOD).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(
         config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -66,7 +66,7 @@ fn a_good_file_means_what_it_says() {
 
 #[test]
 fn everything_but_networks_has_a_default() {
-    let Loaded { config, warnings } = Config::parse("c.toml", "").unwrap();
+    let Loaded { config, warnings, .. } = Config::parse("c.toml", "").unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.listen, ["tcp:127.0.0.1:6653".parse().unwrap()]);
     assert_eq!((config.ethertype, config.underlay_mtu.get()), (0xabba, 1500));
@@ -212,7 +212,7 @@ fn all_errors_are_named_at_once_in_the_order_of_the_file() {
 #[test]
 fn what_is_odd_but_possible_is_a_warning() {
     let text = GOOD.replace("mtu = 1400", "mtu = 8951").replace("239.1.1.43", "239.1.1.42");
-    let Loaded { config, warnings } = Config::parse("c.toml", &text).unwrap();
+    let Loaded { config, warnings, .. } = Config::parse("c.toml", &text).unwrap();
     assert_eq!(config.networks[1].mtu.get(), 8951);
     let warnings: Vec<_> = warnings.iter().map(|w| (w.severity, w.line, w.message.as_str())).collect();
     let expected = [

@@ -12,7 +12,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::Event;
+use super::{Event, listen::Stream};
 use crate::state::ConnectionId;
 
 /// Bytes that wait for a switch that does not read. One that has more is given up: it gets its state again when it
@@ -20,15 +20,6 @@ use crate::state::ConnectionId;
 const MAX_QUEUED: usize = 64 << 20;
 /// Length of the part of a message that says how long it is.
 const PREFIX: usize = 4;
-
-type Reader = Box<dyn AsyncRead + Send + Unpin>;
-type Writer = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// The two halves of a stream.
-pub(super) struct Stream {
-    pub(super) reader: Reader,
-    pub(super) writer: Writer,
-}
 
 /// A running connection; dropping it closes it.
 pub(super) struct Connection {
@@ -42,10 +33,11 @@ impl Connection {
     pub(super) fn spawn(id: ConnectionId, stream: Stream, events: mpsc::Sender<Event>) -> Self {
         let (outbox, waiting) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
+        let (reader, writer) = stream.split();
         let read = tokio::spawn({
             let events = events.clone();
             async move {
-                if let Err(error) = read(id, stream.reader, &events).await {
+                if let Err(error) = read(id, reader, &events).await {
                     tracing::info!(?id, "the connection ended: {error}");
                 }
                 // If nobody is left to hear it, the server is stopping.
@@ -55,7 +47,7 @@ impl Connection {
         let write = tokio::spawn({
             let queued = Arc::clone(&queued);
             async move {
-                if let Err(error) = write(stream.writer, waiting, &queued).await {
+                if let Err(error) = write(writer, waiting, &queued).await {
                     tracing::info!(?id, "the connection ended: {error}");
                     let _ = events.send(Event::Closed(id)).await;
                 }
@@ -79,7 +71,11 @@ impl Drop for Connection {
     }
 }
 
-async fn read(id: ConnectionId, reader: Reader, events: &mpsc::Sender<Event>) -> std::io::Result<()> {
+async fn read(
+    id: ConnectionId,
+    reader: impl AsyncRead + Unpin,
+    events: &mpsc::Sender<Event>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);
     loop {
         let mut message = vec![0; PREFIX];
@@ -97,7 +93,7 @@ async fn read(id: ConnectionId, reader: Reader, events: &mpsc::Sender<Event>) ->
 }
 
 async fn write(
-    mut writer: Writer,
+    mut writer: impl AsyncWrite + Unpin,
     mut waiting: mpsc::UnboundedReceiver<Vec<u8>>,
     queued: &AtomicUsize,
 ) -> std::io::Result<()> {

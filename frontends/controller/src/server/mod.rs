@@ -1,27 +1,34 @@
 //! Sockets, signals and the clock around [`Controller`]: one task owns it, the others only move bytes.
 
 mod connection;
-mod listen;
+mod desk;
+mod handle;
+pub(crate) mod listen;
 mod reload;
 mod status_socket;
 
-use std::{collections::HashMap, future::Future, path::PathBuf, time::Duration};
+use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
+    api::{self, Api},
     config::{Config, Listen},
+    events::{Bus, Reporter},
     keys::KeyLog,
     state::{ConnectionId, Controller},
-    status::Status,
+    store::{Store, embedded::Embedded},
+    tls,
 };
-use connection::{Connection, Stream};
-use listen::Listener;
+use connection::Connection;
+pub use desk::{Desk, EditError};
+pub use handle::{Handle, Stopping};
+use listen::{Accepted, Guard, Listener};
 use reload::Watch;
 
 /// How often time passes for the controller.
@@ -41,6 +48,10 @@ pub struct Options {
     pub config: PathBuf,
     /// Where to listen instead of where the file says; empty: as the file says.
     pub listen: Vec<Listen>,
+    /// File that keeps desired state, instead of the one that the configuration file names.
+    pub store: Option<PathBuf>,
+    /// Where the API listens instead of where the file says; empty: as the file says.
+    pub api: Vec<Listen>,
     /// Path of the status socket.
     pub status_socket: Option<PathBuf>,
     /// Where every key is noted, for a laboratory's dissector.
@@ -49,48 +60,83 @@ pub struct Options {
 
 /// Something that happened outside.
 enum Event {
-    Accepted(Stream, String),
+    Accepted(Accepted),
     Message(ConnectionId, Vec<u8>),
     Closed(ConnectionId),
-    Status(oneshot::Sender<Status>),
+    Ask(handle::Question),
+}
+
+impl From<Accepted> for Event {
+    fn from(accepted: Accepted) -> Self {
+        Self::Accepted(accepted)
+    }
+}
+
+/// The addresses that are listened on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// For switches.
+    pub switches: Vec<Listen>,
+    /// For the API.
+    pub api: Vec<Listen>,
 }
 
 /// Runs a controller until `stop` is ready. `ready` is called once, with the addresses that are listened on.
 ///
 /// # Errors
-/// The configuration cannot be used, or an address cannot be listened on.
+/// The configuration cannot be used, or the store, or an address cannot be listened on.
 pub async fn serve(
     options: Options,
-    ready: impl FnOnce(&[Listen]) -> anyhow::Result<()>,
+    ready: impl FnOnce(&Bound) -> anyhow::Result<()>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     // What changes from here on is seen as a change.
     let watch = Watch::new(options.config.clone());
-    let loaded = Config::load(&options.config)?;
-    for warning in &loaded.warnings {
+    let mut loaded = Config::load(&options.config)?;
+    let process = &mut loaded.config;
+    if !options.listen.is_empty() {
+        process.listen.clone_from(&options.listen);
+    }
+    if let Some(path) = &options.store {
+        process.store = Some(path.clone());
+    }
+    api::listen_instead(process, &options.api)?;
+    let process = process.clone();
+    let store = match &process.store {
+        Some(path) => Some(Arc::new(Embedded::open(path)?) as Arc<dyn Store>),
+        None => None,
+    };
+    let opened = desk::open(loaded, store.as_deref()).await?;
+    for warning in &opened.warnings {
         tracing::warn!("{warning}");
     }
-    let addresses = if options.listen.is_empty() { loaded.config.listen.clone() } else { options.listen.clone() };
     let (events, inbox) = mpsc::channel(EVENTS);
-    let mut bound = Vec::new();
-    let mut guards = Vec::new();
-    for address in &addresses {
-        let listener = Listener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        bound.push(listener.address().clone());
-        guards.push(listener.spawn(events.clone()));
+    let handle = Handle::new(events.clone());
+    let desk = Desk::new(process.clone(), opened.spec, store.clone(), handle.clone());
+    let bus = Arc::new(Bus::default());
+    let mut bound = Bound::default();
+    let mut guards = listen_for_switches(&process, &events, &mut bound).await?;
+    if let Some(settings) = &process.api {
+        let api = Api { handle: handle.clone(), desk: Arc::clone(&desk), bus: Arc::clone(&bus) };
+        guards.extend(api::spawn(settings, api, &mut bound.api).await?);
     }
     if let Some(path) = &options.status_socket {
-        let socket = status_socket::spawn(path, events.clone()).await;
+        let socket = status_socket::spawn(path, handle).await;
         guards.push(socket.with_context(|| format!("cannot listen on the status socket {}", path.display()))?);
     }
-    let hangup = signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?;
-    let rotate = signal(SignalKind::user_defined1()).context("cannot watch for SIGUSR1")?;
+    let signals = Signals::new()?;
     ready(&bound)?;
-    let mut controller = Controller::new(loaded.config, loaded.warnings);
+    let mut controller = Controller::new(opened.config, opened.warnings);
     if let Some(path) = &options.key_log {
         let log = KeyLog::create(path).with_context(|| format!("cannot make the key log {}", path.display()))?;
         tracing::warn!("every key is noted in {}: whoever reads it reads the traffic", path.display());
         controller.log_keys(log);
+    }
+    if let Some(epoch) = opened.epoch {
+        tracing::info!(epoch, "the desired state is that of the store");
+    }
+    if let Some(store) = store {
+        tokio::spawn(Arc::clone(&desk).follow(store));
     }
     let server = Server {
         controller,
@@ -98,10 +144,48 @@ pub async fn serve(
         events,
         start: Instant::now(),
         watch,
+        process,
         listen_from_file: options.listen.is_empty(),
+        api_from_file: options.api.is_empty(),
+        desk,
+        reporter: Reporter::default(),
+        bus,
     };
-    server.run(inbox, hangup, rotate, stop).await;
+    server.run(inbox, signals, stop).await;
     Ok(())
+}
+
+async fn listen_for_switches(
+    process: &Config,
+    events: &mpsc::Sender<Event>,
+    bound: &mut Bound,
+) -> anyhow::Result<Vec<Guard>> {
+    let certificate = process.tls.as_ref().map(|files| tls::server(files, false)).transpose()?;
+    let mut guards = Vec::new();
+    for address in &process.listen {
+        let listener = Listener::bind(address, certificate.clone()).await;
+        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        bound.switches.push(listener.address().clone());
+        guards.push(listener.spawn(events.clone()));
+    }
+    Ok(guards)
+}
+
+/// Signals that a controller reacts to.
+struct Signals {
+    /// SIGHUP: read the configuration file again.
+    hangup: Signal,
+    /// SIGUSR1: replace every key.
+    rotate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?,
+            rotate: signal(SignalKind::user_defined1()).context("cannot watch for SIGUSR1")?,
+        })
+    }
 }
 
 struct Server {
@@ -110,17 +194,17 @@ struct Server {
     events: mpsc::Sender<Event>,
     start: Instant,
     watch: Watch,
+    /// Settings of this process.
+    process: Config,
     listen_from_file: bool,
+    api_from_file: bool,
+    desk: Arc<Desk>,
+    reporter: Reporter,
+    bus: Arc<Bus>,
 }
 
 impl Server {
-    async fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<Event>,
-        mut hangup: tokio::signal::unix::Signal,
-        mut rotate: tokio::signal::unix::Signal,
-        stop: impl Future<Output = ()>,
-    ) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut signals: Signals, stop: impl Future<Output = ()>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(WATCH);
@@ -133,10 +217,10 @@ impl Server {
                     Some(event) => self.happened(event),
                     None => return,
                 },
-                _ = tick.tick() => self.controller.tick(self.now()),
+                _ = tick.tick() => self.ticked(),
                 _ = look.tick() => if self.watch.changed() { self.reload() },
-                _ = hangup.recv() => self.reload(),
-                _ = rotate.recv() => {
+                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.rotate.recv() => {
                     tracing::info!("every key is replaced");
                     self.controller.rotate_keys(self.now());
                 }
@@ -149,14 +233,22 @@ impl Server {
         self.start.elapsed()
     }
 
+    fn ticked(&mut self) {
+        let now = self.now();
+        self.controller.tick(now);
+        for event in self.reporter.news(&self.controller, now) {
+            self.bus.publish(event);
+        }
+    }
+
     fn happened(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Accepted(_, peer) if self.connections.len() >= MAX_CONNECTIONS => {
-                tracing::warn!(%peer, "refused: there are {MAX_CONNECTIONS} connections already");
+            Event::Accepted(Accepted { peer, .. }) if self.connections.len() >= MAX_CONNECTIONS => {
+                tracing::warn!(peer = %peer.name, "refused: there are {MAX_CONNECTIONS} connections already");
             }
-            Event::Accepted(stream, peer) => {
-                let id = self.controller.connected(now, peer);
+            Event::Accepted(Accepted { stream, peer }) => {
+                let id = self.controller.connected(now, peer.name);
                 self.connections.insert(id, Connection::spawn(id, stream, self.events.clone()));
             }
             // Its messages may still have been on their way when it was closed.
@@ -166,10 +258,7 @@ impl Server {
                 self.connections.remove(&id);
                 self.controller.disconnected(now, id);
             }
-            Event::Status(answer) => {
-                // If the asker has gone, nobody misses the answer.
-                let _ = answer.send(Status::of(&self.controller, now));
-            }
+            Event::Ask(question) => question(&mut self.controller, now),
         }
     }
 
@@ -189,6 +278,14 @@ impl Server {
     }
 
     fn reload(&mut self) {
+        if self.desk.is_writable() {
+            self.watch.pass();
+            tracing::warn!(
+                "the configuration file is not read again: the store is the desired state (`cvsw config import` takes \
+                 a file over), and the other settings need a restart"
+            );
+            return;
+        }
         match self.try_reload() {
             Ok(()) => tracing::info!("the changed configuration is in force"),
             Err(error) => {
@@ -200,13 +297,23 @@ impl Server {
 
     fn try_reload(&mut self) -> Result<(), String> {
         let loaded = self.watch.load().map_err(|error| error.to_string())?;
-        if self.listen_from_file && loaded.config.listen != self.controller.config().listen {
-            return Err("`listen` cannot change while the controller runs: put it back, or restart the controller"
-                .to_owned());
+        let (new, old) = (&loaded.config, &self.process);
+        let settings = [
+            ("listen", self.listen_from_file && new.listen != old.listen),
+            ("tls", new.tls != old.tls),
+            ("api", self.api_from_file && new.api != old.api),
+            ("store", new.store != old.store),
+        ];
+        if let Some((name, _)) = settings.iter().find(|(_, changed)| *changed) {
+            return Err(format!(
+                "`{name}` cannot change while the controller runs: put it back, or restart the controller"
+            ));
         }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        self.controller.reconfigure(self.now(), loaded.config, loaded.warnings)
+        self.controller.reconfigure(self.now(), loaded.config, loaded.warnings)?;
+        self.desk.read_again(loaded.spec, self.controller.generation());
+        Ok(())
     }
 }

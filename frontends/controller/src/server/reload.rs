@@ -38,6 +38,11 @@ impl Watch {
         still && now != self.used
     }
 
+    /// The change is known and needs no reading.
+    pub(super) fn pass(&mut self) {
+        self.used = self.stamp();
+    }
+
     /// Reads the file.
     pub(super) fn load(&mut self) -> Result<Loaded, LoadError> {
         self.used = self.stamp();

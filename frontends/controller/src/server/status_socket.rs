@@ -2,17 +2,13 @@
 
 use std::{io, path::Path, time::Duration};
 
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::UnixStream,
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, net::UnixStream, time::timeout};
 
 use super::{
-    Event,
+    handle::Handle,
     listen::{Guard, bind_unix},
 };
+use crate::status::Status;
 
 /// A reader that does not read is left after this.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,15 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens on `path` and answers every connection.
-pub(super) async fn spawn(path: &Path, events: mpsc::Sender<Event>) -> io::Result<Guard> {
+pub(super) async fn spawn(path: &Path, handle: Handle) -> io::Result<Guard> {
     let socket = bind_unix(path).await?;
     let task = tokio::spawn(async move {
         loop {
             match socket.accept().await {
                 Ok((stream, _)) => {
-                    let events = events.clone();
+                    let handle = handle.clone();
                     tokio::spawn(async move {
-                        if !matches!(timeout(PATIENCE, answer(stream, events)).await, Ok(Ok(()))) {
+                        if !matches!(timeout(PATIENCE, answer(stream, handle)).await, Ok(Ok(()))) {
                             tracing::debug!("a status connection was left");
                         }
                     });
@@ -43,11 +39,8 @@ pub(super) async fn spawn(path: &Path, events: mpsc::Sender<Event>) -> io::Resul
     Ok(Guard { task: task.abort_handle(), socket: Some(path.to_owned()) })
 }
 
-async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) -> io::Result<()> {
-    let (ask, status) = oneshot::channel();
-    let stopping = || io::Error::other("the controller is stopping");
-    events.send(Event::Status(ask)).await.map_err(|_| stopping())?;
-    let status = status.await.map_err(|_| stopping())?;
+async fn answer(mut stream: UnixStream, handle: Handle) -> io::Result<()> {
+    let status = handle.ask(|controller, now| Status::of(controller, now)).await.map_err(io::Error::other)?;
     let mut text = serde_json::to_vec(&status)?;
     text.push(b'\n');
     stream.write_all(&text).await?;

@@ -22,7 +22,7 @@ use crate::{
     keys::{self, KeyLog, Keys},
     mac::Mac,
 };
-use cvsw_core::flow::FlowMod;
+use cvsw_core::{flow::FlowMod, openflow::PortStats};
 pub use registry::{Claim, Claims};
 use switch::{Purpose, Stage, Switch};
 use vnic::{Location, Vnic};
@@ -42,6 +42,46 @@ pub struct Counters {
     pub duplicate_datapaths: u64,
     /// vNICs that were not noted because too many unknown ones have registered.
     pub claims_refused: u64,
+    /// OpenFlow messages from and to switches that are gone.
+    #[serde(skip)]
+    pub(crate) gone_messages: (u64, u64),
+    /// What passed the switch ports of vNICs.
+    pub traffic: Traffic,
+}
+
+/// What passed the switch ports of vNICs, since the controller's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Traffic {
+    /// From vNICs.
+    pub tx: Sums,
+    /// To vNICs.
+    pub rx: Sums,
+}
+
+/// Sums of counters that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Sums {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets that the switch has dropped.
+    pub dropped: u64,
+}
+
+impl Traffic {
+    /// Adds what a port has counted since it was last asked. One that counts from 0 again adds nothing.
+    pub(super) fn add(&mut self, old: &PortStats, new: &PortStats) {
+        let since = |old: u64, new: u64| new.checked_sub(old).filter(|_| new != u64::MAX).unwrap_or(0);
+        let sum = |sums: &mut Sums, packets: (u64, u64), bytes: (u64, u64), dropped: (u64, u64)| {
+            sums.packets = sums.packets.saturating_add(since(packets.0, packets.1));
+            sums.bytes = sums.bytes.saturating_add(since(bytes.0, bytes.1));
+            sums.dropped = sums.dropped.saturating_add(since(dropped.0, dropped.1));
+        };
+        let (received, sent) = ((old.rx_packets, new.rx_packets), (old.tx_packets, new.tx_packets));
+        sum(&mut self.tx, received, (old.rx_bytes, new.rx_bytes), (old.rx_dropped, new.rx_dropped));
+        sum(&mut self.rx, sent, (old.tx_bytes, new.tx_bytes), (old.tx_dropped, new.tx_dropped));
+    }
 }
 
 /// The controller.
@@ -61,6 +101,15 @@ pub struct Controller {
     /// Connections that may have something to be written.
     dirty: BTreeSet<ConnectionId>,
     closing: Vec<(ConnectionId, String)>,
+}
+
+/// A vNIC's entries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flows {
+    /// Those that it should have, and whether it has listed them.
+    pub wanted: Vec<(Arc<FlowMod>, bool)>,
+    /// Those that it is believed to have and should not.
+    pub surplus: Vec<Arc<FlowMod>>,
 }
 
 impl Controller {
@@ -97,6 +146,8 @@ impl Controller {
     /// A connection has ended.
     pub fn disconnected(&mut self, now: Duration, id: ConnectionId) {
         let Some(switch) = self.switches.remove(&id) else { return };
+        let (received, sent) = self.counters.gone_messages;
+        self.counters.gone_messages = (received + switch.received, sent + switch.sent);
         tracing::info!(peer = %switch.peer, datapath = %format_args!("{:016x}", switch.datapath_id), "switch disconnected");
         for port in switch.ports.into_values() {
             self.forget_port(now, id, &port);
@@ -110,7 +161,10 @@ impl Controller {
         for (id, switch) in &mut self.switches {
             match switch.poll_liveness(now, timers.echo) {
                 Some(why) => late.push((*id, why)),
-                None => switch.poll_discovery(now, timers.hello, timers.keepalive),
+                None => {
+                    switch.poll_discovery(now, timers.hello, timers.keepalive);
+                    switch.poll_traffic(now);
+                }
             }
             self.dirty.insert(*id);
         }
@@ -178,11 +232,8 @@ impl Controller {
     /// # Errors
     /// A text that says which setting cannot change while the controller runs. Nothing has changed then.
     pub fn reconfigure(&mut self, now: Duration, config: Config, warnings: Vec<Diagnostic>) -> Result<(), String> {
-        if config.ethertype != self.config.ethertype {
-            let (old, new) = (self.config.ethertype, config.ethertype);
-            return Err(format!(
-                "ethertype cannot change from {old:#06x} to {new:#06x} while vNICs are managed: put it back, or restart the controller"
-            ));
+        if let Some(why) = self.cannot_become(&config) {
+            return Err(why);
         }
         let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
         self.keys.configure(now, &config);
@@ -230,6 +281,16 @@ impl Controller {
         self.config = config;
     }
 
+    /// Why this configuration cannot replace the present one while the controller runs; `None`: it can.
+    pub fn cannot_become(&self, config: &Config) -> Option<String> {
+        let (old, new) = (self.config.ethertype, config.ethertype);
+        (old != new).then(|| {
+            format!(
+                "ethertype cannot change from {old:#06x} to {new:#06x} while vNICs are managed: put it back, or restart the controller"
+            )
+        })
+    }
+
     /// A configuration was offered that cannot be used.
     pub fn refuse_configuration(&mut self, error: String) {
         self.config_error = Some(error);
@@ -255,6 +316,38 @@ impl Controller {
     /// Counters.
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Addresses of all vNICs that are wanted, or in quarantine, in order.
+    pub fn macs(&self) -> impl Iterator<Item = Mac> {
+        let all: BTreeSet<_> = self.desired.keys().chain(self.vnics.keys()).copied().collect();
+        all.into_iter()
+    }
+
+    /// What a vNIC should have; in quarantine, what it should have there.
+    pub fn desired_of(&self, mac: Mac) -> Option<Arc<Desired>> {
+        let wanted = self.desired.get(&mac).cloned();
+        wanted.or_else(|| self.vnics.get(&mac).map(|vnic| Arc::new(vnic.desired().clone())))
+    }
+
+    /// What a vNIC should have, and has.
+    pub fn flows_of(&self, mac: Mac) -> Option<Flows> {
+        let desired = self.desired_of(mac)?;
+        let belief = self.vnics.get(&mac).map(Vnic::belief);
+        let with_state = |flow: Arc<FlowMod>| {
+            let confirmed = belief.is_some_and(|belief| belief.has_confirmed(&flow));
+            (flow, confirmed)
+        };
+        Some(Flows {
+            wanted: desired.flows.iter().map(with_state).collect(),
+            surplus: belief.map(|belief| belief.surplus(&desired)).unwrap_or_default(),
+        })
+    }
+
+    /// OpenFlow messages received and sent since the start.
+    pub fn message_totals(&self) -> (u64, u64) {
+        let add = |(received, sent): (u64, u64), switch: &Switch| (received + switch.received, sent + switch.sent);
+        self.switches.values().fold(self.counters.gone_messages, add)
     }
 
     pub(crate) const fn switches(&self) -> &BTreeMap<ConnectionId, Switch> {

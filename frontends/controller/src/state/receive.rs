@@ -102,6 +102,11 @@ impl Controller {
             Message::BarrierReply => self.barrier_reply(now, id, xid),
             Message::PortStatus(status) => self.port_status(now, id, &status),
             Message::StatsReply(StatsReply::Flow { entries, .. }) => self.remove_stale(id, entries),
+            Message::StatsReply(StatsReply::Port { entries, .. }) => {
+                if let Some(switch) = self.switches.get_mut(&id) {
+                    switch.counted(now, entries, &mut self.counters.traffic);
+                }
+            }
             // Answers that nobody waits for, and reports that nobody asked for.
             _ => {}
         }

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, f
 use cvsw_core::{
     control::{ControlMessage, MAX_FRAME_LEN, MessageType, VERSION_2},
     flow::{Action, ActionList, Command as FlowCommand, FlowMod, OFPP_NONE},
-    openflow::{ErrorMessage, Message, PacketOut, Port, encode_flow_mod, error_name},
+    openflow::{
+        ErrorMessage, Message, PacketOut, Port, PortStats, PortStatsEntries, StatsRequest, encode_flow_mod,
+        error_name,
+    },
 };
 
-use super::{ConnectionId, vnic::Control, vnic::Wire};
+use super::{ConnectionId, Traffic, vnic::Control, vnic::Wire};
 use crate::{mac::Mac, plan::Command};
 
 /// Longest message that we send, but for echo replies: a PACKET_OUT header with one action, and a control frame.
@@ -25,6 +28,8 @@ const KEPT_ERRORS: usize = 8;
 const PROBE: Duration = Duration::from_secs(2);
 /// Pause between the first HELLO on a port and the LIST_ENTRIES that finds a vNIC which is at work already.
 const SECOND_ATTEMPT: Duration = Duration::from_millis(300);
+/// Pause between two questions for the ports' counters.
+const TRAFFIC_PAUSE: Duration = Duration::from_secs(2);
 /// HELLOs on one port are at least this far apart, whoever asks for them.
 const MIN_BETWEEN_HELLOS: Duration = Duration::from_millis(200);
 /// HELLOs that a port may send without ever registering. Another switch of ours behind a cable passes on the
@@ -83,6 +88,8 @@ pub struct PortState {
     pub vnics: BTreeSet<Mac>,
     /// vNICs that registered here but are not accepted (yet).
     pub claims: BTreeSet<Mac>,
+    /// What the switch has counted here, and when it said so.
+    pub traffic: Option<(Duration, PortStats)>,
     /// When to look for a vNIC again.
     look_at: Duration,
     /// How often that was done since the port appeared.
@@ -113,6 +120,8 @@ pub struct Switch {
     /// The EtherType of control frames.
     ethertype: u16,
     last_received: Duration,
+    /// When its ports are asked for their counters again.
+    traffic_at: Duration,
     give_up_at: Option<Duration>,
     next_xid: u32,
     purposes: VecDeque<(u32, Purpose)>,
@@ -136,6 +145,7 @@ impl Switch {
             sent: 0,
             ethertype,
             last_received: now,
+            traffic_at: now,
             give_up_at: None,
             next_xid: 1,
             purposes: VecDeque::new(),
@@ -268,6 +278,7 @@ impl Switch {
             up: port.is_up(),
             vnics: BTreeSet::new(),
             claims: BTreeSet::new(),
+            traffic: None,
             look_at: now,
             looks: 0,
             last_hello: None,
@@ -292,6 +303,27 @@ impl Switch {
         }
         for (number, control) in due {
             self.control(number, Mac([0xff; 6]), &control);
+        }
+    }
+
+    /// Asks for the ports' counters now and then.
+    pub fn poll_traffic(&mut self, now: Duration) {
+        if self.stage == Stage::Up && now >= self.traffic_at {
+            self.traffic_at = now.saturating_add(TRAFFIC_PAUSE);
+            let request = Message::StatsRequest(StatsRequest::Port(OFPP_NONE));
+            self.send(&request, Purpose::Protocol("STATS_REQUEST (ports)"));
+        }
+    }
+
+    /// The switch has told what its ports have counted.
+    pub fn counted(&mut self, now: Duration, entries: PortStatsEntries<'_>, sums: &mut Traffic) {
+        for stats in entries.map_while(Result::ok) {
+            if let Some(port) = self.ports.get_mut(&stats.port) {
+                let old = port.traffic.replace((now, stats));
+                if let Some((_, old)) = old.filter(|_| !port.vnics.is_empty()) {
+                    sums.add(&old, &stats);
+                }
+            }
         }
     }
 

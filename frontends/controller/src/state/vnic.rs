@@ -83,6 +83,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Absent, Self::Pushing, Self::Verifying, Self::Ready, Self::Diverged, Self::Silent];
+
     /// The stable name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -2,6 +2,9 @@
 
 mod derived;
 mod encrypted;
+mod failures;
 mod lifecycle;
+mod os_ken;
+mod page;
 mod simulated;
 mod support;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, thread::JoinHandle};
 use cvsw_controller::{
     cli::read_status,
     config::Listen,
-    server::{Options, serve},
+    server::{Bound, Options, serve},
     status::{Status, VnicStatus},
 };
 use tempfile::TempDir;
@@ -20,6 +20,7 @@ pub const TIMERS: &str = "[timers]\nhello = \"300ms\"\nkeepalive = \"1s\"\nanswe
 pub struct Running {
     folder: TempDir,
     listen: Vec<Listen>,
+    api: Vec<Listen>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,7 +36,7 @@ impl Running {
     pub fn listening(config: &str, listen: Vec<Listen>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
-        let mut running = Self { folder, listen, stop: None, thread: None };
+        let mut running = Self { folder, listen, api: vec![], stop: None, thread: None };
         running.resume();
         running
     }
@@ -45,6 +46,8 @@ impl Running {
         let options = Options {
             config: self.file(),
             listen: self.listen.clone(),
+            store: None,
+            api: vec![],
             status_socket: Some(self.status_path()),
             key_log: None,
         };
@@ -53,10 +56,11 @@ impl Running {
         self.stop = Some(stop);
         self.thread = Some(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let announce = move |bound: &[Listen]| Ok(ready.send(bound.to_vec())?);
+            let announce = move |bound: &Bound| Ok(ready.send(bound.clone())?);
             runtime.block_on(serve(options, announce, async move { drop(stopped.await) })).unwrap();
         }));
-        self.listen = is_ready.recv_timeout(super::PATIENCE).expect("the controller gets ready");
+        let bound = is_ready.recv_timeout(super::PATIENCE).expect("the controller gets ready");
+        (self.listen, self.api) = (bound.switches, bound.api);
     }
 
     /// Ends it.
@@ -82,6 +86,11 @@ impl Running {
     /// Where it listens.
     pub fn addresses(&self) -> &[Listen] {
         &self.listen
+    }
+
+    /// Where its API listens.
+    pub fn api(&self) -> &[Listen] {
+        &self.api
     }
 
     /// The status socket.

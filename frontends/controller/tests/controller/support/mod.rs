@@ -1,6 +1,9 @@
 //! A private Open vSwitch, vNICs that are real engines, and a controller, all on this machine's file system: nothing
 //! here needs a network device, root, or a free TCP port.
 
+#[path = "../../api_support/authority.rs"]
+pub mod authority;
+pub mod browser;
 pub mod controller;
 pub mod ovs;
 pub mod traffic;

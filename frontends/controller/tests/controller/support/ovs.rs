@@ -1,6 +1,7 @@
 //! A private instance of stock Open vSwitch with the dummy datapath.
 
 use std::{
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -108,6 +109,12 @@ impl Ovs {
     pub fn restart_switch(&mut self) {
         end(&mut self.switch);
         self.switch = spawn_switch(self.path());
+    }
+
+    /// Waits until a switch that was started again has its bridge.
+    pub fn wait_up(&self) {
+        let management = self.path().join("br0.mgmt");
+        wait_for("the bridge", || UnixStream::connect(&management).ok().map(drop), String::new);
     }
 }
 

@@ -14,8 +14,8 @@ use cvsw_core::{
     crypto::Portable,
     flow::{Action, Command, Direction, FlowMod},
     openflow::{
-        Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason, PortStatus, Ports,
-        StatsReply, message_len,
+        Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason, PortStatsEntries,
+        PortStatus, Ports, StatsReply, StatsRequest, message_len,
     },
 };
 use zerocopy::FromZeros as _;
@@ -310,6 +310,10 @@ impl World {
             Message::EchoRequest(data) => self.send(switch, xid, &Message::EchoReply(data)),
             Message::BarrierRequest if self.switches[switch].barriers => {
                 self.send(switch, xid, &Message::BarrierReply);
+            }
+            Message::StatsRequest(StatsRequest::Port(_)) => {
+                let reply = StatsReply::Port { more: false, entries: PortStatsEntries(&[]) };
+                self.send(switch, xid, &Message::StatsReply(reply));
             }
             Message::StatsRequest(_) => {
                 let reply = StatsReply::Flow { more: false, entries: FlowStatsEntries(&[]) };

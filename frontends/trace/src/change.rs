@@ -1,7 +1,7 @@
 //! What an action changed in a frame, found by comparing the bytes before and after it.
 
-use super::{fields, parser::Parser};
 use crate::text::spaced_hex;
+use crate::{fields, parser::Parser};
 use cvsw_core::flow::FlowKey;
 use serde::Serialize;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! What the engine sees in a frame's bytes, asked of an engine that has no flows.
 
-use crate::engine;
+use crate::frame;
 use cvsw_core::{
     Config, Cvsw, Instant,
     flow::{Command, Direction, FlowKey, FlowMod},
@@ -26,8 +26,8 @@ impl Parser {
 
     /// The key of a frame; `None` if the engine does not look at it (too short, or a control frame).
     pub fn key(&mut self, bytes: &[u8]) -> Option<FlowKey> {
-        let mut frame = engine::empty_frame().ok()?;
-        engine::load(&mut frame, bytes).ok()?;
+        let mut frame = frame::empty_frame().ok()?;
+        frame::load(&mut frame, bytes).ok()?;
         let mut seen = Seen(None);
         let _verdict = self.engine.trace(Instant::ZERO, self.direction, &mut frame, &mut seen);
         seen.0

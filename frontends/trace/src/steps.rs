@@ -1,11 +1,11 @@
 //! The steps of a trace, recorded for printing.
 
-use super::{
+use crate::{
     change::Change,
     fields::{self, Named},
     parser::Parser,
+    text,
 };
-use crate::text;
 use cvsw_core::{
     Verdict,
     flow::{Field, FlowKey, Match},
@@ -32,10 +32,13 @@ pub enum Step {
     Bypass,
     /// An entry was compared.
     Entry {
+        /// Its priority.
         priority: u16,
+        /// Its cookie.
         cookie: u64,
         /// Priority and match in `ovs-ofctl` syntax.
         flow: String,
+        /// What came of it.
         result: EntryResult,
         /// Why it does not match.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,14 +52,19 @@ pub enum Step {
     Action {
         /// In `ovs-ofctl` syntax.
         action: String,
+        /// What it did.
         effect: EffectName,
+        /// Why, if it dropped the frame.
         #[serde(skip_serializing_if = "Option::is_none")]
         drop_reason: Option<&'static str>,
+        /// What it changed in the frame.
         change: Change,
     },
     /// The end.
     Verdict {
+        /// Which one.
         verdict: VerdictName,
+        /// Why, if it dropped the frame.
         #[serde(skip_serializing_if = "Option::is_none")]
         drop_reason: Option<&'static str>,
     },
@@ -95,6 +103,7 @@ pub enum VerdictName {
 
 /// Records the engine's events.
 pub struct Recorder {
+    /// The steps so far.
     pub steps: Vec<Step>,
     parser: Parser,
     /// The frame as the previous step left it, and what the engine saw in it.

@@ -1,0 +1,146 @@
+//! The commands that talk to a controller's API, with a real controller at the other end.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::common::{Run, run};
+
+const VNIC: &str = "02:00:00:00:01:01";
+const FLOW: &str = "priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop";
+
+struct Controller {
+    process: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Controller {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("c.toml"), "listen = [\"tcp:127.0.0.1:0\"]\n").unwrap();
+        let address = format!("unix:{}", path("api.sock"));
+        let mut process = Command::new(env!("CARGO_BIN_EXE_cvsw"))
+            .args(["controller", "--config", &path("c.toml"), "--store", &path("store"), "--api", &address])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("ready tcp:127.0.0.1:") && ready.contains(", API unix:"), "{ready}");
+        Self { process, address, _folder: folder }
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Run {
+        run(&[arguments, &["--api", &self.address]].concat(), input)
+    }
+
+    /// What a command prints that must succeed.
+    fn good(&self, arguments: &[&str]) -> String {
+        let run = self.run(arguments, "");
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{arguments:?}");
+        run.stdout
+    }
+
+    /// What a command complains about that must fail.
+    fn bad(&self, arguments: &[&str]) -> String {
+        let run = self.run(arguments, "");
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{arguments:?}");
+        run.stderr
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn everything_that_the_api_does() {
+    let controller = Controller::start();
+    let good = |arguments: &[&str]| controller.good(arguments);
+    let bad = |arguments: &[&str]| controller.bad(arguments);
+    assert!(bad(&["net", "set", "blue"]).contains("a new one needs --vni and --group"));
+    good(&["net", "set", "blue", "--vni", "42", "--group", "239.1.1.42"]);
+    good(&["net", "set", "blue", "--mtu", "1400"]);
+    let table = good(&["net", "list"]);
+    let columns: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(columns[1], ["blue", "42", "1400", "239.1.1.42", "-", "0"], "what was not given stays");
+    let error = bad(&["net", "set", "blue", "--cipher", "rot13"]);
+    assert!(
+        error.contains("networks/blue/cipher: unknown cipher suite") && error.contains("help: there are"),
+        "{error}"
+    );
+
+    let underlay = ["--underlay-mac", "02:00:00:01:00:01", "--underlay-ip", "192.0.2.1"];
+    let member = [&["member", "set", "blue", "vm1", "--mac", VNIC, "--ip", "10.0.0.1"][..], &underlay].concat();
+    good(&member);
+    good(&["member", "set", "blue", "vm1", "--offloads", "csum,gro"]);
+    let shown: Value = serde_json::from_str(&good(&["member", "show", "blue", "vm1", "--json"])).unwrap();
+    assert_eq!((&shown["ip"], &shown["offloads"][1]), (&"10.0.0.1".into(), &"gro".into()));
+    assert!(good(&["member", "list", "blue"]).contains("csum,gro"));
+
+    assert!(good(&["flow", "add", VNIC, FLOW]).contains("extra"));
+    assert!(good(&["flow", "list", VNIC, "--text"]).lines().any(|line| line.contains("tp_dst=9")));
+    let frame = "020000000102 020000000101 0800 4500001d00000000401100000a0000010a000002 0007000900090000 00";
+    assert!(good(&["vnic", "trace", VNIC, "--direction", "tx", "--hex", frame]).contains("verdict: drop (policy)"));
+    assert!(!good(&["flow", "remove", VNIC, FLOW]).contains("extra"));
+    assert!(bad(&["flow", "remove", VNIC, FLOW]).contains("no extra flow"));
+
+    assert!(good(&["vnic", "list", "--network", "blue"]).contains("absent"));
+    let vnic: Value = serde_json::from_str(&good(&["vnic", "show", VNIC, "--json"])).unwrap();
+    assert_eq!(vnic["mtu"], 1400);
+    assert_eq!(good(&["vnic", "list", "--state", "ready"]).lines().count(), 1, "only the head");
+    assert!(good(&["net", "pairs", "blue"]).contains("clear"));
+    assert_eq!(good(&["switch", "list"]).lines().count(), 1);
+    assert_eq!(good(&["key", "list"]).lines().count(), 1);
+    good(&["key", "rotate"]);
+    good(&["config", "set", "--underlay-mtu", "9000", "--hello", "1s"]);
+    let parameters = good(&["config", "parameters"]);
+    assert!(
+        parameters.contains("\"underlay_mtu\": 9000") && parameters.contains("\"hello\": \"1s\""),
+        "{parameters}"
+    );
+    assert!(bad(&["config", "set", "--ethertype", "35000"]).contains("ethertype cannot change"));
+    assert!(good(&["vnic", "summary"]).contains("\"absent\": 1"));
+
+    let text = good(&["config", "export"]);
+    assert!(bad(&["net", "remove", "blue"]).contains("has 1 members"));
+    good(&["net", "remove", "blue", "--members"]);
+    assert_eq!(controller.run(&["config", "import", "-"], &text).code, 0);
+    assert_eq!(good(&["config", "export"]), text);
+    let events = good(&["events", "--after", "0", "--count", "2"]);
+    let types: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&types[0]["type"], &types[1]["id"]), (&"desired_state".into(), &2.into()));
+}
+
+#[test]
+fn a_controller_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = cvsw!("net", "list", "--api", &format!("unix:{}/none", folder.path().display()));
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("/none: is it running with --api?"), "{}", run.stderr);
+}
+
+#[test]
+fn manual_pages_and_completions_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    assert_eq!(cvsw!("man", &path).code, 0);
+    for page in ["cvsw.1", "cvsw-controller.1", "cvsw-net-set.1", "cvsw-events.1"] {
+        let text =
+            std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let run = cvsw!("completions", shell);
+        assert!(run.code == 0 && run.stdout.contains("underlay-mac"), "{shell}");
+    }
+}

@@ -1,0 +1,177 @@
+// The page: looks at the controller every two seconds and shows the view that the address names.
+
+import { follow, get, post } from "/page/client.js";
+import { topology } from "/page/topology.js";
+import { Rates, ago, badge, card, facts, h, mood, table, vnicLink } from "/page/views.js";
+
+const PAUSE = 2000;
+const main = document.getElementById("main");
+const health = document.getElementById("health");
+const total = new Rates();
+const perVnic = new Map();
+const events = [];
+let shown = null;
+
+const route = () => location.hash.slice(2).split("/").map(decodeURIComponent);
+
+function showHealth(summary) {
+  const [kind, text] = summary.error ? ["bad", "desired state refused"] : summary.converged ? ["good", "converged"] : ["busy", "not converged"];
+  health.className = `badge ${kind}`;
+  health.textContent = text;
+}
+
+/** Replaces the view's parts without touching those that have not changed, so that focus and selection stay. */
+function show(key, parts) {
+  const fresh = shown !== key;
+  shown = key;
+  if (fresh) {
+    main.replaceChildren(...parts);
+    return;
+  }
+  parts.forEach((part, index) => {
+    const old = main.children[index];
+    if (part.dataset.keep && old?.dataset.keep === part.dataset.keep) return;
+    if (!old) return main.append(part);
+    if (old.isEqualNode(part)) return;
+    const place = [...old.querySelectorAll("a")].indexOf(document.activeElement);
+    old.replaceWith(part);
+    if (place >= 0) part.querySelectorAll("a")[place]?.focus();
+  });
+  while (main.children.length > parts.length) main.lastChild.remove();
+}
+
+const tile = (name, value, kind = "") => h("div", { class: `card tile ${kind}` }, h("b", {}, String(value)), h("span", {}, name));
+
+async function overview(summary) {
+  const [switches, vnics, networks] = await Promise.all([get("/v1/switches"), get("/v1/vnics?limit=1000"), get("/v1/networks")]);
+  const count = (state) => summary.vnics[state] ?? 0;
+  const troubled = count("diverged") + count("silent");
+  const drops = Object.entries(summary.drops).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]);
+  show("overview", [
+    summary.error ? h("section", { class: "card error", role: "alert" }, summary.error) : h("div", { hidden: "" }),
+    h("div", { class: "tiles" }, tile("switches", summary.switches.up ?? 0), tile("vNICs ready", count("ready"), "good"),
+      tile("being changed", count("pushing") + count("verifying"), count("pushing") + count("verifying") ? "busy" : ""),
+      tile("in trouble", troubled, troubled ? "bad" : ""), tile("absent", count("absent")),
+      tile("not admitted", summary.refused, summary.refused ? "bad" : ""), tile("keys in use", summary.keys.encrypted ?? 0)),
+    card("Topology", topology(switches, vnics, networks)),
+    h("div", { class: "two" }, card("Throughput", total.chart("Throughput")),
+      card("Drops and refusals, by reason", table("Drops by reason", ["reason", "count"], drops))),
+  ]);
+}
+
+const vnicRow = (vnic) => [vnicLink(vnic.mac), vnic.name, vnic.network ?? "QUARANTINE", badge(vnic.state), vnic.switch ?? "–",
+  vnic.port_name ?? "–", vnic.mtu ?? "–", `${vnic.flows_confirmed}/${vnic.flows}`, ago(vnic.last_contact_seconds)];
+const VNIC_HEAD = ["vNIC", "name", "network", "state", "switch", "port", "MTU", "flows", "heard"];
+
+async function vnics() {
+  const list = await get("/v1/vnics?limit=1000");
+  show("vnics", [card(list.length === 1000 ? "vNICs (the first 1000)" : "vNICs", table("vNICs", VNIC_HEAD, list.map(vnicRow)))]);
+}
+
+function traceCard(mac) {
+  const result = h("pre", { role: "status", id: "trace-result" });
+  const frame = h("textarea", { name: "frame", rows: 3, required: "", spellcheck: "false" });
+  const direction = h("select", { name: "direction" }, h("option", { value: "tx" }, "tx: from the VM"), h("option", { value: "rx" }, "rx: from the network"));
+  const run = async (event) => {
+    event.preventDefault();
+    try {
+      result.textContent = await post(`/v1/vnics/${mac}/trace`, { direction: direction.value, frame: frame.value });
+    } catch (error) {
+      result.textContent = error.message;
+    }
+  };
+  const form = h("form", { onsubmit: run }, h("label", {}, "Direction", direction),
+    h("label", { class: "wide" }, "Frame, in hexadecimal, from the Ethernet destination on", frame), h("button", {}, "Trace"));
+  const section = card("What would happen to a frame", form, result);
+  section.dataset.keep = `trace-${mac}`;
+  return section;
+}
+
+async function vnic(mac) {
+  const [one, flows] = await Promise.all([get(`/v1/vnics/${mac}`), get(`/v1/vnics/${mac}/flows`)]);
+  const pairs = one.network ? await get(`/v1/networks/${encodeURIComponent(one.network)}/pairs`) : [];
+  if (!perVnic.has(mac)) perVnic.set(mac, new Rates());
+  const rates = perVnic.get(mac);
+  if (one.traffic) rates.add(Date.now() - one.traffic.age_seconds * 1000, one.traffic.tx_bytes, one.traffic.rx_bytes);
+  const place = one.switch ? `switch ${one.switch}, port ${one.port} (${one.port_name})` : null;
+  const drops = Object.entries(one.drops ?? {}).filter(([, value]) => value > 0);
+  const flow = (state) => (entry) => [badge(state ?? (entry.confirmed ? "ready" : "pushing")), entry.kind, h("code", {}, entry.flow)];
+  show(`vnic-${mac}`, [
+    h("div", { class: "two" },
+      card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}`],
+        ["offloads", (one.offloads ?? []).join(", ") || "none"], ["protocol", one.protocol_version ? `version ${one.protocol_version}` : null],
+        ["heard", ago(one.last_contact_seconds)], ["registrations", String(one.registrations)], ["errors", one.errors.join("; ") || "none"]])),
+      card("Throughput at its port", rates.chart("Throughput"),
+        drops.length ? table("Drops by reason", ["reason", "count"], drops) : h("p", { class: "soft" }, `dropped by the switch: ${(one.traffic?.tx_dropped ?? 0) + (one.traffic?.rx_dropped ?? 0)}`))),
+    traceCard(mac),
+    card("Flows", table("Flows", ["state", "kind", "flow"], [...flows.flows.map(flow()), ...flows.surplus.map(flow("diverged"))])),
+    card("What it sends to whom", table("Pairs", ["to", "state", "suite"],
+      pairs.filter((pair) => pair.sender === one.name).map((pair) => [pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
+  ]);
+}
+
+async function networks() {
+  const list = await get("/v1/networks");
+  const link = (name) => h("a", { href: `#/network/${encodeURIComponent(name)}` }, name);
+  show("networks", [card("Networks", table("Networks", ["network", "VNI", "MTU", "group", "cipher", "members"],
+    list.map((one) => [link(one.name), String(one.vni), String(one.mtu ?? "auto"), one.group, one.cipher ?? badge("clear"), one.members])))]);
+}
+
+async function network(name) {
+  const path = encodeURIComponent(name);
+  const [list, pairs] = await Promise.all([get(`/v1/vnics?limit=1000&network=${path}`), get(`/v1/networks/${path}/pairs`)]);
+  show(`network-${name}`, [
+    card(`Network ${name}`, table("Members", VNIC_HEAD, list.map(vnicRow))),
+    card("Encrypted and clear pairs", table("Pairs", ["from", "to", "state", "suite"],
+      pairs.slice(0, 2000).map((pair) => [pair.sender, pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
+  ]);
+}
+
+function eventText(event) {
+  const { id, unix_ms, type, ...rest } = event;
+  return Object.entries(rest).map(([key, value]) => `${key} ${value ?? "–"}`).join(", ");
+}
+
+function eventList() {
+  const rows = events.slice(-200).reverse().map((event) => [new Date(event.unix_ms).toLocaleTimeString("en-GB"), event.type, eventText(event)]);
+  show("events", [card("Events, the latest first", table("Events", ["time", "type", "what"], rows))]);
+}
+
+const VIEWS = { overview, vnics, vnic: (_, mac) => vnic(mac), networks, network: (_, name) => network(name), events: eventList };
+
+async function look() {
+  const [name, argument] = route();
+  const view = VIEWS[name] ?? overview;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#/${VIEWS[name] ? name : "overview"}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  try {
+    const summary = await get("/v1/summary");
+    showHealth(summary);
+    total.add(Date.now(), summary.traffic.tx.bytes, summary.traffic.rx.bytes);
+    await view(summary, argument);
+  } catch (error) {
+    health.className = `badge ${mood("silent")}`;
+    health.textContent = "no answer";
+    show("error", [h("section", { class: "card error", role: "alert" }, error.message)]);
+  }
+}
+
+let timer;
+async function loop() {
+  clearTimeout(timer);
+  await look();
+  clearTimeout(timer);
+  timer = setTimeout(loop, PAUSE);
+}
+
+addEventListener("hashchange", () => {
+  main.focus();
+  loop();
+});
+follow((event) => {
+  events.push(event);
+  if (events.length > 1000) events.shift();
+});
+loop();

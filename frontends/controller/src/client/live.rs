@@ -1,0 +1,191 @@
+//! `cvsw vnic`, `cvsw switch`, `cvsw key` and `cvsw events`.
+
+use anyhow::Context as _;
+use http_body_util::BodyExt as _;
+use hyper::{Method, StatusCode};
+
+use super::{
+    Out, Run, escape,
+    http::{Client, Parts, Target},
+    pretty, table,
+};
+use crate::{
+    api::{flows::TraceRequest, live::Summary},
+    status::{EncryptedStatus, SwitchStatus, VnicStatus, age, encrypted_row, vnic_row},
+};
+
+/// `cvsw vnic`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum VnicCommand {
+    /// vNICs: members, registered or not, and those in quarantine
+    List {
+        /// Only those of this network
+        #[arg(long)]
+        network: Option<String>,
+        /// Only those in this state
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// How many are in which state, and what was dropped
+    Summary,
+    /// One vNIC
+    Show {
+        /// Its address
+        mac: String,
+    },
+    /// What its wanted flows would do to a frame
+    Trace {
+        /// Its address
+        mac: String,
+        /// tx: from the VM; rx: from the network
+        #[arg(short, long)]
+        direction: String,
+        /// The frame's bytes, from the Ethernet destination on; blanks and colons are ignored
+        #[arg(long)]
+        hex: String,
+    },
+}
+
+/// `cvsw switch`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum SwitchCommand {
+    /// Connected switches
+    List,
+}
+
+/// `cvsw key`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum KeyCommand {
+    /// What each vNIC seals, per destination
+    List,
+    /// Replace every key, without a gap
+    Rotate,
+}
+
+/// `cvsw events`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Begin with those that the controller has kept and that come after this number
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+    /// End after so many
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<u64>,
+}
+
+/// vNICs that are asked for at a time.
+const PAGE: usize = 1000;
+
+impl Run for VnicCommand {
+    async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        match self {
+            Self::List { network, state } => {
+                let vnics = list(client, network, state).await?;
+                if out.json {
+                    return out.bytes(pretty(vnics).as_bytes());
+                }
+                let head = ["VNIC", "NAME", "STATE", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"];
+                out.bytes(table(head, vnics.iter().map(vnic_row)).as_bytes())
+            }
+            Self::Summary => {
+                let answer = client.ask(Method::GET, "/v1/summary", Parts::default()).await?;
+                out.answer(&answer, pretty::<Summary>)
+            }
+            Self::Show { mac } => {
+                let path = format!("/v1/vnics/{}", escape(&mac));
+                let answer = client.ask(Method::GET, &path, Parts::default()).await?;
+                out.answer(&answer, pretty::<VnicStatus>)
+            }
+            Self::Trace { mac, direction, hex } => {
+                let path = format!("/v1/vnics/{}/trace", escape(&mac));
+                let parts = Parts::json(&TraceRequest { direction, frame: hex })?;
+                let accept = if out.json { "application/json" } else { "text/plain" };
+                let answer = client.ask(Method::POST, &path, Parts { accept: Some(accept), ..parts }).await?;
+                out.bytes(&answer.body)
+            }
+        }
+    }
+}
+
+/// All pages.
+async fn list(client: &Client, network: Option<String>, state: Option<String>) -> anyhow::Result<Vec<VnicStatus>> {
+    let mut all: Vec<VnicStatus> = Vec::new();
+    loop {
+        let mut path = format!("/v1/vnics?limit={PAGE}");
+        let last = all.last().map(|vnic| vnic.mac.clone());
+        for (name, value) in [("network", &network), ("state", &state), ("after", &last)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", escape(value)));
+            }
+        }
+        let page: Vec<VnicStatus> = client.ask(Method::GET, &path, Parts::default()).await?.read()?;
+        let full = page.len() == PAGE;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+impl Run for SwitchCommand {
+    async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let Self::List = self;
+        let answer = client.ask(Method::GET, "/v1/switches", Parts::default()).await?;
+        out.answer(&answer, |switches: Vec<SwitchStatus>| {
+            let row = |switch: SwitchStatus| {
+                let state = if switch.up { "up" } else { "handshake" };
+                let ports = switch.ports.len().to_string();
+                [switch.datapath_id, state.to_owned(), switch.peer, ports, age(switch.connected_seconds)]
+            };
+            table(["SWITCH", "STATE", "PEER", "PORTS", "CONNECTED"], switches.into_iter().map(row))
+        })
+    }
+}
+
+impl Run for KeyCommand {
+    async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        match self {
+            Self::List => {
+                let answer = client.ask(Method::GET, "/v1/keys", Parts::default()).await?;
+                out.answer(&answer, |keys: Vec<EncryptedStatus>| {
+                    let head = ["ENCRYPTED", "TO", "SUITE", "STATE", "SPI", "AGE", "PACKETS", "ROTATIONS"];
+                    table(head, keys.iter().map(encrypted_row))
+                })
+            }
+            Self::Rotate => {
+                client.ask(Method::POST, "/v1/keys/rotate", Parts::default()).await?;
+                out.done("new keys are on their way")
+            }
+        }
+    }
+}
+
+impl Run for EventsArgs {
+    async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let query = self.after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let parts = Parts { accept: Some("text/event-stream"), ..Parts::default() };
+        let response = client.open(Method::GET, &format!("/v1/events{query}"), parts).await?;
+        if response.status() != StatusCode::OK {
+            // For its error.
+            client.ask(Method::GET, &format!("/v1/events{query}"), Parts::default()).await?;
+        }
+        let mut body = response.into_body();
+        let mut text = Vec::new();
+        let mut count = 0;
+        while self.count.is_none_or(|end| count < end) {
+            let frame = body.frame().await.context("the controller has ended")?.context("the events broke off")?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = text.drain(..end + 2).collect();
+                let line = event.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data: "));
+                if let Some(line) = line {
+                    out.bytes(&[line, b"\n"].concat())?;
+                    count += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}

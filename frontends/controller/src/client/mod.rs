@@ -1,0 +1,113 @@
+//! The command line's side of the API: everything that it does, as subcommands of `cvsw`.
+
+mod desired;
+pub mod http;
+mod live;
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::Context as _;
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use desired::{ConfigCommand, FlowCommand, MemberCommand, NetCommand};
+use http::{Answer, Client, Target};
+pub use live::{EventsArgs, KeyCommand, SwitchCommand, VnicCommand};
+
+use crate::status::columns;
+
+/// Arguments of a command that has subcommands.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args<C: clap::Subcommand> {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// What a subcommand does with the API.
+pub trait Run {
+    /// Does it; what it prints it gives to `out`.
+    fn run(self, client: &Client, out: &mut Out) -> impl Future<Output = anyhow::Result<()>>;
+}
+
+/// Runs a command of the API.
+///
+/// # Errors
+/// The API cannot be reached, or refuses.
+pub fn run<C: clap::Subcommand + Run>(args: Args<C>) -> anyhow::Result<ExitCode> {
+    run_with(&args.target, args.command)
+}
+
+/// Runs `cvsw events`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_events(args: EventsArgs) -> anyhow::Result<ExitCode> {
+    run_with(&args.target.clone(), args)
+}
+
+fn run_with(target: &Target, command: impl Run) -> anyhow::Result<ExitCode> {
+    let client = Client::new(target)?;
+    let mut out = Out { json: target.json };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(command.run(&client, &mut out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints results: as the API gave them, or as tables.
+pub struct Out {
+    json: bool,
+}
+
+impl Out {
+    /// Prints a document: its JSON, or what `table` makes of its meaning.
+    fn answer<T: DeserializeOwned>(&self, answer: &Answer, table: impl FnOnce(T) -> String) -> anyhow::Result<()> {
+        if self.json {
+            let mut body = answer.body.to_vec();
+            body.push(b'\n');
+            return self.bytes(&body);
+        }
+        self.bytes(table(answer.read()?).as_bytes())
+    }
+
+    /// Prints that something was done.
+    fn done(&self, what: &str) -> anyhow::Result<()> {
+        if self.json { Ok(()) } else { self.bytes(format!("{what}\n").as_bytes()) }
+    }
+
+    fn bytes(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        Ok(out.flush()?)
+    }
+}
+
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut text = String::new();
+    columns(&mut text, head, rows);
+    text
+}
+
+/// A document for people: its JSON, indented. It has every field, and people read it well enough.
+fn pretty<T: Serialize>(document: T) -> String {
+    serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default()
+}
+
+/// Puts a name into a path or a query.
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths() {
+        assert_eq!(escape("02:00:00:00:00:01"), "02:00:00:00:00:01");
+        assert_eq!(escape("a/b c?ä"), "a%2Fb%20c%3F%C3%A4");
+    }
+}

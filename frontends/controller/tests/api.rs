@@ -1,0 +1,218 @@
+//! The API as its clients see it: documents, problems, entity tags, roles, TLS, events, and what survives a restart.
+
+mod api_support;
+
+use api_support::{Api, Kind, MEMBER, REST, TOKENS, problem};
+use cvsw_controller::{
+    api::{
+        desired::{MemberDocument, NetworkDocument},
+        flows::FlowsDocument,
+    },
+    client::http::Parts,
+    status::Status,
+};
+use hyper::Method;
+use serde_json::{Value, json};
+
+fn body(value: &Value) -> Parts<'static> {
+    Parts::json(value).unwrap()
+}
+
+fn matching(tag: &str, value: &Value) -> Parts<'static> {
+    Parts { if_match: Some(tag.to_owned()), ..body(value) }
+}
+
+#[test]
+fn desired_state_is_changed_checked_and_kept() {
+    let mut api = Api::start(Kind::Stored);
+    let networks: Vec<NetworkDocument> = api.get("/v1/networks").read().unwrap();
+    assert_eq!(
+        (networks.len(), networks[0].name.as_str(), networks[0].members),
+        (1, "n", 1),
+        "the file's were taken"
+    );
+
+    let red = json!({"vni": 7, "group": "239.0.0.7"});
+    let created = api.ask(Method::PUT, "/v1/networks/red", body(&red));
+    assert_eq!(created.status, 201, "{created:?}");
+    let tag = created.etag.unwrap();
+    let again = api.ask(Method::PUT, "/v1/networks/red", Parts { only_new: true, ..body(&red) });
+    assert_eq!((again.status.as_u16(), problem(&again).kind.as_str()), (412, "urn:cvsw:problem:changed"));
+    let changed =
+        api.ask(Method::PUT, "/v1/networks/red", matching(&tag, &json!({"vni": 8, "group": "239.0.0.7"})));
+    assert_eq!(changed.status, 200);
+    let stale = api.ask(Method::PUT, "/v1/networks/red", matching(&tag, &red));
+    assert!(stale.status == 412 && problem(&stale).detail.contains(changed.etag.as_deref().unwrap()));
+    let same = api.ask(Method::GET, "/v1/networks/red", Parts::default());
+    assert_eq!(same.etag, changed.etag, "a refused change changes nothing");
+
+    let mut wrong = MEMBER.clone();
+    wrong["mac"] = json!("03:00:00:00:00:09");
+    wrong["ip"] = json!("10.0.0");
+    let refused = problem(&api.ask(Method::PUT, "/v1/networks/red/members/b", body(&wrong)));
+    let fields: Vec<_> = refused.errors.iter().map(|error| error.field.as_str()).collect();
+    // Its underlay addresses are those of the other member.
+    assert_eq!((refused.status, fields.len()), (422, 4), "{refused:?}");
+    assert_eq!(fields[..2], ["networks/red/members/b/mac", "networks/red/members/b/ip"]);
+    let twice = problem(&api.ask(Method::PUT, "/v1/networks/red/members/b", body(&MEMBER)));
+    assert!(twice.errors[0].help.contains("networks/n/members/vm/mac"), "{twice:?}");
+    let nowhere = api.ask(Method::PUT, "/v1/networks/blue/members/b", body(&MEMBER));
+    assert_eq!(nowhere.status, 404);
+    let typo = api.ask(Method::PUT, "/v1/networks/red", body(&json!({"vni": 8, "colour": 1})));
+    assert!(typo.status == 422 && problem(&typo).detail.contains("unknown field `colour`"), "{typo:?}");
+    let ethertype = api.ask(Method::PUT, "/v1/parameters", body(&json!({"ethertype": 0x88b5})));
+    assert!(ethertype.status == 409 && problem(&ethertype).detail.contains("ethertype cannot change"));
+    let full = api.ask(Method::DELETE, "/v1/networks/n", Parts::default());
+    assert!(full.status == 409 && problem(&full).detail.contains("has 1 members"));
+
+    let text = String::from_utf8(api.get("/v1/config").body.to_vec()).unwrap();
+    api.restart();
+    assert_eq!(String::from_utf8(api.get("/v1/config").body.to_vec()).unwrap(), text);
+    assert_eq!(api.ask(Method::GET, "/v1/networks/red", Parts::default()).etag, changed.etag);
+    let gone = api.ask(Method::DELETE, "/v1/networks/n?members=true", Parts::default());
+    assert_eq!(gone.status, 204);
+    let import = Parts { body: Some(("application/toml", text.clone().into_bytes())), ..Parts::default() };
+    assert_eq!(api.ask(Method::PUT, "/v1/config", import).status, 204);
+    assert_eq!(String::from_utf8(api.get("/v1/config").body.to_vec()).unwrap(), text);
+    let bad = Parts { body: Some(("application/toml", b"vni = 1".to_vec())), ..Parts::default() };
+    assert!(problem(&api.ask(Method::PUT, "/v1/config", bad)).detail.contains("request body:1:1"));
+}
+
+#[test]
+fn flows_and_traces() {
+    let api = Api::start(Kind::Stored);
+    let path = "/v1/vnics/02:00:00:00:00:01/flows";
+    let before: FlowsDocument = api.get(path).read().unwrap();
+    assert_eq!(before.extra, Vec::<String>::new());
+    let drop_nine = "priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop";
+    let added = api.ask(Method::POST, path, body(&json!({"flows": [drop_nine]})));
+    let document: FlowsDocument = added.read().unwrap();
+    assert_eq!(
+        (document.flows.len(), document.extra.as_slice()),
+        (before.flows.len() + 1, &[drop_nine.to_owned()][..])
+    );
+    let twice = api.ask(Method::POST, path, body(&json!({"flows": [drop_nine]})));
+    assert!(twice.status == 422 && problem(&twice).detail.contains("same priority and match"), "{twice:?}");
+    let wrong =
+        problem(&api.ask(Method::POST, path, body(&json!({"flows": ["in_port=HOST,udp,tp_dst=x,actions=drop"]}))));
+    assert_eq!(wrong.errors[0].field, "networks/n/members/vm/flows/1");
+    let text = Parts { accept: Some("text/plain"), ..Parts::default() };
+    let text = String::from_utf8(api.ask(Method::GET, path, text).body.to_vec()).unwrap();
+    assert!(text.lines().count() == document.flows.len() && text.contains("tp_dst=9"), "{text}");
+
+    let frame = "02 00 00 00 00 02  02 00 00 00 00 01  08 00  45 00 00 1d 00 00 00 00 40 11 00 00  0a 00 00 01 \
+                 0a 00 00 02  00 07 00 09 00 09 00 00 00";
+    let trace = |direction: &str| {
+        let request = body(&json!({"direction": direction, "frame": frame}));
+        api.ask(Method::POST, "/v1/vnics/02:00:00:00:00:01/trace", request)
+    };
+    let verdict = |direction: &str| {
+        let trace: Value = trace(direction).read().unwrap();
+        trace["steps"].as_array().unwrap().last().unwrap()["drop_reason"].clone()
+    };
+    assert_eq!(verdict("tx"), json!("policy"));
+    assert_eq!(trace("up").status, 400);
+    let removed = api.ask(
+        Method::DELETE,
+        &format!("{path}?flow=priority%3D50000,in_port%3DHOST,udp,tp_dst%3D9"),
+        Parts::default(),
+    );
+    assert_eq!(removed.status, 200, "{removed:?}");
+    assert_eq!(verdict("tx"), Value::Null, "it goes into the tunnel");
+    assert_eq!(api.ask(Method::GET, "/v1/vnics/02:00:00:00:00:99/flows", Parts::default()).status, 404);
+    assert_eq!(api.ask(Method::GET, "/v1/vnics/nobody", Parts::default()).status, 400);
+}
+
+#[test]
+fn the_file_is_the_desired_state_where_there_is_no_store() {
+    let api = Api::start(Kind::File);
+    let refused =
+        problem(&api.ask(Method::PUT, "/v1/networks/red", body(&json!({"vni": 7, "group": "239.0.0.7"}))));
+    assert!(refused.status == 409 && refused.detail.contains("--store"), "{refused:?}");
+    let member: MemberDocument = api.get("/v1/networks/n/members/vm").read().unwrap();
+    assert_eq!(json!(member.settings), *MEMBER);
+    let status: Status = api.get("/v1/status").read().unwrap();
+    assert_eq!(status.vnics[0].state, "absent");
+    let pairs: Value = api.get("/v1/networks/n/pairs").read().unwrap();
+    assert_eq!(pairs, json!([{"sender": "vm", "receiver": null, "state": "clear", "suite": null}]));
+    api.write_config(&format!("{REST}[[network]]\nname = \"other\"\nvni = 3\ngroup = \"239.0.0.3\"\n"));
+    api.wait("the file's change", |api| api.ask(Method::GET, "/v1/networks/other", Parts::default()).status == 200);
+    assert_eq!(api.ask(Method::GET, "/v1/networks/n", Parts::default()).status, 404);
+}
+
+#[test]
+fn everything_that_is_documented_is_served_and_nothing_else() {
+    let api = Api::start(Kind::Stored);
+    let document: Value = api.get("/v1/openapi.json").read().unwrap();
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let real = path.replace("{network}", "n").replace("{member}", "vm").replace("{mac}", "02:00:00:00:00:01");
+        if path != "/v1/events" && item.get("get").is_some() {
+            assert_eq!(api.ask(Method::GET, &real, Parts::default()).status, 200, "{path}");
+        }
+        assert_eq!(api.ask(Method::PATCH, &real, Parts::default()).status, 405, "{path}");
+    }
+    let nowhere = api.ask(Method::GET, "/v1/nonsense", Parts::default());
+    assert_eq!((nowhere.status.as_u16(), problem(&nowhere).kind.as_str()), (404, "urn:cvsw:problem:not-found"));
+    // Every reference inside the document leads somewhere.
+    let text = document.to_string();
+    for name in text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document["components"]["schemas"].get(name).is_some(), "no schema {name}");
+    }
+}
+
+#[test]
+fn roles_by_token_and_by_certificate() {
+    let api = Api::start(Kind::Guarded);
+    let network = || body(&json!({"vni": 7, "group": "239.0.0.7"}));
+    let status = |client: &api_support::Caller| {
+        let reads = client.ask(Method::GET, "/v1/networks", Parts::default());
+        let writes = client.ask(Method::PUT, "/v1/networks/red", network());
+        let traces = client.ask(Method::POST, "/v1/vnics/02:00:00:00:00:01/trace", body(&json!({})));
+        [reads, writes, traces].map(|answer| answer.status.as_u16())
+    };
+    assert_eq!(status(&api.plain(None)), [401, 401, 401]);
+    assert_eq!(status(&api.plain(Some("x"))), [401, 401, 401]);
+    assert_eq!(status(&api.plain(Some(TOKENS[1]))), [200, 403, 422], "the reader");
+    assert_eq!(status(&api.plain(Some(TOKENS[0]))), [200, 201, 422], "the admin");
+    assert_eq!(status(&api.tls(None, None)), [401, 401, 401]);
+    assert_eq!(status(&api.tls(Some("reader.example"), None)), [200, 403, 422]);
+    assert_eq!(status(&api.tls(Some("ops.example"), None)), [200, 200, 422]);
+    assert_eq!(status(&api.tls(Some("ops.example"), Some(TOKENS[1]))), [200, 403, 422], "the token wins");
+    assert!(api.tls_of_a_stranger().contains("cannot reach"), "its certificate is signed by nobody we know");
+    for path in ["/", "/healthz", "/page/app.js", "/v1/openapi.json"] {
+        assert_eq!(api.plain(None).ask(Method::GET, path, Parts::default()).status, 200, "{path}");
+    }
+    assert_eq!(api.plain(None).ask(Method::GET, "/metrics", Parts::default()).status, 401);
+}
+
+#[test]
+fn events_come_as_they_happen_and_again_for_who_missed_them() {
+    let api = Api::start(Kind::Stored);
+    let listener = api.listen("/v1/events?after=0");
+    api.ask(Method::PUT, "/v1/networks/red", body(&json!({"vni": 7, "group": "239.0.0.7"})));
+    let both = listener.take(2);
+    assert!(both[0].contains("event: desired_state") && both[0].contains("\"generation\":1"), "{both:?}");
+    assert!(both[1].starts_with("id: 2\n") && both[1].contains("\"generation\":2"), "{both:?}");
+    assert_eq!(api.listen("/v1/events?after=1").take(1), both[1..]);
+}
+
+#[test]
+fn metrics_follow_the_conventions() {
+    let api = Api::start(Kind::Stored);
+    let text = String::from_utf8(api.get("/metrics").body.to_vec()).unwrap();
+    for line in [
+        "cvsw_build_info{version=\"0.1.0\"} 1",
+        "# TYPE cvsw_vnics gauge",
+        "cvsw_vnics{state=\"absent\"} 1",
+        "cvsw_vnics{state=\"ready\"} 0",
+        "cvsw_networks 1",
+        "cvsw_converged 0",
+        "# TYPE cvsw_port_traffic_bytes counter",
+        "cvsw_port_traffic_bytes_total{direction=\"tx\"} 0",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
+    }
+    api.judge_metrics(&text);
+}

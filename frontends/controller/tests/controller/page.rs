@@ -1,0 +1,128 @@
+//! The web page in a real browser, with a real switch and real engines behind it.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use cvsw_controller::config::Listen;
+
+use crate::support::{
+    browser::Browser,
+    controller::{Running, TIMERS},
+    ovs::Ovs,
+    vnic::Vnic,
+};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn config(tokens: &str) -> String {
+    let member = |number: u8, extra: &str| {
+        format!(
+            "[[network.member]]\nname = \"vm{number}\"\nmac = \"02:00:00:00:01:0{number}\"\nip = \"10.0.0.{number}\"\n\
+             underlay_mac = \"02:00:00:01:00:0{number}\"\nunderlay_ip = \"192.0.2.{number}\"\n{extra}"
+        )
+    };
+    let flow = "flows = [\"priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop\"]\n";
+    format!(
+        "keys_in_clear = true\n{TIMERS}[api]\nlisten = [\"tcp:127.0.0.1:0\"]\ntokens = \"{tokens}\"\n\
+         [[network]]\nname = \"blue\"\nvni = 42\ngroup = \"239.1.1.42\"\n{}{}\
+         [[network]]\nname = \"red\"\nvni = 43\ngroup = \"239.1.1.43\"\ncipher = \"aes-128-gcm\"\n{}{}",
+        member(1, flow),
+        member(2, ""),
+        member(3, ""),
+        member(4, ""),
+    )
+}
+
+/// Presses Tab until what has the focus matches.
+fn tab_to(browser: &mut Browser, selector: &str) {
+    for _ in 0..30 {
+        browser.press("Tab");
+        if browser.eval(&format!("document.activeElement.matches({selector:?})")) == true {
+            return;
+        }
+    }
+    panic!("the keyboard does not reach {selector}");
+}
+
+#[test]
+fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, format!("reader {TOKEN}\n")).unwrap();
+    std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let ovs = Ovs::start("00000000000000c1");
+    for number in 1..=3 {
+        ovs.add_port(&format!("p{number}"), number);
+    }
+    let controller = Running::start(&config(&tokens.display().to_string()), &[&ovs]);
+    ovs.connect();
+    let mac = |number| format!("02:00:00:00:01:0{number}").parse().unwrap();
+    let nics: Vec<_> =
+        (1..=3).map(|number| Vnic::start(&ovs.port_socket(&format!("p{number}")), mac(number), true)).collect();
+    controller.wait("two vNICs", |status| status.vnics.iter().filter(|vnic| vnic.state == "ready").count() == 3);
+
+    let [Listen::Tcp(address)] = controller.api() else { panic!("{:?}", controller.api()) };
+    let mut browser = Browser::open(&format!("http://{address}/"));
+    browser.wait("the question for a token", "document.getElementById('login')?.open");
+    let refused = browser.complaints();
+    assert!(refused.iter().all(|one| one.contains("401")), "{refused:?}");
+    browser.insert(TOKEN);
+    browser.press("Enter");
+    browser.wait("the health", "document.getElementById('health').textContent === 'not converged'");
+    browser.wait("the topology", "document.querySelectorAll('main svg a').length === 4");
+    let texts = browser
+        .eval("[...document.querySelectorAll('main svg a')].map((a) => a.getAttribute('aria-label')).sort()");
+    assert_eq!(texts[0], "vNIC vm1 in blue: ready");
+    assert_eq!(texts[3], "vNIC vm4 in red: absent");
+
+    // Frames from a VM show up as throughput, as its switch counts them.
+    for length in [600, 1200, 900] {
+        let mut frame = vec![0xff; length];
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        nics[0].fault(|faults| faults.inject.extend(vec![frame; 50]));
+    }
+    browser.wait("throughput", "/from vNICs [1-9]/.test(document.querySelector('.legend .tx').textContent)");
+    assert_eq!(browser.eval("document.querySelectorAll('main svg rect').length"), 3, "a switch and two networks");
+    browser.wait("a curve", "document.querySelector('polyline.tx').points.length > 2");
+    browser.picture("page-overview-light.png");
+    let light = browser.eval("getComputedStyle(document.body).backgroundColor");
+    browser.scheme("dark");
+    assert_ne!(browser.eval("getComputedStyle(document.body).backgroundColor"), light);
+    browser.picture("page-overview-dark.png");
+    browser.scheme("light");
+
+    tab_to(&mut browser, "main svg a");
+    browser.press("Enter");
+    browser.wait("a vNIC's page", "location.hash.startsWith('#/vnic/02:00')");
+    browser.eval("location.hash = '#/vnic/02:00:00:00:01:01'");
+    let wanted = controller.status().vnics[0].flows;
+    browser.wait(
+        "the flows",
+        &format!("document.querySelectorAll('table[aria-label=Flows] tbody tr').length === {wanted}"),
+    );
+    tab_to(&mut browser, "main textarea");
+    browser.insert("020000000102 020000000101 0800 4500001d00000000401100000a0000010a000002 0007000900090000 00");
+    browser.press("Tab");
+    browser.press("Enter");
+    browser.wait(
+        "the trace",
+        "document.getElementById('trace-result').textContent.includes('verdict: drop (policy)')",
+    );
+    // The page looks again every two seconds, and leaves what was typed and found alone.
+    let seen = browser.eval("performance.now()");
+    browser.wait("another look", &format!("performance.now() > {seen} + 4500"));
+    assert_eq!(browser.eval("document.getElementById('trace-result').textContent.includes('verdict')"), true);
+    browser.picture("page-vnic.png");
+    assert_eq!(browser.eval("document.querySelector('dl').textContent.includes('offloads')"), true);
+    assert_eq!(browser.eval("document.body.innerText.includes('[object')"), false);
+
+    browser.eval("location.hash = '#/network/red'");
+    browser.wait("the pairs", "document.querySelectorAll('table[aria-label=Pairs] tbody tr').length === 4");
+    browser.eval("location.hash = '#/network/blue'");
+    browser.wait("clear pairs", "document.querySelector('table[aria-label=Pairs]')?.textContent.includes('clear')");
+    browser.eval("location.hash = '#/events'");
+    browser.wait(
+        "events",
+        "document.querySelector('table[aria-label=Events]')?.textContent.includes('switch_connected')",
+    );
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
