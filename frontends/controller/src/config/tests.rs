@@ -222,7 +222,8 @@ fn what_is_odd_but_possible_is_a_warning() {
     assert_eq!(warnings, expected);
 
     let text = GOOD.replace("vni = 42", "vni = 42\ncipher = \"aes-256-ctr-unauthenticated\"\nrotate = \"20m\"");
-    let Loaded { config, warnings, .. } = Config::parse("c.toml", &format!("keys_in_clear = true\n{text}")).unwrap();
+    let Loaded { config, warnings, .. } =
+        Config::parse("c.toml", &format!("keys_in_clear = true\n{text}")).unwrap();
     let blue = &config.networks[0];
     let twenty_minutes = Duration::from_secs(1200);
     assert_eq!((blue.cipher, blue.rotate), (Some(Suite::Aes256CtrUnauthenticated), Some(twenty_minutes)));
