@@ -15,7 +15,7 @@ fn a_quick_evaluation_measures_and_reports() {
     let evaluation: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let cells = evaluation["cells"].as_array().expect("cells");
     let ways: Vec<&str> = cells.iter().filter_map(|cell| cell["setup"]["way"].as_str()).collect();
-    assert_eq!(ways, ["proposed", "linux", "linux_fragments"], "{said}");
+    assert_eq!(ways, ["proposed", "proposed_af_xdp", "linux", "linux_fragments"], "{said}");
     for cell in cells {
         assert_eq!(cell["errors"], Value::Array(Vec::new()));
         let rate = cell["samples"][0]["mbit_per_second"][0].as_f64();
@@ -24,7 +24,7 @@ fn a_quick_evaluation_measures_and_reports() {
         assert!(cpu["application"].as_f64().is_some_and(|seconds| seconds > 0.0), "{cell}");
     }
     let latencies = evaluation["latencies"].as_array().expect("latencies");
-    assert!(latencies.len() == 3 && latencies.iter().all(|latency| latency["p50"].as_f64() > Some(0.0)));
+    assert!(latencies.len() == 4 && latencies.iter().all(|latency| latency["p50"].as_f64() > Some(0.0)));
     let page = fs::read_to_string(folder.path().join("report.html")).expect("the page");
     assert!(page.contains("kernel vxlan device") && page.contains("<svg"));
 

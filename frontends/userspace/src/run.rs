@@ -81,7 +81,7 @@ pub fn run(
 ) -> io::Result<()> {
     let mut time = now();
     let (mut last_tick, mut last_housekeeping) = (time, time);
-    // Else a nap of 20 µs takes 70.
+    // Else a nap of 50 µs takes 100.
     rustix::thread::set_current_timer_slack(NonZero::new(TIMER_SLACK))?;
     let mut moderation = Moderation::default();
     let mut called = false;
@@ -140,7 +140,7 @@ impl Moderation {
     /// requests and their answers there are as many in both.
     const ONE_WAY: u64 = 16;
     /// What a frame may wait for others.
-    const NAP: Duration = Duration::from_micros(30);
+    const NAP: Duration = Duration::from_micros(50);
 
     /// How long to sleep now if there is nothing to do: `moved` is what the last step did, `received` what came from the
     /// VM and from the network so far. After a nap in vain: not again.

@@ -100,18 +100,19 @@ impl Lab {
 
     /// A VM's vNIC: the `cvsw port` process between its tap and its switch port.
     pub fn start_vnic(&mut self, index: usize) -> Result<()> {
-        let nic = self.topology.vms[index].nic_interface();
-        self.start_vnic_on(index, &nic, &["--accept-keys-in-clear".to_owned()])
+        let port = format!("af_packet:{}", self.topology.vms[index].nic_interface());
+        self.start_vnic_on(index, &port, &["--accept-keys-in-clear".to_owned()])
     }
 
-    /// A VM's vNIC whose frames leave through interface `nic` of the VM's server, with further arguments.
-    pub fn start_vnic_on(&mut self, index: usize, nic: &str, more: &[String]) -> Result<()> {
+    /// A VM's vNIC whose frames leave through `port`, as `cvsw port --net` takes it, in the VM's server; with further
+    /// arguments.
+    pub fn start_vnic_on(&mut self, index: usize, port: &str, more: &[String]) -> Result<()> {
         let vm = &self.topology.vms[index];
         let server = &self.topology.servers[vm.server];
         let args = [
             "port".to_owned(),
             format!("--host=tap:{VM_NIC},netns={}", vm.namespace),
-            format!("--net=af_packet:{nic}"),
+            format!("--net={port}"),
             format!("--mac={}", vm.mac),
             "--poll=wait".to_owned(),
             format!("--stats-socket={}", self.stats_socket(vm).display()),

@@ -43,6 +43,8 @@ pub enum Work {
 pub enum Way {
     /// Each VM's CVSW.
     Proposed,
+    /// The same, with AF_XDP in place of AF_PACKET below.
+    ProposedAfXdp,
     /// The shared virtual switch of each server; the VMs' MTU is adjusted by hand.
     Existing,
     /// The same with the VMs' MTU left at 1,500, so that outer packets are fragmented.
@@ -129,6 +131,7 @@ impl Way {
     const fn name(self) -> &'static str {
         match self {
             Self::Proposed => "proposed",
+            Self::ProposedAfXdp => "proposed-af-xdp",
             Self::Existing => "existing",
             Self::ExistingFragments => "existing-fragments",
             Self::Linux => "linux",
@@ -154,6 +157,7 @@ impl Setup {
     pub fn title(self) -> String {
         match (self.way, self.work) {
             (Way::Proposed, work) => format!("CVSW, {}", work.title()),
+            (Way::ProposedAfXdp, work) => format!("CVSW on AF_XDP, {}", work.title()),
             (Way::Existing, work) => format!("existing, {}", work.title()),
             (Way::ExistingFragments, work) => format!("existing, {}, MTU 1,500", work.title()),
             (Way::Linux, Work::Vxlan) => "kernel vxlan device".to_owned(),
@@ -197,6 +201,7 @@ pub fn groups() -> Vec<Group> {
     let own = [Work::Null, Work::Rewrite, Work::Vlan, Work::Vxlan, Work::AesCtr, Work::AesGcm];
     let mut cable = vec![Setup::cable(Work::Null, Way::Linux)];
     cable.extend(own.map(|work| Setup::cable(work, Way::Proposed)));
+    cable.push(Setup::cable(Work::Vxlan, Way::ProposedAfXdp));
     cable.extend([Way::Linux, Way::LinuxFragments].map(|way| Setup::cable(Work::Vxlan, way)));
     cable.extend([Way::WireguardGo, Way::Boringtun].map(|way| Setup::cable(Work::AesGcm, way)));
     let fragments = Setup::switch(Work::Vxlan, Way::ExistingFragments);

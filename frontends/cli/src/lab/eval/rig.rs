@@ -41,7 +41,7 @@ impl Rig {
         match (setup.underlay, setup.way) {
             (Underlay::Switch, Way::Proposed) => rig.proposed()?,
             (Underlay::Switch, _) => rig.existing()?,
-            (Underlay::Cable, Way::Proposed) => rig.vnics_on_cable()?,
+            (Underlay::Cable, Way::Proposed | Way::ProposedAfXdp) => rig.vnics_on_cable()?,
             (Underlay::Cable, _) => rig.linux()?,
         }
         rig.inhabit()?;
@@ -76,7 +76,7 @@ impl Rig {
         }
         for index in 0..self.lab.topology.vms.len() {
             let nic = self.lab.topology.vms[index].nic_interface();
-            self.start_static_vnic(index, &nic)?;
+            self.start_static_vnic(index, &format!("af_packet:{nic}"))?;
         }
         Ok(())
     }
@@ -84,18 +84,19 @@ impl Rig {
     /// vNICs whose network side is the cable itself.
     fn vnics_on_cable(&mut self) -> Result<()> {
         self.lab.lay_cable()?;
+        let backend = if self.setup.way == Way::ProposedAfXdp { "af_xdp" } else { "af_packet" };
         for index in 0..self.lab.topology.vms.len() {
             netns::create(&self.lab.topology.vms[index].namespace)?;
-            self.start_static_vnic(index, UPLINK)?;
+            self.start_static_vnic(index, &format!("{backend}:{UPLINK}"))?;
         }
         self.set_mtu()
     }
 
-    /// A vNIC without a controller: flows, keys and offloads are given at its start.
-    fn start_static_vnic(&mut self, index: usize, nic: &str) -> Result<()> {
+    /// A vNIC without a controller, with this network port: flows, keys and offloads are given at its start.
+    fn start_static_vnic(&mut self, index: usize, port: &str) -> Result<()> {
         let (me, peer) = (&self.lab.topology.vms[index], &self.lab.topology.vms[index ^ 1]);
         let more = self.port_arguments(&me.name, &flows::of_vnic(self.setup.work, me, peer), me, peer)?;
-        self.lab.start_vnic_on(index, nic, &more)
+        self.lab.start_vnic_on(index, port, &more)
     }
 
     /// Arguments of a `cvsw port` named `name` with these flows, and keys for what goes from `me` to `peer` and back.

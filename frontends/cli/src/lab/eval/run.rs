@@ -37,15 +37,14 @@ pub fn evaluate(args: &EvalArgs) -> Result<ExitCode> {
             tools::require()?;
             tools::require_peers(&peers(&groups))?;
             process::catch_signals()?;
-            match measure(args, &groups) {
-                Err(error) if error.is::<Interrupted>() => {
-                    eprintln!("cvsw lab eval: interrupted; everything was taken down, nothing is written");
-                    return Ok(ExitCode::from(INTERRUPTED));
-                }
-                result => result?,
-            }
+            measure(args, &groups)?
         }
     };
+    let interrupted = args.render.is_none() && check_interrupt().is_err();
+    if interrupted && evaluation.cells.is_empty() {
+        eprintln!("cvsw lab eval: interrupted before the first figure; everything was taken down");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     report::write(&evaluation, &args.out)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&evaluation)?);
@@ -53,7 +52,7 @@ pub fn evaluate(args: &EvalArgs) -> Result<ExitCode> {
         println!("{}", report::summary(&evaluation));
         println!("The report is in {}.", args.out.join("report.html").display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// The groups, with the setups that `--only` leaves.
@@ -114,7 +113,10 @@ fn measure(args: &EvalArgs, groups: &[Group]) -> Result<Evaluation> {
         Work { args, seconds, runs, loads, evaluation: Evaluation::default(), bar: ProgressBar::no_length() };
     work.evaluation.conditions = conditions;
     work.start_bar(groups)?;
-    groups.iter().try_for_each(|group| work.group(group))?;
+    match groups.iter().try_for_each(|group| work.group(group)) {
+        Err(error) if error.is::<Interrupted>() => work.cut_short(),
+        result => result?,
+    }
     work.bar.finish_and_clear();
     Ok(work.evaluation)
 }
@@ -208,6 +210,13 @@ impl Work<'_> {
         }
         self.bar.inc(self.seconds.into());
         Ok(())
+    }
+
+    /// A signal came: what was measured is kept, and the report says that there should be more.
+    fn cut_short(&mut self) {
+        self.evaluation.cells.retain(|cell| !cell.samples.is_empty() || !cell.errors.is_empty());
+        let fact = ("interrupted".to_owned(), "by a signal: some runs are missing".to_owned());
+        self.evaluation.conditions.facts.push(fact);
     }
 
     fn placement(&self, setup: Setup) -> Placement {

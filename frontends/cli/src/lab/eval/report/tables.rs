@@ -106,6 +106,7 @@ fn other(setup: Setup) -> Option<Setup> {
         (Underlay::Cable, Way::Proposed, Work::Rewrite | Work::Vlan) => {
             Some(Setup::cable(Work::Null, Way::Proposed))
         }
+        (Underlay::Cable, Way::ProposedAfXdp, work) => Some(Setup::cable(work, Way::Proposed)),
         (Underlay::Cable, Way::Linux, Work::Vxlan) => Some(Setup::cable(Work::Vxlan, Way::Proposed)),
         (Underlay::Cable, Way::WireguardGo | Way::Boringtun, work) => Some(Setup::cable(work, Way::Proposed)),
         _ => None,
