@@ -99,7 +99,7 @@ async function vnic(mac) {
   show(`vnic-${mac}`, [
     h("div", { class: "two" },
       card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}`],
-        ["offloads", (one.offloads ?? []).join(", ") || "none"], ["protocol", one.protocol_version ? `version ${one.protocol_version}` : null],
+        ["offloads", (one.offloads ?? []).join(", ") || "none"], ["protocol", one.protocol ? `version ${one.protocol}${one.authenticated ? ", authenticated" : ""}` : null],
         ["heard", ago(one.last_contact_seconds)], ["registrations", String(one.registrations)], ["errors", one.errors.join("; ") || "none"]])),
       card("Throughput at its port", rates.chart("Throughput"),
         drops.length ? table("Drops by reason", ["reason", "count"], drops) : h("p", { class: "soft" }, `dropped by the switch: ${(one.traffic?.tx_dropped ?? 0) + (one.traffic?.rx_dropped ?? 0)}`))),
