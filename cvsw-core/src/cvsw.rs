@@ -9,15 +9,19 @@
 
 mod burst;
 mod explain;
+mod inside;
 mod security;
 
 use crate::{
     apply::Program,
-    control::{ControlEvent, ETHERTYPE, Request, Session, SessionState},
+    control::{
+        ControlEvent, ETHERTYPE, Request, Session, SessionState,
+        v3::{ControlKeys, ControlStatus},
+    },
     crypto::{Ciphers, EncryptedOnly, SaTable},
     flow::{
-        Command, FLAG_SEND_FLOW_REM, FlowMod, FlowTable, MacAddr, Match, OfpError, RemovalReason, cache::FlowCache,
-        table::Entry,
+        Command, FLAG_SEND_FLOW_REM, FlowEntry, FlowMod, FlowTable, MacAddr, Match, OfpError, RemovalReason,
+        cache::FlowCache, table::Entry,
     },
     mtu::{IpMtu, L2Mtu},
     openflow::{FlowRemoved, RemovedReason, check_match},
@@ -114,9 +118,8 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     /// Call until `None` after each burst and tick. `out` must hold [`crate::control::MAX_FRAME_LEN`] bytes; in
     /// a shorter one a frame that does not fit stays queued and the answer is `None`.
     pub fn poll_transmit(&mut self, out: &mut [u8]) -> Option<usize> {
-        let table = &self.table;
-        let answer = self.session.poll_transmit(self.ethertype, out, |from| entry_from(table, from));
-        answer.unwrap_or(None)
+        let Self { table, stats, sas, session, ethertype, .. } = self;
+        session.poll_transmit(*ethertype, out, &inside::View { table, stats, sas }).unwrap_or(None)
     }
 
     /// The next thing to be done outside. Call until `None` after each burst and tick.
@@ -127,6 +130,18 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     /// Queues a HELLO to the controller: call when the vNIC comes up, so that the controller finds it at once.
     pub fn announce(&mut self) {
         self.session.announce();
+    }
+
+    /// Speaks protocol version 3 from now on, beside version 2 as long as `keys` are not set, else alone. `instance` is a
+    /// random number, not 0, that tells this life of the vNIC from every other: commands that were recorded in another
+    /// one are refused.
+    pub fn enable_version_3(&mut self, instance: u64, keys: ControlKeys) {
+        self.session.enable_version_3(instance, keys);
+    }
+
+    /// How this vNIC is controlled.
+    pub const fn control_status(&self) -> ControlStatus {
+        self.session.status()
     }
 
     /// The lower device takes other frames now: see [`Config::link_mtu`].
@@ -163,6 +178,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         let Self { table, stats, session, .. } = self;
         table.expire(now, |matching, entry, reason| {
             stats.expired = stats.expired.wrapping_add(1);
+            session.table_changed();
             report(session, now, matching, entry, reason);
         });
         self.count_lost_removals();
@@ -178,24 +194,13 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// Every entry of the table as an ADD, with its counters, in no particular order.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry> + '_ {
-        self.table.iter().map(|(_, entry)| self.listed(entry))
+        self.table.iter().map(|(_, entry)| inside::listed(&self.table, entry))
     }
 
     /// The first entry at or behind index `from`, with the index to go on from: for a listing in parts, between
     /// which the table may change.
     pub fn next_flow(&self, from: u32) -> Option<(u32, FlowEntry)> {
-        let (id, entry) = self.table.next_from(from)?;
-        Some((id.0.saturating_add(1), self.listed(entry)))
-    }
-
-    fn listed(&self, entry: &Entry<Program>) -> FlowEntry {
-        FlowEntry {
-            flow: as_add(&self.table.matching(entry), entry),
-            packets: entry.packets,
-            bytes: entry.bytes,
-            created: entry.created,
-            last_used: entry.last_used,
-        }
+        inside::next_entry(&self.table, from)
     }
 
     /// Number of entries in the table.
@@ -210,6 +215,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     fn change(&mut self, now: Instant, flow: &FlowMod) -> Result<(), OfpError> {
         let Self { table, session, .. } = self;
+        session.table_changed();
         let removed =
             |matching: &Match, entry: &Entry<Program>| report(session, now, matching, entry, RemovalReason::Delete);
         match flow.command {
@@ -232,48 +238,23 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// Takes one control frame from the network.
     fn control<C: Ciphers>(&mut self, ciphers: &mut C, now: Instant, frame: &[u8]) -> Result<(), ControlError> {
-        match self.session.receive(frame)? {
+        let received = self.session.receive(now, frame);
+        self.stats.control_duplicates = self.session.status().duplicates;
+        match received? {
             Request::None => {}
             Request::FlowMod(flow) => {
-                self.change(now, &flow).map_err(|error| match error {
+                let result = self.change(now, &flow);
+                self.session.changed(&flow, result);
+                result.map_err(|error| match error {
                     OfpError::TableFull | OfpError::Overlap => ControlError::Table,
                     _ => ControlError::FlowMod,
                 })?;
-                if !matches!(flow.command, Command::Delete | Command::DeleteStrict) {
-                    self.session.accept_entry();
-                }
             }
             Request::SetSa(message) => self.set_sa(ciphers, now, &message)?,
         }
         self.active |= self.session.state() == SessionState::Connected;
         Ok(())
     }
-}
-
-/// A table entry, as listed.
-#[derive(Clone, Debug)]
-pub struct FlowEntry {
-    /// The entry as the ADD that would create it.
-    pub flow: FlowMod,
-    /// Frames that it was applied to.
-    pub packets: u64,
-    /// Bytes of those frames, before its actions.
-    pub bytes: u64,
-    /// When it was added.
-    pub created: Instant,
-    /// When it was last applied (or added).
-    pub last_used: Instant,
-}
-
-/// The first entry at or behind index `from` as the ADD that would create it. Out of line, so that its copies of
-/// an action list do not add to the stack frame of the caller.
-#[inline(never)]
-fn entry_from<const FLOWS: usize, const MASKS: usize>(
-    table: &FlowTable<Program, FLOWS, MASKS>,
-    from: u32,
-) -> Option<(u32, FlowMod)> {
-    let (id, entry) = table.next_from(from)?;
-    Some((id.0, as_add(&table.matching(entry), entry)))
 }
 
 /// Reports the end of an entry that asked for it (SEND_FLOW_REM).
@@ -300,17 +281,3 @@ fn report(session: &mut Session, now: Instant, matching: &Match, entry: &Entry<P
 }
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
-
-fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {
-    FlowMod {
-        matching: *matching,
-        cookie: entry.cookie,
-        command: Command::Add,
-        idle_timeout: entry.idle_timeout,
-        hard_timeout: entry.hard_timeout,
-        priority: entry.priority,
-        out_port: crate::flow::OFPP_NONE,
-        flags: entry.flags,
-        actions: entry.payload.actions(),
-    }
-}

@@ -80,7 +80,8 @@ pub mod tunnel;
 pub mod verdict;
 pub mod wire;
 
-pub use cvsw::{BURST, Config, Cvsw, FlowEntry};
+pub use cvsw::{BURST, Config, Cvsw};
+pub use flow::FlowEntry;
 pub use frame::{BadOffload, Buffer, Checksum, Frame, Gso, GsoKind, NoRoom, Offload};
 pub use key::Direction;
 pub use stats::{ControlError, DropReason, Stats};

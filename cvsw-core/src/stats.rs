@@ -137,8 +137,26 @@ reasons! {
         Command = "command",
         /// A key that came in clear, and this vNIC was not told to take those.
         KeysRefused = "keys_refused",
-        /// Too many SET_SA at a time: their answers have not been sent yet.
+        /// Too many SET_SA, or requests of version 3, at a time: their answers have not been sent yet.
         Busy = "busy",
+        /// A message of version 2, and this vNIC has a control key.
+        Downgrade = "downgrade",
+        /// A message of version 3 without a tag to a vNIC with a control key, or with one to a vNIC without.
+        Unauthenticated = "unauthenticated",
+        /// A message of version 3 whose tag is wrong: forged, damaged, or made with another key.
+        Tag = "tag",
+        /// A message for another instance of this vNIC: from before it was restarted.
+        Instance = "instance",
+        /// A controller that was replaced: another one with a higher epoch was heard.
+        StaleEpoch = "stale_epoch",
+        /// A command that was answered long ago: replayed.
+        Replayed = "replayed",
+        /// A command that overtook others; it comes again.
+        OutOfOrder = "out_of_order",
+        /// A command chained to one that was refused.
+        Skipped = "skipped",
+        /// A key that is not wrapped, or not by this vNIC's control key.
+        KeyWrap = "key_wrap",
     }
 }
 
@@ -173,6 +191,8 @@ pub struct Stats {
     pub control_errors: [u64; ControlError::COUNT],
     /// Accepted control messages.
     pub control_accepted: u64,
+    /// Those of them that came again, and were answered again without being carried out again.
+    pub control_duplicates: u64,
     /// Look-ups answered by the exact-match cache.
     pub cache_hits: u64,
     /// Look-ups that went to the classifier.
@@ -200,6 +220,36 @@ impl Stats {
             Direction::Tx => tx,
             Direction::Rx => rx,
         }
+    }
+
+    /// Every counter: the parts of its name, and its value.
+    pub fn counters(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> + '_ {
+        let directions = [
+            (["tx_", "tx_drop_"], self.direction(Direction::Tx)),
+            (["rx_", "rx_drop_"], self.direction(Direction::Rx)),
+        ];
+        let of_directions = directions.into_iter().flat_map(|([plain, drop], stats)| {
+            let frames = [
+                ([plain, "frames"], stats.frames),
+                ([plain, "bytes"], stats.bytes),
+                ([plain, "forwarded"], stats.forwarded),
+                ([plain, "forwarded_bytes"], stats.forwarded_bytes),
+                ([plain, "missed"], stats.missed),
+                ([plain, "consumed"], stats.consumed),
+            ];
+            frames.into_iter().chain(stats.drops().map(move |(reason, count)| ([drop, reason.name()], count)))
+        });
+        let of_engine = [
+            (["", "control_accepted"], self.control_accepted),
+            (["", "control_duplicates"], self.control_duplicates),
+            (["", "cache_hits"], self.cache_hits),
+            (["", "cache_misses"], self.cache_misses),
+            (["", "expired"], self.expired),
+            (["", "removals_lost"], self.removals_lost),
+            (["", "too_big_answered"], self.too_big_answered),
+        ];
+        let errors = ControlError::ALL.iter().zip(self.control_errors);
+        of_directions.chain(of_engine).chain(errors.map(|(error, count)| (["control_error_", error.name()], count)))
     }
 
     /// Counters of one direction, to be changed.

@@ -12,9 +12,10 @@ use zerocopy::{FromBytes, IntoBytes, network_endian::U16};
 pub const ETHERTYPE: u16 = 0xabba;
 /// Length of the control header in bytes.
 pub const HEADER_LEN: usize = CONTROL_HEADER_LEN;
-/// Longest control frame that a version-2 vNIC sends or accepts: header, flow mod (with every NXM field and its mask
-/// below 256 bytes), and the actions.
-pub const MAX_FRAME_LEN: usize = 14 + 256 + crate::flow::MAX_ACTIONS * 64;
+/// Longest control frame that a vNIC sends: one that lists an entry in version 3. What must fit is headers, envelope, head of
+/// the page, counters, flow mod (with every NXM field and its mask below 256 bytes), actions, and tag.
+pub const MAX_FRAME_LEN: usize = 1400;
+const _: () = assert!(14 + 24 + 16 + 24 + 256 + crate::flow::MAX_ACTIONS * 64 + 16 <= MAX_FRAME_LEN);
 /// Protocol version 2.
 pub const VERSION_2: u8 = 2;
 

@@ -1,10 +1,12 @@
-//! CVSW control messages: the frame codec, and the vNIC's side of the session.
+//! CVSW control messages: the frame codecs of both versions, the vNIC's side of a session, and the controller's side of
+//! version 3.
 
 pub mod guard;
 pub mod keys;
 pub mod message;
 mod removals;
 pub mod session;
+pub mod v3;
 
 pub use guard::{ControlKind, control_kind};
 pub use keys::{SaAnswer, SaCommand, SaResult, SetSa};

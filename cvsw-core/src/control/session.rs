@@ -1,4 +1,4 @@
-//! The vNIC's side of a control session, protocol version 2.
+//! The vNIC's side of a control session: version 2 here, version 3 in [`super::v3`].
 //!
 //! ```text
 //! DISCONNECTED --HELLO / send REGISTER--> CONNECTING --first SET_*--> CONNECTED
@@ -13,13 +13,15 @@ use super::{
     keys::{SaAnswer, SetSa},
     message::{ControlMessage, MessageType, OffloadFlags, VERSION_2},
     removals::Removals,
+    v3::{self, Answer, ControlKeys, ControlStatus, Inside, Kind, VERSION_3, VnicSession},
 };
 use crate::{
-    flow::{Command, FlowMod, MacAddr},
+    flow::{Command, FlowMod, MacAddr, OfpError},
     frame::NoRoom,
     mtu::IpMtu,
     openflow::{self, EncodeError, FlowRemoved},
     stats::ControlError,
+    time::Instant,
     wire::sa::ANSWER_LEN,
 };
 use zerocopy::FromZeros;
@@ -67,7 +69,7 @@ pub enum ControlEvent {
 pub enum Request {
     /// Nothing: the session has dealt with it.
     None,
-    /// Apply this change, then call [`Session::accept_entry`] (SET_ENTRY only).
+    /// Apply this change, then call [`Session::changed`].
     FlowMod(FlowMod),
     /// Carry this out, then call [`Session::answer`].
     SetSa(SetSa),
@@ -97,6 +99,13 @@ pub struct Session {
     /// Answers to SET_SA, oldest first; those behind `answers_due` are old.
     answers: [[u8; ANSWER_LEN]; ANSWERS],
     answers_due: u8,
+    /// Version of the last message that was believed.
+    version: u8,
+    /// `offload` was set.
+    offload_set: bool,
+    /// The MTU that was set last.
+    mtu: u16,
+    v3: VnicSession,
 }
 
 impl Session {
@@ -120,29 +129,64 @@ impl Session {
     ///
     /// It carries the vNIC's own address, as REGISTER does: broadcast, it would reach other vNICs through a
     /// switch that has no backstop flow yet, and they would take it for the controller's.
+    ///
+    /// With a control key it is a REGISTER of version 3 that answers no challenge.
     pub const fn announce(&mut self) {
-        self.hello_due = true;
+        if self.v3.has_key() {
+            self.v3.announce();
+        } else {
+            self.hello_due = true;
+        }
+    }
+
+    /// Speaks version 3 too from now on; with a key nothing else. See [`VnicSession::enable`].
+    pub fn enable_version_3(&mut self, instance: u64, keys: ControlKeys) {
+        self.v3.enable(instance, keys);
+    }
+
+    /// How it is controlled.
+    pub const fn status(&self) -> ControlStatus {
+        self.v3.status(self.version)
+    }
+
+    /// The flow table may have changed.
+    pub const fn table_changed(&mut self) {
+        self.v3.table_changed();
     }
 
     /// Takes one control frame from the network.
-    pub fn receive(&mut self, frame: &[u8]) -> Result<Request, ControlError> {
-        let message = ControlMessage::parse(frame)?;
-        if message.version != VERSION_2 {
-            return Err(ControlError::Version);
+    pub fn receive(&mut self, now: Instant, frame: &[u8]) -> Result<Request, ControlError> {
+        if frame.get(6).is_some_and(|octet| octet >> 4 == VERSION_3) && self.v3.is_enabled() {
+            return self.receive_3(now, frame);
         }
+        let message = ControlMessage::parse(frame)?;
+        if self.v3.has_key() {
+            return Err(ControlError::Downgrade);
+        }
+        let request = self.receive_2(&message)?;
+        if message.kind != MessageType::Hello {
+            self.version = VERSION_2;
+            self.v3.version_2_spoken();
+        }
+        Ok(request)
+    }
+
+    fn receive_2(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
         if message.dst != self.mac && message.dst != [0xff; 6] {
             return Err(ControlError::NotForUs);
         }
         match message.kind {
-            MessageType::Hello => self.hello(&message),
+            // Whoever says this sends a HELLO of version 3 as well.
+            MessageType::Hello if message.data >= VERSION_3.into() && self.v3.is_enabled() => Ok(Request::None),
+            MessageType::Hello => self.hello(message),
             MessageType::Register | MessageType::FlowRemoved | MessageType::SaAnswer => Err(ControlError::Type),
             _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),
-            MessageType::SetEntry => flow_mod(&message, false),
-            MessageType::DeleteEntry => flow_mod(&message, true),
-            MessageType::SetMtu => self.set_mtu(&message),
-            MessageType::SetOffload => self.set_offload(&message),
-            MessageType::ListEntries => self.list(&message),
-            MessageType::SetSa => self.set_sa(&message),
+            MessageType::SetEntry => flow_mod(message, false),
+            MessageType::DeleteEntry => flow_mod(message, true),
+            MessageType::SetMtu => self.set_mtu(message),
+            MessageType::SetOffload => self.set_offload(message),
+            MessageType::ListEntries => self.list(message),
+            MessageType::SetSa => self.set_sa(message),
         }
     }
 
@@ -153,20 +197,76 @@ impl Session {
 
     /// Whether keys are accepted.
     pub const fn accepts_keys(&self) -> bool {
-        self.keys_in_clear
+        self.keys_in_clear || self.v3.has_key()
     }
 
     /// Queues the answer to a SET_SA.
     pub fn answer(&mut self, answer: &SaAnswer) {
+        if self.v3.under_way().is_some() {
+            return self.v3.answer_association(answer);
+        }
         if let Some(place) = self.answers.get_mut(usize::from(self.answers_due)) {
             *place = answer.to_bytes();
             self.answers_due = self.answers_due.saturating_add(1);
         }
     }
 
-    /// A SET_ENTRY was carried out.
-    pub fn accept_entry(&mut self) {
-        self.advance(SessionState::Connected);
+    /// A change of the table was carried out, or refused.
+    pub fn changed(&mut self, flow: &FlowMod, result: Result<(), OfpError>) {
+        if let Some(kind) = self.v3.under_way() {
+            self.v3.answer(Answer::new(kind, result.err().map(Into::into)).about(flow));
+        }
+        if result.is_ok() && !matches!(flow.command, Command::Delete | Command::DeleteStrict) {
+            self.advance(SessionState::Connected);
+        }
+    }
+
+    fn receive_3(&mut self, now: Instant, frame: &[u8]) -> Result<Request, ControlError> {
+        let message = v3::Message::parse(frame)?;
+        let broadcast = message.header.mac == [0xff; 6] && message.header.kind == Kind::Hello;
+        if message.header.mac != self.mac && !broadcast {
+            return Err(ControlError::NotForUs);
+        }
+        match self.v3.receive(now, &message)? {
+            v3::Taken::Nothing => {}
+            v3::Taken::Hello => {
+                if self.state == SessionState::Disconnected {
+                    self.advance(SessionState::Connecting);
+                }
+                return Ok(Request::None);
+            }
+            v3::Taken::Command => {
+                self.version = VERSION_3;
+                let request = self.command_3(&message);
+                match &request {
+                    Ok(Request::None) => self.v3.answer(Answer::new(message.header.kind, None)),
+                    Ok(_) => {}
+                    Err(error) => self.v3.refuse(*error),
+                }
+                return request;
+            }
+        }
+        self.version = VERSION_3;
+        Ok(Request::None)
+    }
+
+    /// A command whose turn it is.
+    fn command_3(&mut self, message: &v3::Message<'_>) -> Result<Request, ControlError> {
+        let (data, payload) = (message.header.data, message.payload);
+        match message.header.kind {
+            Kind::SetEntry | Kind::DeleteEntry => {
+                let flow = openflow::decode_flow_mod(payload).map_err(|error| {
+                    self.v3.answer(Answer::new(message.header.kind, Some(error.into())));
+                    ControlError::FlowMod
+                })?;
+                let about = Answer::new(message.header.kind, v3::Refusal::of(ControlError::Command)).about(&flow);
+                only_deletes(flow, message.header.kind == Kind::DeleteEntry).inspect_err(|_| self.v3.answer(about))
+            }
+            Kind::SetMtu if payload.is_empty() => self.set_mtu_to(data),
+            Kind::SetOffload if payload.is_empty() => self.set_offload_to(data),
+            Kind::SetSa => SetSa::parse_wrapped(self.v3.keys(), payload).map(Request::SetSa),
+            _ => Err(ControlError::Length),
+        }
     }
 
     /// The next thing to be done outside.
@@ -180,16 +280,19 @@ impl Session {
         core::mem::take(&mut self.offload_due).then_some(ControlEvent::SetOffload(OffloadFlags(self.offload)))
     }
 
-    /// Writes the next control frame to be sent into `out`. `next_entry` gives the first table entry at or
-    /// behind an index, with its own index.
+    /// Writes the next control frame to be sent into `out`.
     ///
     /// `Ok(None)`: nothing to send. `Err(NoRoom)`: `out` is too short; the frame stays queued.
-    pub fn poll_transmit(
+    pub fn poll_transmit<I: Inside>(
         &mut self,
         ethertype: u16,
         out: &mut [u8],
-        mut next_entry: impl FnMut(u32) -> Option<(u32, FlowMod)>,
+        inside: &I,
     ) -> Result<Option<usize>, NoRoom> {
+        let report = self.report(ethertype, inside);
+        if let Some(len) = self.v3.poll_transmit(&report, out)? {
+            return Ok(Some(len));
+        }
         if self.hello_due {
             let len = self.message(MessageType::Hello, &[]).emit(ethertype, out)?;
             self.hello_due = false;
@@ -201,7 +304,11 @@ impl Session {
             return Ok(Some(len));
         }
         if let Some(removed) = self.removals.first() {
-            let len = self.emit(MessageType::FlowRemoved, ethertype, out, |body| removed.encode(0, body));
+            let len = if self.v3.is_active() {
+                self.v3.transmit_removal(&report, removed, out)
+            } else {
+                self.emit(MessageType::FlowRemoved, ethertype, out, |body| removed.encode(0, body))
+            };
             if len != Err(EncodeError::NoRoom) {
                 self.removals.pop();
             }
@@ -218,11 +325,12 @@ impl Session {
         if !self.listing {
             return Ok(None);
         }
-        while let Some((index, flow)) = next_entry(self.listing_from) {
-            let answer = self
-                .emit(MessageType::ListEntries, ethertype, out, |body| openflow::encode_flow_mod(&flow, 0, body));
+        while let Some((next, entry)) = inside.next_entry(self.listing_from) {
+            let answer = self.emit(MessageType::ListEntries, ethertype, out, |body| {
+                openflow::encode_flow_mod(&entry.flow, 0, body)
+            });
             if answer != Err(EncodeError::NoRoom) {
-                self.listing_from = index.saturating_add(1);
+                self.listing_from = next;
             }
             match answer {
                 Ok(len) => return Ok(Some(len)),
@@ -246,6 +354,18 @@ impl Session {
     /// Reports that did not fit the queue since the last call.
     pub fn take_lost_removals(&mut self) -> u64 {
         self.removals.take_lost()
+    }
+
+    const fn report<'a, I>(&self, ethertype: u16, inside: &'a I) -> v3::Report<'a, I> {
+        v3::Report {
+            mac: self.mac,
+            ethertype,
+            inside,
+            session: self.state,
+            mtu: self.mtu,
+            offload: if self.offload_set { Some(self.offload) } else { None },
+            takes_keys: self.accepts_keys(),
+        }
     }
 
     const fn message<'a>(&self, kind: MessageType, body: &'a [u8]) -> ControlMessage<'a> {
@@ -285,17 +405,27 @@ impl Session {
 
     fn set_mtu(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
         no_body(message)?;
-        self.mtu_due = IpMtu::new(message.data).ok_or(ControlError::Data)?.get();
+        self.set_mtu_to(message.data)
+    }
+
+    fn set_mtu_to(&mut self, mtu: u16) -> Result<Request, ControlError> {
+        self.mtu = IpMtu::new(mtu).ok_or(ControlError::Data)?.get();
+        self.mtu_due = self.mtu;
         self.advance(SessionState::Connected);
         Ok(Request::None)
     }
 
     fn set_offload(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
         no_body(message)?;
-        if message.data & !OffloadFlags::ALL != 0 {
+        self.set_offload_to(message.data)
+    }
+
+    fn set_offload_to(&mut self, features: u16) -> Result<Request, ControlError> {
+        if features & !OffloadFlags::ALL != 0 {
             return Err(ControlError::Data);
         }
-        self.offload = message.data;
+        self.offload = features;
+        self.offload_set = true;
         self.offload_due = true;
         self.advance(SessionState::Connected);
         Ok(Request::None)
@@ -321,9 +451,12 @@ fn no_body(message: &ControlMessage<'_>) -> Result<(), ControlError> {
     if message.body.is_empty() { Ok(()) } else { Err(ControlError::Length) }
 }
 
-/// SET_ENTRY carries ADD or MODIFY commands, DELETE_ENTRY carries DELETE commands.
 fn flow_mod(message: &ControlMessage<'_>, delete: bool) -> Result<Request, ControlError> {
-    let flow = openflow::decode_flow_mod(message.body).map_err(|_| ControlError::FlowMod)?;
+    only_deletes(openflow::decode_flow_mod(message.body).map_err(|_| ControlError::FlowMod)?, delete)
+}
+
+/// SET_ENTRY carries ADD or MODIFY commands, DELETE_ENTRY carries DELETE commands.
+fn only_deletes(flow: FlowMod, delete: bool) -> Result<Request, ControlError> {
     let deletes = matches!(flow.command, Command::Delete | Command::DeleteStrict);
     if deletes == delete { Ok(Request::FlowMod(flow)) } else { Err(ControlError::Command) }
 }

@@ -1,6 +1,7 @@
 //! A change to the flow table, as data (OpenFlow 1.0 section 5.3.3, `OFPT_FLOW_MOD`).
 
 use super::{action::ActionList, matching::Match};
+use crate::time::Instant;
 
 /// `ofp_flow_mod_command`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,4 +73,19 @@ impl Default for FlowMod {
             actions: ActionList::new(),
         }
     }
+}
+
+/// A table entry, as listed.
+#[derive(Clone, Debug)]
+pub struct FlowEntry {
+    /// The entry as the ADD that would create it.
+    pub flow: FlowMod,
+    /// Frames that it was applied to.
+    pub packets: u64,
+    /// Bytes of those frames, before its actions.
+    pub bytes: u64,
+    /// When it was added.
+    pub created: Instant,
+    /// When it was last applied (or added).
+    pub last_used: Instant,
 }

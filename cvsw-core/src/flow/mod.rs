@@ -17,7 +17,7 @@ pub use action::{
 };
 pub use error::OfpError;
 pub use flow_mod::{
-    Command, DEFAULT_PRIORITY, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowMod, KEEP_COOKIE,
+    Command, DEFAULT_PRIORITY, FLAG_CHECK_OVERLAP, FLAG_EMERG, FLAG_SEND_FLOW_REM, FlowEntry, FlowMod, KEEP_COOKIE,
 };
 pub use matching::Match;
 pub use table::{FlowId, FlowTable, RemovalReason};

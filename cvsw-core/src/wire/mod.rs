@@ -7,6 +7,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod control;
+pub mod control3;
 pub mod esp;
 pub mod ethernet;
 pub mod icmp;

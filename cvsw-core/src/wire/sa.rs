@@ -24,6 +24,8 @@ pub mod operation {
 pub const FLAG_ON: u8 = 1;
 /// Bit of [`Command::flags`]: 64-bit sequence numbers.
 pub const FLAG_EXTENDED: u8 = 2;
+/// Bit of [`Command::flags`]: the key material is wrapped (version 3).
+pub const FLAG_WRAPPED: u8 = 0x80;
 
 /// What a controller wants; key material may follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

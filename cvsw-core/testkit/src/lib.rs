@@ -2,6 +2,7 @@
 
 pub mod checksums;
 pub mod ciphers;
+pub mod ends;
 pub mod esp;
 pub mod flow;
 pub mod fuzz;

@@ -1,6 +1,10 @@
 //! Wireshark's dissectors as a judge of frames.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A capture file that is removed at the end.
 pub struct Capture(PathBuf);
@@ -27,14 +31,23 @@ impl Capture {
 
     /// The same with `preferences` set (tshark's option `-o`).
     pub fn dissect_with(&self, preferences: &[String], fields: &[&str]) -> Vec<Vec<Vec<String>>> {
+        let options: Vec<_> = preferences.iter().flat_map(|preference| ["-o", preference]).collect();
+        self.dissect_by(&options, fields)
+    }
+
+    /// The same with a dissector in Lua.
+    pub fn dissect_with_script(&self, script: &Path, fields: &[&str]) -> Vec<Vec<Vec<String>>> {
+        assert!(script.is_file(), "no such script: {}", script.display());
+        self.dissect_by(&["-X", &format!("lua_script:{}", script.display())], fields)
+    }
+
+    fn dissect_by(&self, options: &[&str], fields: &[&str]) -> Vec<Vec<Vec<String>>> {
         let mut command = Command::new("tshark");
         command.args(["-n", "-T", "fields", "-E", "separator=|", "-E", "occurrence=a", "-E", "aggregator=,"]);
         for layer in ["ip", "tcp", "udp"] {
             command.args(["-o", &format!("{layer}.check_checksum:TRUE")]);
         }
-        for preference in preferences {
-            command.args(["-o", preference]);
-        }
+        command.args(options);
         for field in fields {
             command.args(["-e", field]);
         }

@@ -79,6 +79,10 @@ pub struct PortArgs {
     /// commas [default: gro if there is any]
     #[arg(long, value_name = "LIST", value_parser = parse_offload)]
     offload: Option<OffloadFlags>,
+    /// Believe a controller only if it has this key: 32 hexadecimal digits, in a file that only its owner may read. The
+    /// control protocol is version 3 then, authenticated and acknowledged; without a key it is version 2
+    #[arg(long, value_name = "FILE")]
+    control_key: Option<PathBuf>,
     /// EtherType of control frames
     #[arg(long, value_name = "NUMBER", default_value = "0xabba", value_parser = parse_ethertype)]
     ethertype: u16,
@@ -102,6 +106,7 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
     // First of all, so that a signal at any later moment ends the process in order.
     let stop = Stop::on_signals().context("cannot catch signals")?;
     let flows = args.flows.as_deref().map(flows_file::load).transpose()?;
+    let control_key = args.control_key.as_deref().map(cvsw_keyfile::control_key).transpose()?;
     let mut sas = args.sa.as_deref().map(sa_file::load).transpose()?;
     let sa_state = sas.as_mut().map(SaState::begin).transpose();
     let mut sa_state = sa_state.context("cannot note which sequence numbers are used; nothing may be sent")?;
@@ -115,6 +120,10 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
     // Associations live in this process only, so a number of its own tells every start from every other one.
     vnic.set_boot_generation(getrandom::u64().context("the kernel gave no random number")?);
     vnic.accept_keys_in_clear(args.accept_keys_in_clear);
+    if let Some(keys) = control_key {
+        // 0 stands for no instance.
+        vnic.set_control_key(getrandom::u64().context("the kernel gave no random number")?.max(1), keys);
+    }
     if let Some(sas) = sas {
         vnic.load_sas(run::now(), &sas)?;
     }

@@ -8,6 +8,13 @@ pub fn table(document: &Value) -> String {
     let mut out = String::new();
     let top = |key: &str| text(&document[key]);
     line(&mut out, "vNIC", format_args!("{}  session {}", top("mac"), top("session")));
+    let control = &document["control"];
+    if control["authenticated"] == true {
+        let (epoch, executed) = (text(&control["epoch"]), text(&control["executed"]));
+        line(&mut out, "controlled", format_args!("version 3, authenticated; epoch {epoch}, command {executed}"));
+    } else if !control["version"].is_null() {
+        line(&mut out, "controlled", format_args!("version {}, not authenticated", text(&control["version"])));
+    }
     line(&mut out, "MTU", format_args!("{}  (longest frame below: {})", top("mtu"), top("link_frame_max")));
     let requested = match &document["offload_requested"] {
         Value::Null => "nothing yet".to_owned(),

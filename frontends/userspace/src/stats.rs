@@ -10,6 +10,7 @@ use crate::{
 };
 use cvsw_core::{
     ControlError, FlowEntry,
+    control::v3::ControlStatus,
     crypto::{Lifetime, SaStatus},
     flow::{Direction, text::DisplayFlow},
     stats::DirectionStats,
@@ -115,6 +116,7 @@ pub fn document(snapshot: &Snapshot) -> Value {
         "mac": format_mac(snapshot.config.mac),
         "ethertype": format!("{:#06x}", snapshot.config.ethertype),
         "session": snapshot.session.name(),
+        "control": control(&snapshot.control),
         "mtu": snapshot.mtu.map(|mtu| mtu.get()),
         "link_frame_max": snapshot.config.link_mtu.map(|mtu| mtu.get()),
         "offload_requested": snapshot.offload.requested.map(names),
@@ -125,6 +127,7 @@ pub fn document(snapshot: &Snapshot) -> Value {
             "tx": direction(stats.direction(Direction::Tx)),
             "rx": direction(stats.direction(Direction::Rx)),
             "control_accepted": stats.control_accepted,
+            "control_duplicates": stats.control_duplicates,
             "control_errors": named(control_errors.map(|(error, count)| (error.name(), count))),
             "cache_hits": stats.cache_hits,
             "cache_misses": stats.cache_misses,
@@ -137,6 +140,17 @@ pub fn document(snapshot: &Snapshot) -> Value {
         "encrypted_only": snapshot.encrypted_only,
         "sas": sas(snapshot),
         "flows": snapshot.flows.iter().map(|entry| flow(entry, snapshot)).collect::<Vec<_>>(),
+    })
+}
+
+/// How the vNIC is controlled; epoch and number are those of version 3.
+fn control(status: &ControlStatus) -> Value {
+    json!({
+        "version": (status.version != 0).then_some(status.version),
+        "authenticated": status.authenticated,
+        "instance": status.version_3.then(|| format!("{:016x}", status.instance)),
+        "epoch": status.epoch,
+        "executed": status.executed,
     })
 }
 

@@ -10,7 +10,10 @@ use crate::{
 };
 use cvsw_core::{
     BURST, Config, Cvsw, FlowEntry, Instant, Stats, Verdict,
-    control::{ControlEvent, MAX_FRAME_LEN, OffloadFlags, SessionState},
+    control::{
+        ControlEvent, MAX_FRAME_LEN, OffloadFlags, SessionState,
+        v3::{ControlKeys, ControlStatus},
+    },
     crypto::{SaEvent, SaEventKind, SaStatus},
     flow::{Direction, MacAddr},
     mtu::IpMtu,
@@ -61,6 +64,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Control session.
     pub session: SessionState,
+    /// Protocol version, epoch and so on.
+    pub control: ControlStatus,
     /// IP MTU that the VM sees.
     pub mtu: Option<IpMtu>,
     /// Offload features.
@@ -143,6 +148,12 @@ impl Vnic {
         self.engine.accept_keys_in_clear(on);
     }
 
+    /// Speaks version 3 of the control protocol and, as there is a key, nothing else. `instance`: a random number that
+    /// tells this process from every other.
+    pub fn set_control_key(&mut self, instance: u64, keys: ControlKeys) {
+        self.engine.enable_version_3(instance, keys);
+    }
+
     /// The security associations, in no particular order.
     pub fn sas(&self) -> impl Iterator<Item = SaStatus> + '_ {
         self.engine.sas()
@@ -201,6 +212,7 @@ impl Vnic {
         Snapshot {
             config: self.config,
             session: self.session,
+            control: self.engine.control_status(),
             mtu: self.host.mtu(),
             offload: self.offload,
             host: (self.host.name().to_owned(), self.host.counters()),

@@ -5,6 +5,7 @@
 //! independent of it: a naive model, another decoder, or its own inverse.
 
 mod control;
+mod control3;
 mod esp;
 mod flow_text;
 mod frame;
@@ -13,6 +14,7 @@ mod sas;
 mod table;
 
 pub use control::control;
+pub use control3::{control3_codec, control3_vnic};
 pub use esp::esp;
 pub use flow_text::flow_text;
 pub use frame::frame;
@@ -32,6 +34,9 @@ pub type Body = fn(&[u8]);
 /// Every target by name. The names are those of the files in `fuzz/fuzz_targets` and of the folders of seeds.
 pub const TARGETS: &[(&str, Body)] = &[
     ("control", control),
+    ("control3_codec", control3_codec),
+    ("control3_ends", crate::ends::converge),
+    ("control3_vnic", control3_vnic),
     ("esp", esp),
     ("flow_text", flow_text),
     ("frame", frame),

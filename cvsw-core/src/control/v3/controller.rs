@@ -1,0 +1,411 @@
+//! The controller's side of version 3, for one vNIC: commands under way, repeated with ever longer pauses until each is
+//! answered, and one request at a time.
+//!
+//! The session keeps numbers and times only. What a command says is the caller's: [`ControllerSession::poll`] names the
+//! command by the caller's token, and the caller writes it ([`ControllerSession::header`]), again and again if need be.
+
+use super::{
+    answer::{Answer, Reason, Refusal},
+    keys::ControlKeys,
+    message::{Header, Kind, Message},
+    report::{Page, Request, State, Subject},
+};
+use crate::{flow::MacAddr, frame::NoRoom, openflow::FlowRemoved, stats::ControlError, time::Instant};
+use heapless::Deque;
+
+/// Attempts after which only the oldest command is repeated: whoever does not answer one needs no window full.
+const PATIENT_ATTEMPTS: u32 = 3;
+/// The pause between two attempts is doubled this often.
+const DOUBLINGS: u32 = 6;
+
+/// A session with a vNIC. `WINDOW`: commands that may be unanswered, at most the vNIC's
+/// ([`State::window`]).
+#[derive(Debug)]
+pub struct ControllerSession<const WINDOW: usize = 16> {
+    keys: ControlKeys,
+    epoch: u64,
+    /// 0: it has not registered.
+    instance: u64,
+    /// Number of the next command.
+    next: u64,
+    window: Deque<InFlight, WINDOW>,
+    request: Option<Asked>,
+    next_request: u64,
+    /// Pause before the first repetition, in nanoseconds.
+    timeout: u64,
+    /// Repetitions since it was last heard.
+    unheard: u32,
+    removals_seen: u64,
+    /// The challenge that was answered last.
+    used_challenge: u64,
+    /// The gap that was filled last, and when.
+    gap: (u64, Instant),
+    fenced: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    sequence: u64,
+    token: u32,
+    attempts: u32,
+    sent: Instant,
+    chained: bool,
+    answered: bool,
+    due: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    request: Request,
+    sequence: u64,
+    attempts: u32,
+    sent: Instant,
+}
+
+/// A message that is to be written and sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// The command with this token, as number `sequence`.
+    Command {
+        /// Its number.
+        sequence: u64,
+        /// The caller's name for it.
+        token: u32,
+        /// To be carried out only if the one before it was.
+        chained: bool,
+    },
+    /// This request.
+    Request {
+        /// Its number.
+        sequence: u64,
+        /// What is asked for.
+        request: Request,
+    },
+}
+
+/// What a message of the vNIC means.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "transient, and there is no allocator to box it with")]
+pub enum Event<'a> {
+    /// Nothing new.
+    Nothing,
+    /// The command with this token was decided on. It will not be sent again.
+    Answered {
+        /// The caller's name for it.
+        token: u32,
+        /// What became of it.
+        answer: Answer,
+    },
+    /// The page that was asked for, and its items.
+    Page(Page, &'a [u8]),
+    /// The state that was asked for.
+    State(State),
+    /// An entry has left the table.
+    Removed(FlowRemoved),
+    /// Another controller, with this epoch, has taken over. Nothing is sent any more.
+    Fenced(u64),
+}
+
+/// What a REGISTER means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// What the vNIC has.
+    pub state: State,
+    /// It is another instance than before, or the first: what was under way is void.
+    pub fresh: bool,
+}
+
+/// Writes a HELLO with a challenge that is not 0 to `mac`, which may be broadcast; returns its length.
+///
+/// # Errors
+/// `NoRoom`.
+pub fn hello(ethertype: u16, mac: MacAddr, epoch: u64, challenge: u64, out: &mut [u8]) -> Result<usize, NoRoom> {
+    let header = Header { mac, kind: Kind::Hello, chained: false, data: 0, instance: 0, epoch, sequence: 0 };
+    header.emit_bytes(ethertype, &ControlKeys::NONE, out, &challenge.to_be_bytes())
+}
+
+impl<const WINDOW: usize> ControllerSession<WINDOW> {
+    /// A session with a vNIC that has not registered. `epoch` is not 0 and higher than that of any controller before.
+    /// `timeout` nanoseconds are waited for the first answer.
+    pub const fn new(keys: ControlKeys, epoch: u64, timeout: u64) -> Self {
+        Self {
+            keys,
+            epoch,
+            instance: 0,
+            next: 1,
+            window: Deque::new(),
+            request: None,
+            next_request: 1,
+            timeout,
+            unheard: 0,
+            removals_seen: 0,
+            used_challenge: 0,
+            gap: (0, Instant::ZERO),
+            fenced: None,
+        }
+    }
+
+    /// Takes a REGISTER that answers `challenge`. Each challenge is good for one REGISTER: so a late one of an earlier life
+    /// of the vNIC cannot bring that life back, and no command's number is ever used for two.
+    ///
+    /// # Errors
+    /// Those of [`Message::authenticate`]; `Replayed` for the answer to another challenge; `Data` if what it says is
+    /// not acceptable; `StaleEpoch` if another controller with a higher epoch has it.
+    pub fn register(&mut self, message: &Message<'_>, challenge: u64) -> Result<Registered, ControlError> {
+        message.authenticate(&self.keys)?;
+        let state = State::parse(message.payload)?;
+        if challenge == 0 || state.challenge != challenge || challenge == self.used_challenge {
+            return Err(ControlError::Replayed);
+        }
+        let instance = message.header.instance;
+        if message.header.kind != Kind::Register || instance == 0 || usize::from(state.window) < WINDOW {
+            return Err(ControlError::Data);
+        }
+        if state.epoch > self.epoch {
+            self.fenced = Some(state.epoch);
+            return Err(ControlError::StaleEpoch);
+        }
+        self.used_challenge = challenge;
+        self.heard();
+        let fresh = instance != self.instance;
+        if fresh {
+            self.instance = instance;
+            self.next = 1;
+            self.removals_seen = 0;
+            self.forget();
+        }
+        if state.epoch == self.epoch && state.executed >= self.next {
+            // Somebody has used our epoch; its numbers are taken.
+            self.next = state.executed.saturating_add(1);
+            self.forget();
+        }
+        Ok(Registered { state, fresh })
+    }
+
+    /// Whether a REGISTER says that a vNIC has come up: it answers no challenge. Send it a HELLO.
+    pub fn is_announcement(&self, message: &Message<'_>) -> bool {
+        let state = message.authenticate(&self.keys).and_then(|()| State::parse(message.payload));
+        message.header.kind == Kind::Register && state.is_ok_and(|state| state.challenge == 0)
+    }
+
+    fn forget(&mut self) {
+        self.window.clear();
+        self.request = None;
+        self.gap = (0, Instant::ZERO);
+    }
+
+    /// The keys.
+    pub const fn keys(&self) -> &ControlKeys {
+        &self.keys
+    }
+
+    /// The vNIC's instance; 0 before it has registered.
+    pub const fn instance(&self) -> u64 {
+        self.instance
+    }
+
+    /// Whether another command may be given to it.
+    pub fn has_room(&self) -> bool {
+        self.instance != 0 && self.fenced.is_none() && !self.window.is_full()
+    }
+
+    /// Whether every command is answered, and no request under way.
+    pub fn is_idle(&self) -> bool {
+        self.window.is_empty() && self.request.is_none()
+    }
+
+    /// Repetitions since the vNIC was last heard.
+    pub const fn unheard(&self) -> u32 {
+        self.unheard
+    }
+
+    /// The epoch of the controller that has taken over.
+    pub const fn fenced(&self) -> Option<u64> {
+        self.fenced
+    }
+
+    /// Takes a command, which [`ControllerSession::poll`] then names. `chained`: to be carried out only if the one
+    /// before it was. Returns its number; `None` if there is no room.
+    pub fn submit(&mut self, token: u32, chained: bool) -> Option<u64> {
+        if !self.has_room() {
+            return None;
+        }
+        let sequence = self.next;
+        let command =
+            InFlight { sequence, token, attempts: 0, sent: Instant::ZERO, chained, answered: false, due: true };
+        self.window.push_back(command).ok()?;
+        self.next = self.next.saturating_add(1);
+        Some(sequence)
+    }
+
+    /// Asks for something; `false` if a request is under way.
+    pub fn ask(&mut self, request: Request) -> bool {
+        if self.request.is_some() || self.instance == 0 || self.fenced.is_some() {
+            return false;
+        }
+        let sequence = self.next_request;
+        self.next_request = sequence.wrapping_add(1);
+        self.request = Some(Asked { request, sequence, attempts: 0, sent: Instant::ZERO });
+        true
+    }
+
+    /// The next message to be sent now. Call until `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Outgoing> {
+        if self.instance == 0 || self.fenced.is_some() {
+            return None;
+        }
+        self.find_overdue(now);
+        let due = self.window.iter_mut().find(|command| command.due && !command.answered);
+        if let Some(command) = due {
+            command.due = false;
+            command.sent = now;
+            command.attempts = command.attempts.saturating_add(1);
+            let InFlight { sequence, token, chained, .. } = *command;
+            return Some(Outgoing::Command { sequence, token, chained });
+        }
+        let asked = self.request.as_mut()?;
+        let overdue = asked.attempts > 0 && now.nanos_since(asked.sent) >= pause(self.timeout, asked.attempts);
+        if asked.attempts > 0 && !overdue {
+            return None;
+        }
+        if overdue {
+            self.unheard = self.unheard.saturating_add(1);
+        }
+        asked.sent = now;
+        asked.attempts = asked.attempts.saturating_add(1);
+        Some(Outgoing::Request { sequence: asked.sequence, request: asked.request })
+    }
+
+    /// When [`ControllerSession::poll`] has something to send again, if nothing comes before: nanoseconds from `now`.
+    pub fn next_timeout(&self, now: Instant) -> Option<u64> {
+        let left = |sent: Instant, attempts: u32| match attempts {
+            0 => 0,
+            _ => pause(self.timeout, attempts).saturating_sub(now.nanos_since(sent)),
+        };
+        let command = self.window.iter().find(|command| !command.answered).map(|c| left(c.sent, c.attempts));
+        let request = self.request.map(|asked| left(asked.sent, asked.attempts));
+        command.into_iter().chain(request).min()
+    }
+
+    /// If the oldest command is overdue, it is repeated, and at first those behind it too.
+    fn find_overdue(&mut self, now: Instant) {
+        let Some(oldest) = self.window.iter_mut().find(|command| !command.answered) else { return };
+        if oldest.attempts == 0 || now.nanos_since(oldest.sent) < pause(self.timeout, oldest.attempts) {
+            return;
+        }
+        oldest.due = true;
+        self.unheard = self.unheard.saturating_add(1);
+        if oldest.attempts < PATIENT_ATTEMPTS {
+            self.window.iter_mut().for_each(|command| command.due = true);
+        }
+    }
+
+    /// Header of a message to the vNIC `mac`; write it with [`ControllerSession::keys`].
+    pub const fn header(&self, mac: MacAddr, kind: Kind, sequence: u64, chained: bool, data: u16) -> Header {
+        Header { mac, kind, chained, data, instance: self.instance, epoch: self.epoch, sequence }
+    }
+
+    /// Takes a message of the vNIC, but REGISTER.
+    ///
+    /// # Errors
+    /// Why it is not believed or not understood. Nothing has changed then.
+    pub fn receive<'a>(&mut self, now: Instant, message: &Message<'a>) -> Result<Event<'a>, ControlError> {
+        message.authenticate(&self.keys)?;
+        if self.instance == 0 || message.header.instance != self.instance {
+            return Err(ControlError::Instance);
+        }
+        let event = match message.header.kind {
+            kind @ (Kind::Ack | Kind::Error) => self.answered(now, message, &Answer::parse(kind, message.payload)?),
+            Kind::Report => self.reported(message)?,
+            Kind::FlowRemoved => self.removed(message)?,
+            _ => return Err(ControlError::Type),
+        };
+        self.heard();
+        Ok(event)
+    }
+
+    /// It is there: what was lost is repeated without the long pauses that a silent vNIC gets.
+    fn heard(&mut self) {
+        self.unheard = 0;
+        let attempts = self.window.iter_mut().map(|command| &mut command.attempts);
+        for attempts in attempts.chain(self.request.as_mut().map(|asked| &mut asked.attempts)) {
+            *attempts = (*attempts).min(1);
+        }
+    }
+
+    fn answered<'a>(&mut self, now: Instant, message: &Message<'a>, answer: &Answer) -> Event<'a> {
+        match answer.refusal {
+            Some(Refusal::Control(Reason::StaleEpoch)) => {
+                if answer.epoch <= self.epoch {
+                    return Event::Nothing;
+                }
+                self.fenced = Some(answer.epoch);
+                return Event::Fenced(answer.epoch);
+            }
+            Some(Refusal::Control(Reason::OutOfOrder)) => {
+                self.fill_gap(now, answer);
+                return Event::Nothing;
+            }
+            _ => {}
+        }
+        if message.header.epoch != self.epoch {
+            return Event::Nothing;
+        }
+        let sequence = message.header.sequence;
+        let found = self.window.iter_mut().find(|command| command.sequence == sequence && !command.answered);
+        let Some(command) = found else { return Event::Nothing };
+        command.answered = true;
+        let token = command.token;
+        while self.window.front().is_some_and(|command| command.answered) {
+            self.window.pop_front();
+        }
+        Event::Answered { token, answer: *answer }
+    }
+
+    /// The vNIC lacks a command: all from there on are sent again, but not for every one that overtook it.
+    fn fill_gap(&mut self, now: Instant, answer: &Answer) {
+        let executed = if answer.epoch == self.epoch { answer.executed } else { 0 };
+        let missing = executed.saturating_add(1);
+        let (filled, at) = self.gap;
+        if filled == missing && now.nanos_since(at) < self.timeout / 2 {
+            return;
+        }
+        self.gap = (missing, now);
+        for command in self.window.iter_mut().filter(|command| command.sequence >= missing) {
+            command.due = command.attempts > 0;
+        }
+    }
+
+    fn reported<'a>(&mut self, message: &Message<'a>) -> Result<Event<'a>, ControlError> {
+        let (page, items) = Page::parse(message.payload)?;
+        let expected = |asked: &Asked| {
+            message.header.epoch == self.epoch
+                && asked.sequence == message.header.sequence
+                && asked.request.subject == page.subject
+        };
+        if !self.request.as_ref().is_some_and(expected) {
+            return Ok(Event::Nothing);
+        }
+        let event = match page.subject {
+            Subject::State => Event::State(State::parse(items)?),
+            _ => Event::Page(page, items),
+        };
+        self.request = None;
+        Ok(event)
+    }
+
+    fn removed<'a>(&mut self, message: &Message<'a>) -> Result<Event<'a>, ControlError> {
+        let removed = FlowRemoved::decode(message.payload).map_err(|_| ControlError::FlowMod)?;
+        if message.header.sequence <= self.removals_seen {
+            return Ok(Event::Nothing);
+        }
+        self.removals_seen = message.header.sequence;
+        Ok(Event::Removed(removed))
+    }
+}
+
+/// The pause behind the attempt with this number, from 1.
+const fn pause(timeout: u64, attempts: u32) -> u64 {
+    let doublings = attempts.saturating_sub(1);
+    timeout.saturating_mul(1u64.wrapping_shl(if doublings < DOUBLINGS { doublings } else { DOUBLINGS }))
+}

@@ -1,0 +1,76 @@
+//! What the control session reads of the engine.
+
+use crate::{
+    apply::Program,
+    control::v3::Inside,
+    crypto::SaTable,
+    flow::{Command, FlowEntry, FlowMod, FlowTable, Match, table::Entry},
+    stats::Stats,
+};
+
+/// The engine, without its session.
+pub(super) struct View<'a, const FLOWS: usize, const MASKS: usize, const SAS: usize> {
+    pub(super) table: &'a FlowTable<Program, FLOWS, MASKS>,
+    pub(super) stats: &'a Stats,
+    pub(super) sas: &'a SaTable<SAS>,
+}
+
+impl<const FLOWS: usize, const MASKS: usize, const SAS: usize> Inside for View<'_, FLOWS, MASKS, SAS> {
+    fn next_entry(&self, from: u32) -> Option<(u32, FlowEntry)> {
+        next_entry(self.table, from)
+    }
+
+    fn entries(&self) -> u32 {
+        self.table.len() as u32
+    }
+
+    fn capacity(&self) -> u32 {
+        FLOWS as u32
+    }
+
+    fn associations(&self) -> u32 {
+        self.sas.iter().count() as u32
+    }
+
+    fn counter(&self, index: u32) -> Option<([&'static str; 2], u64)> {
+        self.stats.counters().nth(index as usize)
+    }
+}
+
+/// The first entry at or behind index `from`, with the index to go on from. Out of line, so that its copies of an action
+/// list do not add to the stack frame of the caller.
+#[inline(never)]
+pub(super) fn next_entry<const FLOWS: usize, const MASKS: usize>(
+    table: &FlowTable<Program, FLOWS, MASKS>,
+    from: u32,
+) -> Option<(u32, FlowEntry)> {
+    let (id, entry) = table.next_from(from)?;
+    Some((id.0.saturating_add(1), listed(table, entry)))
+}
+
+pub(super) fn listed<const FLOWS: usize, const MASKS: usize>(
+    table: &FlowTable<Program, FLOWS, MASKS>,
+    entry: &Entry<Program>,
+) -> FlowEntry {
+    FlowEntry {
+        flow: as_add(&table.matching(entry), entry),
+        packets: entry.packets,
+        bytes: entry.bytes,
+        created: entry.created,
+        last_used: entry.last_used,
+    }
+}
+
+fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {
+    FlowMod {
+        matching: *matching,
+        cookie: entry.cookie,
+        command: Command::Add,
+        idle_timeout: entry.idle_timeout,
+        hard_timeout: entry.hard_timeout,
+        priority: entry.priority,
+        out_port: crate::flow::OFPP_NONE,
+        flags: entry.flags,
+        actions: entry.payload.actions(),
+    }
+}
