@@ -199,8 +199,9 @@ fn with_a_key_nothing_else_is_believed() {
         out[..len].to_vec()
     };
     for kind in [MessageType::Hello, MessageType::SetMtu, MessageType::ListEntries, MessageType::SetSa] {
-        assert_eq!(talk.deliver(&version_2(kind, 1450)), Some(ControlError::Downgrade));
+        assert_eq!(talk.deliver(&version_2(kind, 0)), Some(ControlError::Downgrade));
     }
+    assert_eq!(talk.deliver(&version_2(MessageType::Hello, 3)), None, "that of a controller that speaks both");
     let unsealed = frame(&ControlKeys::NONE, header(Kind::SetMtu, 1, 1450), &[]);
     assert_eq!(talk.deliver(&unsealed), Some(ControlError::Unauthenticated));
     let other = ControlKeys::derive(&[9; 16]);

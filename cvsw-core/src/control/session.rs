@@ -160,6 +160,10 @@ impl Session {
             return self.receive_3(now, frame);
         }
         let message = ControlMessage::parse(frame)?;
+        if message.kind == MessageType::Hello && message.data >= VERSION_3.into() && self.v3.is_enabled() {
+            // Whoever says this sends a HELLO of version 3 as well.
+            return Ok(Request::None);
+        }
         if self.v3.has_key() {
             return Err(ControlError::Downgrade);
         }
@@ -176,8 +180,6 @@ impl Session {
             return Err(ControlError::NotForUs);
         }
         match message.kind {
-            // Whoever says this sends a HELLO of version 3 as well.
-            MessageType::Hello if message.data >= VERSION_3.into() && self.v3.is_enabled() => Ok(Request::None),
             MessageType::Hello => self.hello(message),
             MessageType::Register | MessageType::FlowRemoved | MessageType::SaAnswer => Err(ControlError::Type),
             _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),

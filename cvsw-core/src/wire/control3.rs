@@ -104,7 +104,7 @@ pub struct State {
     pub challenge: U64,
     /// Digest of the flow table.
     pub digest: U64,
-    /// The highest epoch of which a command was taken; 0: none.
+    /// The highest epoch that was heard; 0: none.
     pub epoch: U64,
     /// The last command of that epoch that was decided on.
     pub executed: U64,

@@ -71,6 +71,9 @@ fn an_encrypted_laboratory_passes_every_check_and_leaves_nothing_behind() {
     let rotation = &check(&report, "rotation")["data"];
     assert_eq!((&rotation["rotations"], &rotation["lost_by_vnics"]), (&3.into(), &0.into()), "{text}");
     assert!(rotation["datagrams"].as_u64() > Some(1000), "{text}");
+    // Every key was wrapped: nobody allowed them in clear.
+    let versions = &check(&report, "registered")["data"]["control_protocol"];
+    assert_eq!(*versions, serde_json::json!(["3, authenticated"]), "{text}");
 }
 
 #[test]

@@ -78,6 +78,28 @@ impl Belief {
         self.offloads
     }
 
+    /// The vNIC has acknowledged a command.
+    pub fn acknowledged(&mut self, command: &Command) {
+        self.sent(command);
+        if let Command::Set(flow) = command {
+            self.held.insert(Identity::of_flow(flow), Held::new(flow, true));
+        }
+    }
+
+    /// The vNIC has told its parameters.
+    pub const fn parameters(&mut self, mtu: Option<IpMtu>, offloads: Option<OffloadFlags>) {
+        self.mtu = mtu;
+        self.offloads = offloads;
+    }
+
+    /// The vNIC, which should have `desired`, has exactly these entries.
+    pub fn replace(&mut self, listing: Listing, desired: &Desired) {
+        self.held = listing.entries.into_iter().collect();
+        self.strays.extend(listing.news);
+        let wanted = identities(desired);
+        self.strays.retain(|id, _| self.held.contains_key(id) && !wanted.contains(id));
+    }
+
     /// An entry is not there any more.
     pub fn forget(&mut self, entry: EntryId) {
         let id = Identity::of(&entry);

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use cvsw_core::{control::OffloadFlags, openflow::PortStats};
+use cvsw_core::{
+    control::{OffloadFlags, VERSION_2, v3::VERSION_3},
+    openflow::PortStats,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,6 +36,9 @@ pub struct Status {
     pub encrypted: Vec<EncryptedStatus>,
     /// vNICs that registered but were not admitted.
     pub unknown: Vec<UnknownStatus>,
+    /// REGISTER messages that were refused: a wrong key, another challenge's answer, a second holder of an address.
+    #[serde(default)]
+    pub refused: Vec<RefusedStatus>,
     /// What could not be used, by reason.
     #[schema(value_type = Object)]
     pub counters: serde_json::Value,
@@ -94,6 +100,12 @@ pub struct VnicStatus {
     pub network: Option<String>,
     /// `absent`, `pushing`, `verifying`, `ready`, `diverged` or `silent`.
     pub state: String,
+    /// Version of the control protocol that it speaks.
+    #[serde(default)]
+    pub protocol: Option<u8>,
+    /// Whether its messages are authenticated by its control key.
+    #[serde(default)]
+    pub authenticated: bool,
     /// Datapath id of its switch.
     pub switch: Option<String>,
     /// Its port.
@@ -181,6 +193,25 @@ pub struct UnknownStatus {
     pub reason: String,
 }
 
+/// A REGISTER that was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedStatus {
+    /// The address that it claims.
+    pub mac: String,
+    /// Datapath id of the switch.
+    pub switch: String,
+    /// The port.
+    pub port: u16,
+    /// Why: `tag` (a wrong key), `unauthenticated` (no tag, or one without a key of ours), `replayed` (not the answer to
+    /// this port's challenge), `downgrade` (version 2 of a vNIC with a key), `stale_epoch` (another controller has taken it over),
+    /// `duplicate_mac`, `not_in_configuration`.
+    pub reason: String,
+    /// How often.
+    pub times: u64,
+    /// Time since the last one.
+    pub seconds_ago: f64,
+}
+
 impl Status {
     /// The state at `now`.
     pub fn of(controller: &Controller, now: Duration) -> Self {
@@ -201,6 +232,7 @@ impl Status {
             vnics,
             encrypted: Self::keys_of(controller, now),
             unknown: unknown(controller, now),
+            refused: refused(controller, now),
             counters: serde_json::to_value(controller.counters()).unwrap_or_default(),
         }
     }
@@ -256,7 +288,7 @@ impl Status {
         out.push('\n');
         columns(
             out,
-            ["VNIC", "NAME", "STATE", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
+            ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
             self.vnics.iter().map(vnic_row),
         );
         if !self.encrypted.is_empty() {
@@ -277,6 +309,21 @@ impl Status {
                 ]
             });
             columns(out, ["NOT ADMITTED", "SWITCH", "PORT", "SINCE", "REASON"], rows);
+        }
+        if !self.refused.is_empty() {
+            out.push('\n');
+            let rows = self.refused.iter().map(|refused| {
+                let (port, times) = (refused.port.to_string(), refused.times.to_string());
+                [
+                    refused.mac.clone(),
+                    refused.switch.clone(),
+                    port,
+                    times,
+                    age(refused.seconds_ago),
+                    refused.reason.clone(),
+                ]
+            });
+            columns(out, ["REFUSED", "SWITCH", "PORT", "TIMES", "LAST", "REASON"], rows);
         }
         let switch_errors = self.switches.iter().flat_map(|s| s.errors.iter().map(|error| (&s.datapath_id, error)));
         let vnic_errors = self.vnics.iter().flat_map(|v| v.errors.iter().map(|error| (&v.mac, error)));
@@ -319,7 +366,7 @@ fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
     }
 }
 
-pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
+pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 10] {
     let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let port = match (&vnic.port, &vnic.port_name) {
         (Some(number), Some(name)) => format!("{number} ({name})"),
@@ -329,6 +376,7 @@ pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 9] {
         vnic.mac.clone(),
         format!("{}/{}", vnic.network.as_deref().unwrap_or("QUARANTINE"), vnic.name),
         vnic.state.clone(),
+        show(vnic.protocol.map(|version| format!("{version}{}", if vnic.authenticated { " (key)" } else { "" }))),
         show(vnic.switch.clone()),
         port,
         show(vnic.mtu.map(|mtu| mtu.to_string())),
@@ -396,6 +444,8 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         name: desired.name.clone(),
         network: desired.network.clone(),
         state: vnic.map_or(Phase::Absent, Vnic::phase).name().to_owned(),
+        protocol: vnic.map(|vnic| if vnic.link().is_some() { VERSION_3 } else { VERSION_2 }),
+        authenticated: vnic.and_then(Vnic::link).is_some_and(|link| link.session().keys().is_set()),
         switch: switch.map(datapath_id),
         port: port.map(|port| port.number),
         port_name: port.map(|port| port.name.clone()),
@@ -429,6 +479,18 @@ fn traffic(age: Duration, stats: &PortStats) -> Traffic {
 
 pub(crate) fn offload_names(flags: OffloadFlags) -> Vec<String> {
     OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| (*name).to_owned()).collect()
+}
+
+fn refused(controller: &Controller, now: Duration) -> Vec<RefusedStatus> {
+    let status = |refused: &crate::state::Refused| RefusedStatus {
+        mac: refused.mac.to_string(),
+        switch: format!("{:016x}", refused.datapath_id),
+        port: refused.port,
+        reason: refused.reason.to_owned(),
+        times: refused.times,
+        seconds_ago: now.saturating_sub(refused.at).as_secs_f64(),
+    };
+    controller.refusals().iter().map(status).collect()
 }
 
 fn unknown(controller: &Controller, now: Duration) -> Vec<UnknownStatus> {

@@ -199,6 +199,11 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         &self.keys
     }
 
+    /// The epoch.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The vNIC's instance; 0 before it has registered.
     pub const fn instance(&self) -> u64 {
         self.instance

@@ -100,7 +100,7 @@ mod with_aes {
             if !self.set {
                 return Err(NotAuthentic);
             }
-            let mut mac = Cmac::<Aes128>::new(&self.authentication.into());
+            let mut mac = Cmac::<Aes128>::new((&self.authentication).into());
             mac.update(message);
             Ok(mac)
         }
@@ -128,7 +128,7 @@ mod with_aes {
         }
 
         fn wrapper(&self) -> AesKw<Aes128> {
-            AesKw::new(&self.wrapping.into())
+            AesKw::new((&self.wrapping).into())
         }
     }
 

@@ -208,7 +208,7 @@ pub struct State {
     pub challenge: u64,
     /// Digest of the flow table.
     pub digest: u64,
-    /// The highest epoch of which it took a command; 0: none.
+    /// The highest epoch that it has heard; 0: none.
     pub epoch: u64,
     /// The last command of that epoch that it decided on.
     pub executed: u64,

@@ -2,7 +2,7 @@
 //!
 //! Commands are carried out one by one in the order of their numbers, each exactly once: one that comes again is
 //! answered from memory, one that overtook others is refused and comes again. A command of a higher epoch with the
-//! number 1 makes its controller the only one that counts. Requests change nothing and have no order. Nothing is
+//! number 1, or any request of it, makes its controller the only one that counts. Requests have no order. Nothing is
 //! believed, and nothing but HELLO is answered, before its tag was checked, if there is a key.
 
 use super::{
@@ -57,7 +57,7 @@ pub struct ControlStatus {
     pub authenticated: bool,
     /// This vNIC's instance.
     pub instance: u64,
-    /// The highest epoch of which a command was taken.
+    /// The highest epoch that was heard.
     pub epoch: u64,
     /// The last command of it that was decided on.
     pub executed: u64,
@@ -233,7 +233,6 @@ impl VnicSession {
         if instance != self.instance {
             // It knows an earlier life of this vNIC: let it look again.
             self.register_due = true;
-            self.challenge = 0;
             return Err(ControlError::Instance);
         }
         if epoch < self.epoch {
@@ -261,6 +260,10 @@ impl VnicSession {
         if usize::from(self.waiting_count) == WAITING {
             return Err(ControlError::Busy);
         }
+        if message.header.epoch > self.epoch {
+            // So that a controller that takes over and finds all well has fenced off the one before.
+            self.adopt(message.header.epoch);
+        }
         self.wait(now, message, Some(request), ControlError::Busy);
         Ok(Taken::Nothing)
     }
@@ -275,8 +278,7 @@ impl VnicSession {
             return Err(self.wait(now, message, None, ControlError::OutOfOrder));
         }
         if epoch != self.epoch {
-            self.epoch = epoch;
-            self.due = 0;
+            self.adopt(epoch);
         }
         self.executed = sequence;
         self.under_way = kind as u8;
@@ -285,6 +287,14 @@ impl VnicSession {
             return Err(ControlError::Skipped);
         }
         Ok(Taken::Command)
+    }
+
+    /// From now on only the controller with this epoch counts.
+    const fn adopt(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.executed = 0;
+        self.due = 0;
+        self.last_done = true;
     }
 
     /// A command that was decided on already.

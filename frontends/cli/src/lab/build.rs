@@ -6,9 +6,12 @@ use super::process::{self, Process, ProcessId};
 use super::state::{self, State};
 use super::topology::{Plan, Topology, UNDERLAY_MTU, UPLINK, VM_NIC, Vm};
 use anyhow::{Context, Result, ensure};
+use cvsw_core::control::v3::CONTROL_KEY_LEN;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -101,7 +104,12 @@ impl Lab {
     /// A VM's vNIC: the `cvsw port` process between its tap and its switch port.
     pub fn start_vnic(&mut self, index: usize) -> Result<()> {
         let port = format!("af_packet:{}", self.topology.vms[index].nic_interface());
-        self.start_vnic_on(index, &port, &["--accept-keys-in-clear".to_owned()])
+        let mut more = Vec::new();
+        if self.topology.cipher.is_some() {
+            let key = self.make_control_key(&self.topology.vms[index])?;
+            more.push(format!("--control-key={}", key.display()));
+        }
+        self.start_vnic_on(index, &port, &more)
     }
 
     /// A VM's vNIC whose frames leave through `port`, as `cvsw port --net` takes it, in the VM's server; with further
@@ -147,7 +155,8 @@ impl Lab {
     /// Writes the controller's configuration, changed by `change`. A controller that runs notices it.
     pub fn configure(&self, change: impl FnOnce(&str) -> String) -> Result<()> {
         let sockets: Vec<PathBuf> = self.switches.iter().map(Ovs::controller_socket).collect();
-        let (config, text) = (self.config(), change(&self.topology.controller_config(&sockets)));
+        let (config, text) =
+            (self.config(), change(&self.topology.controller_config(&sockets, &self.control_keys())));
         fs::write(&config, text).with_context(|| format!("writing {}", config.display()))
     }
 
@@ -211,6 +220,27 @@ impl Lab {
     /// Where the controllers of an encrypted laboratory, one after the other, note their keys.
     pub fn key_logs(&self) -> &[PathBuf] {
         &self.key_logs
+    }
+
+    /// The folder with the control keys of an encrypted laboratory, in which keys must not travel in clear.
+    fn control_keys(&self) -> PathBuf {
+        self.directory.join("control-keys")
+    }
+
+    /// Gives a vNIC a control key that the controller will find; its path.
+    fn make_control_key(&self, vm: &Vm) -> Result<PathBuf> {
+        let folder = self.control_keys();
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let path = folder.join(format!("{}.key", vm.mac));
+        let mut random = [0; CONTROL_KEY_LEN];
+        fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut random))
+            .context("no randomness")?;
+        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| file.write_all(digits.as_bytes()));
+        written.with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
     }
 
     /// The file for the output of a program.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use cvsw_core::{control::OffloadFlags, crypto::Suite};
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Largest number of pairs in one network: the inner addresses are `10.0.0.1` to `10.0.0.180`.
 pub const MAX_PAIRS: u8 = 90;
@@ -244,13 +244,17 @@ impl Topology {
         &self.networks[vm.network]
     }
 
-    /// The controller's configuration file for this laboratory (TOML), with the unix sockets where it listens.
-    pub fn controller_config(&self, sockets: &[PathBuf]) -> String {
+    /// The controller's configuration file for this laboratory (TOML), with the unix sockets where it listens, and the
+    /// folder of the control keys, if it is encrypted.
+    pub fn controller_config(&self, sockets: &[PathBuf], control_keys: &Path) -> String {
         let listen: Vec<String> = sockets.iter().map(|socket| format!("\"unix:{}\"", socket.display())).collect();
         let mut text = format!("listen = [{}]\nunderlay_mtu = {UNDERLAY_MTU}\n", listen.join(", "));
         if self.cipher.is_some() {
-            // Nobody but the laboratory is on its control channel.
-            text.push_str("keys_in_clear = true\n");
+            let _ = writeln!(text, "control_keys = \"{}\"", control_keys.display());
+            if !self.unikernels.is_empty() {
+                // They have no control key, and nobody but the laboratory is on its control channel.
+                text.push_str("keys_in_clear = true\n");
+            }
         }
         for (index, network) in self.networks.iter().enumerate() {
             let _ = write!(

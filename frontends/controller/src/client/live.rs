@@ -86,7 +86,8 @@ impl Run for VnicCommand {
                 if out.json {
                     return out.bytes(pretty(vnics).as_bytes());
                 }
-                let head = ["VNIC", "NAME", "STATE", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"];
+                let head =
+                    ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"];
                 out.bytes(table(head, vnics.iter().map(vnic_row)).as_bytes())
             }
             Self::Summary => {

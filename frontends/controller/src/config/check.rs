@@ -9,7 +9,10 @@ use cvsw_core::{
 };
 use toml::Spanned;
 
-use super::{Config, Forwarding, Member, Network, Timers, VXLAN_OVERHEAD, diagnostic::Report, flows, process, raw};
+use super::{
+    Config, Control, Forwarding, Member, Network, Timers, VXLAN_OVERHEAD, control, diagnostic::Report, flows,
+    process, raw,
+};
 use crate::mac::Mac;
 
 /// EtherTypes that ordinary traffic uses: as the control EtherType they would take it away from the VMs.
@@ -17,17 +20,24 @@ const TAKEN_ETHERTYPES: [(u16, &str); 5] =
     [(0x0800, "IPv4"), (0x0806, "ARP"), (0x86dd, "IPv6"), (0x8100, "802.1Q"), (0x88a8, "802.1ad")];
 
 /// Checks a whole file. The result is meaningful only if nothing was reported as an error.
-pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
+/// `control`: what is known of control keys, if the file is not to say it.
+pub(super) fn config(raw: raw::File, control: Option<&Control>, report: &mut Report<'_>) -> Config {
+    let control = control.cloned().unwrap_or_else(|| control::check(&raw, report));
     let underlay_mtu = raw.underlay_mtu.map_or(IpMtu::ETHERNET, |value| underlay_mtu(&value, report));
     let mut seen = Seen::default();
     let mut networks = Vec::with_capacity(raw.network.len());
     for network in &raw.network {
         let checked = self::network(network, underlay_mtu, &mut seen, report);
-        if let Some(cipher) = network.cipher.as_ref().filter(|_| !raw.keys_in_clear) {
-            let help = "there is no other way to deliver keys yet: write `keys_in_clear = true` at the top if whoever \
-                        reads the control channel may read this network's traffic, and start the vNICs with \
-                        --accept-keys-in-clear";
-            report.error(cipher.span(), "a cipher needs keys, and they would travel in clear", help);
+        let without = checked.members.iter().find(|member| !control.keys(member.mac).is_set());
+        if let (Some(cipher), Some(member)) = (network.cipher.as_ref().filter(|_| !raw.keys_in_clear), without) {
+            let message = format!("a cipher needs keys, and those for {} would travel in clear", member.name);
+            let help = format!(
+                "give it a control key: `control_keys = \"FOLDER\"` at the top, its key in FOLDER/{}.key and in \
+                 --control-key of its port. Or write `keys_in_clear = true` at the top if whoever reads the control \
+                 channel may read this network's traffic, and start the vNICs with --accept-keys-in-clear",
+                member.mac
+            );
+            report.error(cipher.span(), message, help);
         }
         flows::check_collisions(&checked, network, report);
         networks.push(Arc::new(checked));
@@ -41,6 +51,7 @@ pub(super) fn config(raw: raw::File, report: &mut Report<'_>) -> Config {
         underlay_mtu,
         forwarding: raw.forwarding.map_or(Forwarding::Normal, |value| forwarding(&value, report)),
         keys_in_clear: raw.keys_in_clear,
+        control,
         timers: timers(&raw.timers, report),
         networks,
     }

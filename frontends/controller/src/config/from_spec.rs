@@ -35,7 +35,7 @@ pub(super) fn check(process: &Config, spec: &Spec) -> Result<(Config, Vec<Diagno
     let mut fields = Fields(String::new());
     let raw = file(&mut fields, spec);
     let mut report = Report::of_fields(&fields.0);
-    let checked = check::config(raw, &mut report);
+    let checked = check::config(raw, Some(&process.control), &mut report);
     let warnings = report.finish()?;
     let config = Config {
         listen: process.listen.clone(),
@@ -129,6 +129,8 @@ fn file(fields: &mut Fields, spec: &Spec) -> raw::File {
         underlay_mtu: parameters.underlay_mtu.map(|value| fields.field("parameters/underlay_mtu", &value)),
         forwarding: fields.option("parameters/forwarding", &parameters.forwarding),
         keys_in_clear: parameters.keys_in_clear,
+        control_keys: None,
+        version_3: None,
         timers: raw::Timers {
             hello: fields.option("parameters/timers/hello", &timers.hello),
             keepalive: fields.option("parameters/timers/keepalive", &timers.keepalive),

@@ -5,6 +5,10 @@
 //! ethertype = 0xabba          # optional
 //! underlay_mtu = 1500         # optional: largest IP packet of the network below
 //! keys_in_clear = false       # optional: whether keys may travel in clear on the control channel; needed for `cipher`
+//! control_keys = "/etc/cvsw/control-keys"  # optional: a folder with the control keys of vNICs, each in a file that is
+//!                             # named after the vNIC's address (02:00:00:00:01:01.key) and only its owner may read
+//! version_3 = "with-key"      # optional: who is spoken to in version 3 of the control protocol: vNICs "with-key"; "offer"
+//!                             # it to others as well; or "require" it of all, so that version 2 is refused
 //! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
 //!
 //! store = "/var/lib/cvsw/state.redb"  # optional: keep desired state there; what follows below is imported once
@@ -49,6 +53,7 @@
 //! Unknown keys are errors, and all errors of a file are reported at once, with line and column.
 
 mod check;
+mod control;
 mod diagnostic;
 mod flows;
 mod from_spec;
@@ -59,6 +64,7 @@ use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, sync::
 
 use cvsw_core::{control::OffloadFlags, crypto::Suite, flow::FlowMod, mtu::IpMtu};
 
+pub use control::Control;
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
 pub use process::{Api, Listen, NotAListenAddress, Tls};
 
@@ -89,6 +95,8 @@ pub struct Config {
     pub forwarding: Forwarding,
     /// Whether keys may travel in clear on the control channel.
     pub keys_in_clear: bool,
+    /// Keys of the control channel, and who must have one.
+    pub control: Control,
     /// Intervals and patience.
     pub timers: Timers,
     /// The virtual networks.
@@ -213,7 +221,7 @@ impl Config {
     pub fn parse(file: &str, text: &str) -> Result<Loaded, ConfigErrors> {
         let mut report = diagnostic::Report::new(file, text);
         let checked = match toml::from_str::<raw::File>(text) {
-            Ok(raw) => Some((from_spec::spec(&raw), check::config(raw, &mut report))),
+            Ok(raw) => Some((from_spec::spec(&raw), check::config(raw, None, &mut report))),
             Err(error) => {
                 let help = "the keys are described by `cvsw controller --help` and in the guide";
                 report.error(error.span().unwrap_or(0..0), error.message(), help);

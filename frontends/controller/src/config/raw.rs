@@ -13,6 +13,8 @@ pub(super) struct File {
     pub(super) forwarding: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) keys_in_clear: bool,
+    pub(super) control_keys: Option<Spanned<String>>,
+    pub(super) version_3: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) timers: Timers,
     pub(super) store: Option<Spanned<String>>,

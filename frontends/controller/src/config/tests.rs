@@ -137,8 +137,8 @@ fn each_mistake_is_named_where_it_is() {
 #[test]
 fn each_mistake_about_encryption_is_named_where_it_is() {
     let old = "ethertype = 0x88b5\nunderlay_mtu = 9000\n[timers]\nhello = \"500ms\"\necho = \"1m\"\n[[network]]\nname = \"blue\"";
-    let clear = "a cipher needs keys, and they would travel in clear / there is no other way to deliver keys yet: write \
-                 `keys_in_clear = true`";
+    let clear = "a cipher needs keys, and those for vm1 would travel in clear / give it a control key: `control_keys = \
+                 \"FOLDER\"` at the top";
     let cases = [
         ("", "cipher = \"aes-128-gcm\"", format!("8:10 {clear}")),
         ("keys_in_clear = false", "cipher = \"aes-128-gcm\"", format!("9:10 {clear}")),

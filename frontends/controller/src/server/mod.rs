@@ -127,6 +127,7 @@ pub async fn serve(
     let signals = Signals::new()?;
     ready(&bound)?;
     let mut controller = Controller::new(opened.config, opened.warnings);
+    controller.set_epoch(opened.epoch.map_or_else(epoch_of_now, |revision| STORE_EPOCHS + revision));
     if let Some(path) = &options.key_log {
         let log = KeyLog::create(path).with_context(|| format!("cannot make the key log {}", path.display()))?;
         tracing::warn!("every key is noted in {}: whoever reads it reads the traffic", path.display());
@@ -186,6 +187,14 @@ impl Signals {
             rotate: signal(SignalKind::user_defined1()).context("cannot watch for SIGUSR1")?,
         })
     }
+}
+
+/// Controllers with a store come after all without: their epochs are the store's revisions and this.
+const STORE_EPOCHS: u64 = 1 << 36;
+
+/// An epoch that is higher than that of any controller which was started earlier: the seconds since 1970.
+fn epoch_of_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |time| time.as_secs().max(1))
 }
 
 struct Server {

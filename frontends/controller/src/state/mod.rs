@@ -5,7 +5,9 @@
 //! [`Controller::take_outgoing`] gives to the connections, and close those that [`Controller::take_closing`] names.
 //! Time is the time since any fixed origin.
 
+pub mod link;
 mod receive;
+mod register;
 mod registry;
 pub mod switch;
 pub mod vnic;
@@ -22,10 +24,14 @@ use crate::{
     keys::{self, KeyLog, Keys},
     mac::Mac,
 };
-use cvsw_core::{flow::FlowMod, openflow::PortStats};
+use cvsw_core::{control::SaCommand, flow::FlowMod, openflow::PortStats};
+pub use register::{Refusals, Refused};
 pub use registry::{Claim, Claims};
-use switch::{Purpose, Stage, Switch};
+use switch::{Greeting, Purpose, Stage, Switch};
 use vnic::{Location, Vnic};
+
+/// Low bits of an epoch in messages, which count our sessions.
+pub const SESSION_BITS: u32 = 24;
 
 /// A connection of a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +46,8 @@ pub struct Counters {
     pub bad_control: BTreeMap<&'static str, u64>,
     /// Connections of a switch whose datapath id another live connection has.
     pub duplicate_datapaths: u64,
+    /// REGISTERs that were refused, by reason.
+    pub refused_registers: BTreeMap<&'static str, u64>,
     /// vNICs that were not noted because too many unknown ones have registered.
     pub claims_refused: u64,
     /// OpenFlow messages from and to switches that are gone.
@@ -92,6 +100,11 @@ pub struct Controller {
     switches: BTreeMap<ConnectionId, Switch>,
     vnics: BTreeMap<Mac, Vnic>,
     claims: Claims,
+    refusals: Refusals,
+    /// A vNIC obeys the controller with the highest.
+    epoch: u64,
+    /// Sessions of version 3 that were begun.
+    sessions: u64,
     keys: Keys,
     counters: Counters,
     generation: u64,
@@ -124,6 +137,9 @@ impl Controller {
             switches: BTreeMap::new(),
             vnics: BTreeMap::new(),
             claims: Claims::default(),
+            refusals: Refusals::default(),
+            epoch: 1,
+            sessions: 0,
             counters: Counters::default(),
             generation: 1,
             config_error: None,
@@ -134,11 +150,43 @@ impl Controller {
         }
     }
 
+    /// This controller's epoch: not 0, and higher than that of every controller before. Set it before any switch connects.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// This controller's epoch.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Registrations that were refused.
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    fn greeting(&self) -> Greeting {
+        let control = &self.config.control;
+        Greeting {
+            epoch: self.epoch << SESSION_BITS,
+            version_2: !control.require,
+            version_3: control.offers_version_3(),
+        }
+    }
+
+    /// An epoch for a new session: higher than those of every controller before, and of every earlier session of ours, so
+    /// that a command which was under way in one is not taken for one of another.
+    fn next_epoch(&mut self) -> u64 {
+        self.sessions = (self.sessions + 1).min((1 << SESSION_BITS) - 1);
+        self.epoch << SESSION_BITS | self.sessions
+    }
+
     /// A switch has connected from `peer`.
     pub fn connected(&mut self, now: Duration, peer: String) -> ConnectionId {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.switches.insert(id, Switch::new(now, id, peer, self.config.ethertype));
+        let greeting = self.greeting();
+        self.switches.insert(id, Switch::new(now, id, peer, self.config.ethertype, greeting));
         self.dirty.insert(id);
         id
     }
@@ -200,8 +248,16 @@ impl Controller {
     fn poll_keys(&mut self, now: Duration) {
         let timers = self.config.timers;
         for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive) {
-            let Some(vnic) = self.vnics.get(&mac) else { continue };
+            let Some(vnic) = self.vnics.get_mut(&mac) else { continue };
+            if vnic.order(&message) {
+                self.poll_vnic(now, mac);
+                continue;
+            }
             let location = vnic.location;
+            if !self.config.keys_in_clear && matches!(message.command, SaCommand::Add(..)) {
+                // Everything but a key may be read by anyone.
+                continue;
+            }
             if let Some(switch) = self.switches.get_mut(&location.connection) {
                 keys::clear::send(switch, location, mac, &message);
                 self.dirty.insert(location.connection);
@@ -241,6 +297,9 @@ impl Controller {
         self.warnings = warnings;
         self.config_error = None;
         self.generation += 1;
+        let greeting = self.greeting();
+        self.switches.values_mut().for_each(|switch| switch.greeting = greeting);
+        self.drop_sessions_with_other_keys(now);
         if !same_switch_flows {
             for switch in self.switches.values_mut().filter(|switch| switch.stage == Stage::Up) {
                 install(switch, &self.config);
@@ -289,6 +348,23 @@ impl Controller {
                 "ethertype cannot change from {old:#06x} to {new:#06x} while vNICs are managed: put it back, or restart the controller"
             )
         })
+    }
+
+    /// Whoever has another key now, or has to have one, must show it.
+    fn drop_sessions_with_other_keys(&mut self, now: Duration) {
+        let control = &self.config.control;
+        let wrong = |(mac, vnic): (&Mac, &Vnic)| {
+            let wrong = match vnic.link() {
+                Some(link) => link.session().keys() != control.keys(*mac),
+                None => control.refuses_version_2(*mac),
+            };
+            wrong.then_some(*mac)
+        };
+        let wrong: Vec<_> = self.vnics.iter().filter_map(wrong).collect();
+        for mac in wrong {
+            tracing::info!(vnic = %mac, "its control key has changed: it has to register again");
+            self.evict(now, mac);
+        }
     }
 
     /// A configuration was offered that cannot be used.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cvsw_core::{
-    control::{ControlMessage, MessageType, VERSION_2},
+    control::{ControlMessage, MessageType, v3::VERSION_3},
     openflow::{
         ErrorMessage, Features, FlowRemoved, FlowStatsEntries, Header, Message, PacketIn, Port, PortReason,
         PortStatus, RemovedReason, StatsReply, SwitchConfig, decode_flow_mod,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Offset of the EtherType of an untagged frame.
 const ETHERTYPE_AT: usize = 12;
+/// Offset of version and type in a control frame.
+const VERSION_AT: usize = 6;
 
 impl Controller {
     /// A whole OpenFlow message has arrived.
@@ -179,10 +181,6 @@ impl Controller {
         if packet.data.len() < usize::from(packet.total_len) {
             return Err("truncated");
         }
-        let message = ControlMessage::parse(packet.data).map_err(|error| error.name())?;
-        if message.version != VERSION_2 {
-            return Err("version");
-        }
         if packet.in_port == 0 || packet.in_port > Port::MAX {
             return Err("in_port");
         }
@@ -192,6 +190,10 @@ impl Controller {
             // It is new, and its PORT_STATUS has not come yet.
             switch.port_seen(now, &Port { number, ..Port::default() });
         }
+        if packet.data.get(VERSION_AT).is_some_and(|octet| octet >> 4 == VERSION_3) && switch.greeting.version_3 {
+            return self.control_frame_3(now, Location { connection: id, port: number }, packet.data);
+        }
+        let message = ControlMessage::parse(packet.data).map_err(|error| error.name())?;
         if message.kind == MessageType::Hello {
             switch.hello_heard(now, number);
             return Ok(());
@@ -204,6 +206,17 @@ impl Controller {
             port.found();
         }
         let location = Location { connection: id, port: number };
+        if self.config.control.refuses_version_2(mac) {
+            self.refuse_register(now, location, mac, "downgrade");
+            return Err("downgrade");
+        }
+        if self.vnics.get(&mac).is_some_and(|vnic| vnic.location == location && vnic.link().is_some()) {
+            if message.kind != MessageType::Register {
+                return Err("other_version");
+            }
+            // It was started anew, and speaks version 2 now.
+            self.evict(now, mac);
+        }
         match message.kind {
             MessageType::Register if message.body.is_empty() => self.register(now, location, mac),
             MessageType::Register => return Err("length"),
@@ -251,6 +264,6 @@ impl Controller {
     }
 }
 
-fn count(counters: &mut BTreeMap<&'static str, u64>, reason: &'static str) {
+pub(super) fn count(counters: &mut BTreeMap<&'static str, u64>, reason: &'static str) {
     *counters.entry(reason).or_default() += 1;
 }

@@ -117,8 +117,14 @@ impl Controller {
         if !self.desired.contains_key(&mac) {
             return;
         }
-        if let Some(claim) = self.claims.newest(mac) {
-            self.forget_claim(mac, claim.location);
+        let Some(claim) = self.claims.newest(mac) else { return };
+        self.forget_claim(mac, claim.location);
+        if self.config.control.refuses_version_2(mac) {
+            // Let it register anew, with version 3.
+            if let Some(port) = self.port_mut(claim.location) {
+                port.look_again(now);
+            }
+        } else {
             self.register(now, claim.location, mac);
         }
     }
@@ -142,15 +148,20 @@ impl Controller {
         let lost: Vec<_> = self.vnics.iter().filter_map(lost).collect();
         for mac in lost {
             tracing::warn!(vnic = %mac, "vNIC is silent where it was and has registered elsewhere: it has moved");
-            if let Some(old) = self.vnics.remove(&mac)
-                && let Some(port) = self.port_mut(old.location)
-            {
-                port.vnics.remove(&mac);
-                port.look_again(now);
-            }
-            self.keys.left(mac);
+            self.evict(now, mac);
             self.promote(now, mac);
         }
+    }
+
+    /// A vNIC loses its place.
+    pub(super) fn evict(&mut self, now: Duration, mac: Mac) {
+        if let Some(old) = self.vnics.remove(&mac)
+            && let Some(port) = self.port_mut(old.location)
+        {
+            port.vnics.remove(&mac);
+            port.look_again(now);
+        }
+        self.keys.left(mac);
     }
 
     /// Lets a vNIC do what is due now.
@@ -165,7 +176,7 @@ impl Controller {
 
     /// Makes the vNIC `mac` a known one at `location` and returns `true`; or notes a claim, if it is known elsewhere
     /// or the configuration does not know it.
-    fn admit_or_claim(&mut self, now: Duration, location: Location, mac: Mac) -> bool {
+    pub(super) fn admit_or_claim(&mut self, now: Duration, location: Location, mac: Mac) -> bool {
         let desired = match self.desired.get(&mac) {
             Some(desired) if !self.vnics.contains_key(&mac) => Arc::clone(desired),
             _ => {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, fmt, time::Duration};
 
 use cvsw_core::{
-    control::{ControlMessage, MAX_FRAME_LEN, MessageType, VERSION_2},
+    control::{
+        ControlMessage, MAX_FRAME_LEN, MessageType, VERSION_2,
+        v3::{VERSION_3, hello},
+    },
     flow::{Action, ActionList, Command as FlowCommand, FlowMod, OFPP_NONE},
     openflow::{
         ErrorMessage, Message, PacketOut, Port, PortStats, PortStatsEntries, StatsRequest, encode_flow_mod,
@@ -35,6 +38,17 @@ const MIN_BETWEEN_HELLOS: Duration = Duration::from_millis(200);
 /// HELLOs that a port may send without ever registering. Another switch of ours behind a cable passes on the
 /// HELLOs that we send to it, and would keep us busy forever.
 const MAX_VAIN_HELLOS: u8 = 5;
+
+/// What HELLO says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// The controller's epoch.
+    pub epoch: u64,
+    /// Whether version 2 is spoken.
+    pub version_2: bool,
+    /// Whether version 3 is.
+    pub version_3: bool,
+}
 
 /// How far the conversation has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +102,8 @@ pub struct PortState {
     pub vnics: BTreeSet<Mac>,
     /// vNICs that registered here but are not accepted (yet).
     pub claims: BTreeSet<Mac>,
+    /// Challenges of the last two HELLOs of version 3 here, the newest first; 0: none.
+    pub challenges: [u64; 2],
     /// What the switch has counted here, and when it said so.
     pub traffic: Option<(Duration, PortStats)>,
     /// When to look for a vNIC again.
@@ -117,6 +133,8 @@ pub struct Switch {
     pub received: u64,
     /// Messages sent.
     pub sent: u64,
+    /// How vNICs are greeted.
+    pub greeting: Greeting,
     /// The EtherType of control frames.
     ethertype: u16,
     last_received: Duration,
@@ -133,7 +151,7 @@ pub struct Switch {
 
 impl Switch {
     /// A connection that has just been made; says HELLO.
-    pub fn new(now: Duration, id: ConnectionId, peer: String, ethertype: u16) -> Self {
+    pub fn new(now: Duration, id: ConnectionId, peer: String, ethertype: u16, greeting: Greeting) -> Self {
         let mut switch = Self {
             id,
             peer,
@@ -143,6 +161,7 @@ impl Switch {
             ports: BTreeMap::new(),
             received: 0,
             sent: 0,
+            greeting,
             ethertype,
             last_received: now,
             traffic_at: now,
@@ -278,6 +297,7 @@ impl Switch {
             up: port.is_up(),
             vnics: BTreeSet::new(),
             claims: BTreeSet::new(),
+            challenges: [0; 2],
             traffic: None,
             look_at: now,
             looks: 0,
@@ -384,9 +404,16 @@ impl PortState {
 
 impl Wire for Switch {
     fn control(&mut self, port: u16, mac: Mac, control: &Control) {
+        if *control == Control::Hello && self.greeting.version_3 {
+            self.hello_3(port, mac);
+        }
+        if !self.greeting.version_2 {
+            return;
+        }
         let mut body = [0; MAX_FRAME_LEN];
+        let highest = if self.greeting.version_3 { VERSION_3.into() } else { 0 };
         let (kind, what, data, flow) = match control {
-            Control::Hello => (MessageType::Hello, "HELLO", 0, None),
+            Control::Hello => (MessageType::Hello, "HELLO", highest, None),
             Control::List => (MessageType::ListEntries, "LIST_ENTRIES", 0, None),
             Control::Command(Command::SetMtu(mtu)) => (MessageType::SetMtu, "SET_MTU", mtu.get(), None),
             Control::Command(Command::SetOffload(flags)) => (MessageType::SetOffload, "SET_OFFLOAD", flags.0, None),
@@ -402,6 +429,14 @@ impl Wire for Switch {
             Err(error) => return self.note(format!("{what} to {mac} could not be written: {error}")),
         };
         self.control_frame(port, mac, (kind, what), data, &body[..body_len]);
+    }
+
+    fn frame(&mut self, port: u16, mac: Mac, what: &'static str, frame: &[u8]) {
+        self.packet_out(port, mac, what, frame);
+    }
+
+    fn ethertype(&self) -> u16 {
+        self.ethertype
     }
 
     fn barrier(&mut self, mac: Mac) -> u32 {
@@ -428,10 +463,30 @@ impl Switch {
             Ok(len) => len,
             Err(_) => return self.note(format!("{what} to {mac} does not fit a control frame")),
         };
+        self.packet_out(port, mac, what, &frame[..len]);
+    }
+
+    /// HELLO of version 3, with a challenge that no other port gets.
+    fn hello_3(&mut self, port: u16, mac: Mac) {
+        // 0 stands for no challenge.
+        let challenge = match getrandom::u64() {
+            Ok(number) => number.max(1),
+            Err(error) => return self.note(format!("no HELLO of version 3: no random number: {error}")),
+        };
+        let mut frame = [0; MAX_FRAME_LEN];
+        let Ok(len) = hello(self.ethertype, mac.0, self.greeting.epoch, challenge, &mut frame) else { return };
+        if let Some(state) = self.ports.get_mut(&port) {
+            let [newest, _] = state.challenges;
+            state.challenges = [challenge, newest];
+            self.packet_out(port, mac, "HELLO", &frame[..len]);
+        }
+    }
+
+    fn packet_out(&mut self, port: u16, mac: Mac, what: &'static str, frame: &[u8]) {
         let mut actions = ActionList::new();
         // An empty list takes one action.
         let _ = actions.push(Action::Output { port, max_len: 0 });
-        let packet = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: &frame[..len] };
+        let packet = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: frame };
         self.send(&Message::PacketOut(packet), Purpose::Control { what, port, mac });
     }
 }

@@ -7,7 +7,20 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use cvsw_core::{flow::FlowMod, openflow::FlowRemoved};
+use cvsw_core::{
+    ControlError,
+    control::{
+        SetSa,
+        v3::{Message, Registered, State},
+    },
+    flow::FlowMod,
+    openflow::FlowRemoved,
+};
+
+use super::{
+    link::{Link, Told},
+    register::first_good,
+};
 
 use crate::{
     config::Timers,
@@ -61,6 +74,10 @@ pub enum Control {
 pub trait Wire {
     /// Sends a control message to the vNIC `mac` on `port`.
     fn control(&mut self, port: u16, mac: Mac, control: &Control);
+    /// Sends a control frame that is written already; `what` is its name.
+    fn frame(&mut self, port: u16, mac: Mac, what: &'static str, frame: &[u8]);
+    /// EtherType of control frames.
+    fn ethertype(&self) -> u16;
     /// Sends a barrier request for the batch of `mac` and returns its transaction number.
     fn barrier(&mut self, mac: Mac) -> u32;
 }
@@ -123,6 +140,8 @@ pub struct Vnic {
     pub location: Location,
     desired: Arc<Desired>,
     belief: Belief,
+    /// Its session, if it speaks version 3; what is about rounds, batches and listings is of version 2 only.
+    link: Option<Box<Link>>,
     operation: Operation,
     outbox: VecDeque<Command>,
     /// The wanted or the believed state has changed since `outbox` was computed.
@@ -157,6 +176,7 @@ impl Vnic {
             location,
             desired,
             belief: Belief::default(),
+            link: None,
             operation: Operation::None,
             outbox: VecDeque::new(),
             replan: true,
@@ -208,6 +228,9 @@ impl Vnic {
         }
         self.belief.replaced(&self.desired, &desired);
         self.desired = desired;
+        if let Some(link) = &mut self.link {
+            link.want(&self.desired);
+        }
         self.restart_rounds();
         self.not_before = now.max(self.full_push_at.unwrap_or(now));
     }
@@ -216,6 +239,81 @@ impl Vnic {
     pub fn probe(&mut self, now: Duration) {
         if now.saturating_sub(self.last_contact) >= MIN_BETWEEN_PROBES {
             self.verify = true;
+            if let Some(link) = &mut self.link {
+                link.probe();
+            }
+        }
+    }
+
+    /// It has registered with version 3.
+    pub fn speak_3(&mut self, now: Duration, mut link: Link, state: &State, timers: &Timers) {
+        link.told(now, state, timers, &mut self.belief, &self.desired);
+        self.link = Some(Box::new(link));
+        self.registrations += 1;
+        self.heard(now);
+    }
+
+    /// Its session of version 3.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_deref()
+    }
+
+    /// Whether this REGISTER only says that it has come up; it then gets a HELLO.
+    pub fn announced_3(&mut self, message: &Message<'_>) -> bool {
+        let Some(link) = self.link.as_mut().filter(|link| link.session().is_announcement(message)) else {
+            return false;
+        };
+        link.announced();
+        true
+    }
+
+    /// It has sent another REGISTER of version 3, to one of these challenges.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub fn register_3(
+        &mut self,
+        now: Duration,
+        message: &Message<'_>,
+        challenges: [u64; 2],
+        timers: &Timers,
+    ) -> Result<Registered, ControlError> {
+        let Some(link) = &mut self.link else { return Err(ControlError::NotConnected) };
+        let registered = first_good(challenges, |challenge| link.register(message, challenge))?;
+        if registered.fresh {
+            self.belief = Belief::default();
+            self.since = now;
+        }
+        link.told(now, &registered.state, timers, &mut self.belief, &self.desired);
+        self.registrations += 1;
+        self.heard(now);
+        Ok(registered)
+    }
+
+    /// It has sent a message of version 3, but REGISTER.
+    ///
+    /// # Errors
+    /// The name of what is wrong.
+    pub fn receive_3(
+        &mut self,
+        now: Duration,
+        message: &Message<'_>,
+        timers: &Timers,
+    ) -> Result<Told, &'static str> {
+        let Some(link) = &mut self.link else { return Err("not_registered") };
+        let told = link.receive(now, message, timers, &mut self.belief, &self.desired)?;
+        self.heard(now);
+        Ok(told)
+    }
+
+    /// Gives it an order about an association. `false`: it does not speak version 3 with a key.
+    pub fn order(&mut self, order: &SetSa) -> bool {
+        match &mut self.link {
+            Some(link) if link.session().keys().is_set() => {
+                link.order(order.clone());
+                true
+            }
+            _ => false,
         }
     }
 
@@ -282,6 +380,10 @@ impl Vnic {
 
     /// Does what is due.
     pub fn poll(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
+        if let Some(link) = &mut self.link {
+            self.sent += link.poll(now, (self.location.port, self.mac), &self.belief, &self.desired, wire);
+            return;
+        }
         match &self.operation {
             Operation::Batch { deadline, .. } if now < *deadline => return,
             Operation::Batch { .. } => {
@@ -327,8 +429,8 @@ impl Vnic {
     }
 
     /// Whether it has not answered for so long that it may be gone.
-    pub const fn is_silent(&self) -> bool {
-        self.unanswered >= SILENT_AFTER
+    pub fn is_silent(&self) -> bool {
+        self.link.as_ref().map_or(self.unanswered >= SILENT_AFTER, |link| link.is_silent())
     }
 
     /// The wanted state.
@@ -352,6 +454,14 @@ impl Vnic {
 
     /// What it is doing.
     pub fn phase(&self) -> Phase {
+        if let Some(link) = self.link.as_ref().filter(|link| !link.is_silent()) {
+            return match () {
+                () if link.is_settled() => Phase::Ready,
+                () if link.has_diverged() => Phase::Diverged,
+                () if link.is_pushing() => Phase::Pushing,
+                () => Phase::Verifying,
+            };
+        }
         if self.is_silent() {
             Phase::Silent
         } else if self.settled && !self.replan {

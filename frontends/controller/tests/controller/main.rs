@@ -8,3 +8,4 @@ mod os_ken;
 mod page;
 mod simulated;
 mod support;
+mod version_3;

@@ -76,9 +76,19 @@ pub fn all_registered(lab: &mut Lab) -> Result<Finding> {
         ensure!(found.place == expected, "{} registered at {}, not at {expected}", vm.name, found.place);
     }
     let count = lab.topology.vnics().count();
+    let versions = protocols(&status)?;
+    if lab.topology.cipher.is_some() {
+        // Unikernels have no control key.
+        let expected = versions.first().is_some_and(|version| version == "3, authenticated")
+            || (!lab.topology.unikernels.is_empty() && versions.contains(&"3, authenticated".to_owned()));
+        ensure!(expected, "the control protocol is version {}", versions.join(" and "));
+    }
     Ok(Finding::with(
-        format!("{count} vNICs, each at its switch and port, entries confirmed"),
-        json!({ "vnics": count }),
+        format!(
+            "{count} vNICs, each at its switch and port, entries confirmed; control protocol version {}",
+            versions.join(" and ")
+        ),
+        json!({ "vnics": count, "control_protocol": versions }),
     ))
 }
 
@@ -106,6 +116,19 @@ pub fn registration(status: &Value, vm: &Vm) -> Result<Registration> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let place = format!("{} port {}", text(&vnic["switch"]), text(&vnic["port"]));
     Ok(Registration { state, place, registrations: vnic["registrations"].as_u64().unwrap_or_default() })
+}
+
+/// The versions of the control protocol that are spoken.
+fn protocols(status: &Value) -> Result<Vec<String>> {
+    let vnics = status["vnics"].as_array().context("the controller's status lists no vNICs")?;
+    let name = |vnic: &Value| {
+        let authenticated = if vnic["authenticated"] == true { ", authenticated" } else { "" };
+        format!("{}{authenticated}", vnic["protocol"])
+    };
+    let mut versions: Vec<String> = vnics.iter().map(name).collect();
+    versions.sort();
+    versions.dedup();
+    Ok(versions)
 }
 
 /// A datapath identifier as the controller writes it.

@@ -284,8 +284,9 @@ impl Dissection {
 const CONTROL_TYPE: &str = "0xabba";
 /// The header of an empty HELLO of protocol version 2, at the source address's place.
 const PROBE_HELLO: &str = "21:00:00:00:00:00";
-/// The header of an empty LIST_ENTRIES.
-const PROBE_LIST: &str = "27:00:00:00:00:00";
+/// The other frames by which a controller looks for vNICs: HELLO of version 2 of a controller that speaks version 3 too,
+/// HELLO of version 3 with nothing but a challenge, and an empty LIST_ENTRIES.
+const OTHER_PROBES: [&str; 3] = ["21:00:00:00:00:03", "31:00:00:20:00:00", "27:00:00:00:00:00"];
 
 const FIELDS: [&str; 22] = [
     "frame.number",
@@ -336,12 +337,12 @@ impl<'a> Row<'a> {
 
     /// The controller sends HELLO and LIST_ENTRIES out of every port of a switch to learn who is there, so out of the
     /// uplink too, where the next switch's backstop flow catches them. They tell nothing of any tenant: broadcast, and
-    /// only the type is set.
+    /// nothing of a vNIC is in them.
     fn is_probe(&self) -> bool {
         let header = self.text("eth.src");
         self.text("eth.type") == CONTROL_TYPE
             && self.text("eth.dst") == "ff:ff:ff:ff:ff:ff"
-            && (header == PROBE_HELLO || header == PROBE_LIST)
+            && (header == PROBE_HELLO || OTHER_PROBES.contains(&header))
     }
 
     /// An ICMP error quotes the headers of another packet, which is not judged here.
@@ -483,10 +484,12 @@ mod tests {
 
     #[test]
     fn probes_are_counted_apart() {
-        let table = frame(&[]) + &frame(&control(PROBE_HELLO, "ff:ff:ff:ff:ff:ff"));
-        let dissection = Dissection::judge(&table, &topology()).unwrap();
-        assert_eq!((dissection.vxlan, dissection.probes), (1, 1));
-        assert_eq!(broken(&table), []);
+        for probe in OTHER_PROBES.iter().chain([&PROBE_HELLO]) {
+            let table = frame(&[]) + &frame(&control(probe, "ff:ff:ff:ff:ff:ff"));
+            let dissection = Dissection::judge(&table, &topology()).unwrap();
+            assert_eq!((dissection.vxlan, dissection.probes), (1, 1));
+            assert_eq!(broken(&table), []);
+        }
     }
 
     #[test]

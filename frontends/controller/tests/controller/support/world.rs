@@ -10,7 +10,7 @@ use std::{
 use cvsw_controller::{Mac, config::Config, derive, state::ConnectionId, state::Controller, status::Status};
 use cvsw_core::{
     Cvsw, Frame, Instant,
-    control::{ControlEvent, MAX_FRAME_LEN},
+    control::{ControlEvent, MAX_FRAME_LEN, v3::ControlKeys},
     crypto::Portable,
     flow::{Action, Command, Direction, FlowMod},
     openflow::{
@@ -63,6 +63,13 @@ impl Nic {
             Some(boot) => Self::with_keys(self.mac, boot + 1),
             None => Self::new(self.mac),
         }
+    }
+
+    /// One that speaks version 3, as this instance, and with a key nothing else. It announces itself when it is plugged.
+    pub fn of_version_3(mac: Mac, instance: u64, keys: ControlKeys) -> Self {
+        let mut nic = Self::new(mac);
+        nic.engine.enable_version_3(instance, keys);
+        nic
     }
 
     /// Its entries, in a fixed order.
@@ -158,10 +165,28 @@ impl World {
     pub fn restart(&mut self, switch: usize, port: u16) {
         let nic = self.switches[switch].ports.get_mut(&port).and_then(Option::as_mut).unwrap();
         *nic = nic.restarted();
+        self.announce(switch, port);
+    }
+
+    /// Lets the vNIC on a port say that it is there.
+    pub fn announce(&mut self, switch: usize, port: u16) {
+        let nic = self.switches[switch].ports.get_mut(&port).and_then(Option::as_mut).unwrap();
         nic.engine.announce();
         let mut hello = [0; MAX_FRAME_LEN];
         let len = nic.engine.poll_transmit(&mut hello).unwrap();
         self.send_frame(switch, port, &hello[..len]);
+    }
+
+    /// Another controller takes over, with nothing but the same configuration and a higher epoch. Returns the old one.
+    pub fn replace_controller(&mut self) -> Controller {
+        let mut new = Controller::new(self.controller.config().clone(), Vec::new());
+        new.set_epoch(self.controller.epoch() + 1);
+        let old = std::mem::replace(&mut self.controller, new);
+        for switch in 0..self.switches.len() {
+            self.switches[switch].connection = None;
+            self.connect(switch);
+        }
+        old
     }
 
     /// Says that a port's link is up or down.

@@ -1,0 +1,432 @@
+//! A vNIC that speaks version 3 of the control protocol: the core's session and its way to the wanted state, with the
+//! plan that makes differences good.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use cvsw_core::{
+    Instant,
+    control::{
+        MAX_FRAME_LEN, OffloadFlags, SaAnswer, SetSa,
+        v3::{
+            Answer, ControllerSession, Convergence, Event, Header, Kind, Known, Listed, Message, Outgoing, Reason,
+            Refusal, Registered, State, Step, Subject, TableDigest, Wanted,
+        },
+    },
+    flow::FlowMod,
+    mtu::IpMtu,
+    openflow::{EncodeError, decode_flow_mod, encode_flow_mod},
+};
+
+use super::{
+    switch::deletion,
+    vnic::{Control, Wire},
+};
+use crate::{
+    config::Timers,
+    derive::Desired,
+    mac::Mac,
+    plan::{Belief, Command, Listing},
+};
+
+/// Repetitions without an answer after which a vNIC counts as silent.
+const SILENT_AFTER: u32 = 2;
+/// Rounds after which differences that remain are an error worth showing.
+const DIVERGED_AFTER: u32 = 3;
+/// Pause between two HELLOs to a silent vNIC, which may have been started anew.
+const HELLO_PAUSE: Duration = Duration::from_secs(2);
+
+/// Something that was sent and is not answered.
+#[derive(Debug)]
+enum Sent {
+    Command(Command),
+    Order(SetSa),
+}
+
+/// What a vNIC has told, for whoever asked.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Answers to SET_SA.
+    pub orders: Vec<SaAnswer>,
+    /// What is wrong.
+    pub errors: Vec<String>,
+}
+
+/// The session with one vNIC.
+#[derive(Debug)]
+pub struct Link {
+    session: ControllerSession,
+    convergence: Convergence,
+    wanted: Wanted,
+    /// What is to be sent, without the orders of the keys, which go first.
+    outbox: VecDeque<Command>,
+    orders: VecDeque<SetSa>,
+    sent: VecDeque<(u32, Sent)>,
+    next_token: u32,
+    /// What is sent next depends on what was sent last.
+    chained: bool,
+    /// The plan has to be made when nothing of the last one is under way.
+    replan: bool,
+    listed: Listing,
+    /// It has said that it has come up, and waits for a HELLO.
+    greet: bool,
+    hello_at: Duration,
+}
+
+fn instant(now: Duration) -> Instant {
+    Instant::from_nanos(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Link {
+    /// A session whose vNIC has just registered.
+    pub fn new(session: ControllerSession, desired: &Desired) -> Self {
+        Self {
+            session,
+            convergence: Convergence::default(),
+            wanted: wanted(desired),
+            outbox: VecDeque::new(),
+            orders: VecDeque::new(),
+            sent: VecDeque::new(),
+            next_token: 0,
+            chained: false,
+            replan: false,
+            listed: Listing::default(),
+            greet: false,
+            hello_at: Duration::ZERO,
+        }
+    }
+
+    /// The session.
+    pub const fn session(&self) -> &ControllerSession {
+        &self.session
+    }
+
+    /// Takes a REGISTER of this vNIC. What was under way in an earlier life of it is void.
+    ///
+    /// # Errors
+    /// See [`ControllerSession::register`].
+    pub fn register(
+        &mut self,
+        message: &Message<'_>,
+        challenge: u64,
+    ) -> Result<Registered, cvsw_core::ControlError> {
+        let registered = self.session.register(message, challenge)?;
+        self.greet = false;
+        if registered.fresh {
+            self.convergence = Convergence::default();
+            self.outbox.clear();
+            self.orders.clear();
+            self.sent.clear();
+            self.replan = false;
+        }
+        Ok(registered)
+    }
+
+    /// Another state is wanted.
+    pub fn want(&mut self, desired: &Desired) {
+        self.wanted = wanted(desired);
+        if self.convergence.wanted_changed() {
+            self.replan = true;
+        }
+    }
+
+    /// Asks it soon whether it is there.
+    pub fn probe(&mut self) {
+        self.convergence.check();
+    }
+
+    /// It has announced itself: it waits for a HELLO, perhaps as another instance.
+    pub const fn announced(&mut self) {
+        self.greet = true;
+    }
+
+    /// Gives it an order about an association, unless it has this one already.
+    pub fn order(&mut self, order: SetSa) {
+        let under_way =
+            |(_, sent): &(u32, Sent)| matches!(sent, Sent::Order(o) if o.transaction == order.transaction);
+        if !self.sent.iter().any(under_way) && self.orders.iter().all(|o| o.transaction != order.transaction) {
+            self.orders.push_back(order);
+        }
+    }
+
+    /// Whether it has not answered for so long that it may be gone.
+    pub const fn is_silent(&self) -> bool {
+        self.session.unheard() >= SILENT_AFTER
+    }
+
+    /// Whether it has said that it is as wanted.
+    pub fn is_settled(&self) -> bool {
+        self.convergence.is_settled() && !self.replan
+    }
+
+    /// Whether something is being sent.
+    pub fn is_pushing(&self) -> bool {
+        self.replan || self.convergence.is_pushing()
+    }
+
+    /// Whether it answers and does not take what it is sent.
+    pub const fn has_diverged(&self) -> bool {
+        self.convergence.rounds() >= DIVERGED_AFTER
+    }
+
+    /// It has told its state, in REGISTER or because it was asked.
+    pub fn told(&mut self, now: Duration, state: &State, timers: &Timers, belief: &mut Belief, desired: &Desired) {
+        let was_settled = self.is_settled();
+        let known = self.convergence.told(instant(now), state, &self.wanted, nanos(timers.keepalive));
+        if known != Known::Nothing {
+            belief.parameters(IpMtu::new(state.mtu), state.offload.map(OffloadFlags));
+        }
+        match known {
+            Known::Empty => belief.replace(Listing::default(), desired),
+            Known::Wanted if was_settled => {}
+            Known::Wanted => {
+                let mut listing = Listing::default();
+                desired.flows.iter().for_each(|flow| listing.add(belief, &flow));
+                belief.replace(listing, desired);
+            }
+            Known::Listing => self.listed = Listing::default(),
+            Known::Listed | Known::Nothing => {}
+        }
+        self.replan |= matches!(known, Known::Empty | Known::Wanted) && self.convergence.is_pushing();
+        if state.epoch < self.session.epoch() {
+            // It obeys another controller until it hears of us.
+            self.convergence.check();
+        }
+    }
+
+    /// Takes a message of the vNIC, but REGISTER.
+    ///
+    /// # Errors
+    /// The name of what is wrong. Nothing has changed then.
+    pub fn receive(
+        &mut self,
+        now: Duration,
+        message: &Message<'_>,
+        timers: &Timers,
+        belief: &mut Belief,
+        desired: &Desired,
+    ) -> Result<Told, &'static str> {
+        let mut told = Told::default();
+        match self.session.receive(instant(now), message).map_err(|error| error.name())? {
+            Event::Nothing => {}
+            Event::Answered { token, answer } => self.answered(token, &answer, belief, &mut told),
+            Event::Page(page, items) => self.page(&page, items, belief, desired)?,
+            Event::State(state) => self.told(now, &state, timers, belief, desired),
+            Event::Removed(removed) => {
+                belief.forget(crate::derive::EntryId { matching: removed.matching, priority: removed.priority });
+                self.convergence.check();
+            }
+            Event::Fenced(epoch) => {
+                let epoch = epoch >> super::SESSION_BITS;
+                told.errors.push(format!("another controller, with epoch {epoch}, has taken it over"));
+            }
+        }
+        Ok(told)
+    }
+
+    fn answered(&mut self, token: u32, answer: &Answer, belief: &mut Belief, told: &mut Told) {
+        let Some(at) = self.sent.iter().position(|(sent, _)| *sent == token) else { return };
+        let Some((_, sent)) = self.sent.remove(at) else { return };
+        match sent {
+            Sent::Order(_) => match (answer.association, answer.refusal) {
+                (Some(about), _) => told.orders.push(about),
+                // It could not even read it; the keys' own patience repeats it.
+                (None, Some(refusal)) => told.errors.push(format!("it refuses SET_SA: {refusal}")),
+                (None, None) => told.errors.push("it acknowledges SET_SA without an answer".to_owned()),
+            },
+            Sent::Command(command) => match answer.refusal {
+                None => belief.acknowledged(&command),
+                Some(refusal) => {
+                    // The rest of the plan was chained to it; what is missing is found by the next comparison.
+                    self.outbox.clear();
+                    self.chained = false;
+                    if refusal != Refusal::Control(Reason::Skipped) {
+                        told.errors.push(format!("it refuses {}: {refusal}", describe(&command)));
+                    }
+                }
+            },
+        }
+    }
+
+    fn page(
+        &mut self,
+        page: &cvsw_core::control::v3::Page,
+        mut items: &[u8],
+        belief: &mut Belief,
+        desired: &Desired,
+    ) -> Result<(), &'static str> {
+        if page.subject != Subject::Entries {
+            return Ok(());
+        }
+        let mut flows = Vec::with_capacity(page.count.into());
+        while !items.is_empty() {
+            let (entry, rest) = Listed::parse(items).map_err(|error| error.name())?;
+            flows.push(entry.flow);
+            items = rest;
+        }
+        match self.convergence.page(page) {
+            Known::Listing => self.listed = Listing::default(),
+            known => {
+                flows.iter().for_each(|flow| self.listed.add(belief, flow));
+                if known == Known::Listed {
+                    belief.replace(std::mem::take(&mut self.listed), desired);
+                    self.replan = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due. Returns how many messages were sent.
+    pub fn poll(
+        &mut self,
+        now: Duration,
+        place: (u16, Mac),
+        belief: &Belief,
+        desired: &Desired,
+        wire: &mut impl Wire,
+    ) -> u64 {
+        let (port, mac) = place;
+        self.submit_orders();
+        match self.convergence.step(instant(now)) {
+            Step::Nothing => {}
+            Step::Ask(request) => drop(self.session.ask(request)),
+            Step::Push => self.push(belief, desired),
+        }
+        let mut count = 0;
+        while let Some(outgoing) = self.session.poll(instant(now)) {
+            let mut frame = [0; MAX_FRAME_LEN];
+            let (what, written) = self.write(&outgoing, mac, wire.ethertype(), &mut frame);
+            match written {
+                Ok(len) => wire.frame(port, mac, what, &frame[..len]),
+                Err(error) => tracing::error!(vnic = %mac, "{what} could not be written: {error}"),
+            }
+            count += 1;
+        }
+        if (self.greet || self.is_silent()) && self.session.fenced().is_none() && now >= self.hello_at {
+            self.greet = false;
+            self.hello_at = now.saturating_add(HELLO_PAUSE);
+            wire.control(port, mac, &Control::Hello);
+            count += 1;
+        }
+        count
+    }
+
+    fn submit_orders(&mut self) {
+        while self.session.has_room() {
+            let Some(order) = self.orders.pop_front() else { break };
+            // Whether it is carried out says nothing about the plan, and the other way round.
+            self.submit(Sent::Order(order), false);
+            self.chained = false;
+        }
+    }
+
+    fn push(&mut self, belief: &Belief, desired: &Desired) {
+        let plan_under_way = self.sent.iter().any(|(_, sent)| matches!(sent, Sent::Command(_)));
+        if self.replan && !plan_under_way {
+            self.replan = false;
+            self.chained = false;
+            self.outbox = belief.plan(desired).into();
+            if !self.outbox.iter().any(|command| matches!(command, Command::Set(_) | Command::Delete(_))) {
+                self.convergence.listing_is_acceptable();
+            }
+        }
+        while !self.replan && self.session.has_room() {
+            let Some(command) = self.outbox.pop_front() else { break };
+            self.submit(Sent::Command(command), self.chained);
+            self.chained = true;
+        }
+        if !self.replan && self.outbox.is_empty() && self.session.is_idle() {
+            self.convergence.pushed();
+        }
+    }
+
+    fn submit(&mut self, sent: Sent, chained: bool) {
+        let token = self.next_token;
+        self.next_token = token.wrapping_add(1);
+        if self.session.submit(token, chained).is_some() {
+            self.sent.push_back((token, sent));
+        }
+    }
+
+    /// Writes a message; returns its name, and its length.
+    fn write(
+        &self,
+        outgoing: &Outgoing,
+        mac: Mac,
+        ethertype: u16,
+        out: &mut [u8],
+    ) -> (&'static str, Result<usize, EncodeError>) {
+        let keys = self.session.keys();
+        let header = |kind, sequence, chained, data| self.session.header(mac.0, kind, sequence, chained, data);
+        let bytes = |header: Header, out: &mut [u8], payload: &[u8]| {
+            header.emit_bytes(ethertype, keys, out, payload).map_err(EncodeError::from)
+        };
+        let (sequence, token, chained) = match *outgoing {
+            Outgoing::Request { sequence, request } => {
+                let (kind, what) = match request.subject {
+                    Subject::Entries => (Kind::ListEntries, "LIST_ENTRIES"),
+                    Subject::Statistics | Subject::State => (Kind::Get, "GET"),
+                };
+                return (what, bytes(header(kind, sequence, false, 0), out, &request.to_bytes()));
+            }
+            Outgoing::Command { sequence, token, chained } => (sequence, token, chained),
+        };
+        let flow = |kind, flow: &FlowMod, out: &mut [u8]| {
+            header(kind, sequence, chained, 0).emit(ethertype, keys, out, |room| encode_flow_mod(flow, 0, room))
+        };
+        let Some((_, sent)) = self.sent.iter().find(|(sent, _)| *sent == token) else {
+            return ("a command", Err(EncodeError::NoRoom));
+        };
+        match sent {
+            Sent::Order(order) => {
+                let header = header(Kind::SetSa, sequence, chained, 0);
+                let written = header.emit(ethertype, keys, out, |room| order.emit_wrapped(keys, room));
+                ("SET_SA", written.map_err(EncodeError::from))
+            }
+            Sent::Command(Command::SetMtu(mtu)) => {
+                ("SET_MTU", bytes(header(Kind::SetMtu, sequence, chained, mtu.get()), out, &[]))
+            }
+            Sent::Command(Command::SetOffload(flags)) => {
+                ("SET_OFFLOAD", bytes(header(Kind::SetOffload, sequence, chained, flags.0), out, &[]))
+            }
+            Sent::Command(Command::Set(entry)) => ("SET_ENTRY", flow(Kind::SetEntry, entry, out)),
+            Sent::Command(Command::Delete(entry)) => {
+                ("DELETE_ENTRY", flow(Kind::DeleteEntry, &deletion(entry), out))
+            }
+        }
+    }
+}
+
+fn describe(command: &Command) -> String {
+    let entry =
+        |what: &str, flow: &Arc<FlowMod>| format!("{what} (priority {}, cookie {:#x})", flow.priority, flow.cookie);
+    match command {
+        Command::SetMtu(mtu) => format!("SET_MTU {}", mtu.get()),
+        Command::SetOffload(flags) => format!("SET_OFFLOAD {:#x}", flags.0),
+        Command::Set(flow) => entry("SET_ENTRY", flow),
+        Command::Delete(flow) => entry("DELETE_ENTRY", flow),
+    }
+}
+
+/// What the core's convergence compares. Entries are taken as a vNIC will have them: as they are after a journey.
+fn wanted(desired: &Desired) -> Wanted {
+    let mut digest = TableDigest::default();
+    let mut scratch = [0; MAX_FRAME_LEN];
+    for flow in &desired.flows {
+        let arrived = encode_flow_mod(&flow, 0, &mut scratch)
+            .ok()
+            .and_then(|len| decode_flow_mod(scratch.get(..len).unwrap_or_default()).ok());
+        // An entry that cannot be written is refused by the configuration's check.
+        let _ = digest.add(arrived.as_ref().unwrap_or(&flow), &mut scratch);
+    }
+    Wanted {
+        digest: digest.value(),
+        entries: u32::try_from(desired.flows.len()).unwrap_or(u32::MAX),
+        mtu: desired.mtu.map(IpMtu::get),
+        offload: desired.offloads.map(|flags| flags.0),
+    }
+}
