@@ -1,6 +1,6 @@
 //! The controller's state as a document: the status socket gives it as JSON, `cvsw controller-status` as a table.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use cvsw_core::{
     control::{OffloadFlags, VERSION_2, v3::VERSION_3},
@@ -15,6 +15,7 @@ use crate::{
     mac::Mac,
     state::{
         Controller,
+        link::Link,
         switch::{Stage, Switch},
         vnic::{Phase, Vnic},
     },
@@ -116,14 +117,23 @@ pub struct VnicStatus {
     pub mtu: Option<u16>,
     /// MTU that was sent.
     pub mtu_sent: Option<u16>,
+    /// MTU that it says it has been given; only vNICs of version 3 tell.
+    #[serde(default)]
+    pub mtu_effective: Option<u16>,
     /// Wanted offloads.
     pub offloads: Option<Vec<String>>,
     /// Offloads that were sent.
     pub offloads_sent: Option<Vec<String>>,
+    /// Offloads that it says it has been given; only vNICs of version 3 tell.
+    #[serde(default)]
+    pub offloads_effective: Option<Vec<String>>,
     /// Wanted entries.
     pub flows: usize,
     /// How many of them it has listed as its own.
     pub flows_confirmed: usize,
+    /// What it has counted itself; only vNICs of version 3 tell.
+    #[serde(default)]
+    pub counters: Option<VnicCounters>,
     /// What its switch has counted at its port.
     pub traffic: Option<Traffic>,
     /// Time since it was last heard.
@@ -134,6 +144,17 @@ pub struct VnicStatus {
     pub messages_sent: u64,
     /// The last errors.
     pub errors: Vec<String>,
+}
+
+/// What a vNIC has counted, by its own names; those that are 0 are left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct VnicCounters {
+    /// Frames that it has dropped, by direction and reason: `tx_policy`.
+    pub drops: BTreeMap<String, u64>,
+    /// Everything else.
+    pub others: BTreeMap<String, u64>,
+    /// Time since it said so.
+    pub age_seconds: f64,
 }
 
 /// What a switch has counted at a vNIC's port, from the vNIC's side: `tx` is what it has sent.
@@ -439,6 +460,7 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
     let vnic = controller.vnics().get(&mac);
     let switch = vnic.and_then(|vnic| controller.switches().get(&vnic.location.connection));
     let port = vnic.zip(switch).and_then(|(vnic, switch)| switch.ports.get(&vnic.location.port));
+    let told = vnic.and_then(Vnic::link).and_then(Link::state);
     VnicStatus {
         mac: mac.to_string(),
         name: desired.name.clone(),
@@ -451,10 +473,20 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         port_name: port.map(|port| port.name.clone()),
         mtu: desired.mtu.map(|mtu| mtu.get()),
         mtu_sent: vnic.and_then(|vnic| vnic.belief().mtu()).map(|mtu| mtu.get()),
+        mtu_effective: told.map(|state| state.mtu).filter(|mtu| *mtu != 0),
+        offloads_effective: told.and_then(|state| state.offload).map(|flags| offload_names(OffloadFlags(flags))),
         offloads: desired.offloads.map(offload_names),
         offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
         flows: desired.flows.len(),
         flows_confirmed: vnic.map_or(0, Vnic::confirmed),
+        counters: vnic.and_then(Vnic::link).and_then(Link::counted).map(|(at, counted)| {
+            let (drops, others) = counted.iter().partition::<Vec<_>, _>(|(name, _)| name.contains("_drop_"));
+            VnicCounters {
+                drops: drops.into_iter().map(|(name, count)| (name.replace("_drop_", "_"), *count)).collect(),
+                others: others.into_iter().map(|(name, count)| (name.clone(), *count)).collect(),
+                age_seconds: now.saturating_sub(*at).as_secs_f64(),
+            }
+        }),
         traffic: port.and_then(|port| port.traffic).map(|(at, stats)| traffic(now.saturating_sub(at), &stats)),
         last_contact_seconds: vnic.map(|vnic| now.saturating_sub(vnic.last_contact).as_secs_f64()),
         registrations: vnic.map_or(0, |vnic| vnic.registrations),

@@ -109,7 +109,8 @@ fn drops(controller: &Controller) -> BTreeMap<String, u64> {
         ("switch port, from vNICs".to_owned(), counters.traffic.tx.dropped),
         ("switch port, to vNICs".to_owned(), counters.traffic.rx.dropped),
     ];
-    control.chain(openflow).chain(ports).collect()
+    let of_vnic = |(direction, reason, count)| (format!("vNICs, {direction}: {reason}"), count);
+    control.chain(openflow).chain(ports).chain(counters.drops.iter().map(of_vnic)).collect()
 }
 
 /// Connected switches
@@ -158,7 +159,11 @@ pub(super) async fn list_vnics(
     responses((status = OK, body = VnicStatus), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn get_vnic(State(api): State<Api>, Path(mac): Path<String>) -> Result<Json<VnicStatus>, Problem> {
     let mac = parse_mac(&mac)?;
-    let vnic = api.handle.ask(move |controller, now| one_vnic(controller, now, mac)).await?;
+    let look = move |controller: &mut Controller, now| {
+        controller.watch(mac);
+        one_vnic(controller, now, mac)
+    };
+    let vnic = api.handle.ask(look).await?;
     let missing = || Problem::not_found(format!("{mac} is neither a member of a network nor in quarantine"));
     vnic.map(Json).ok_or_else(missing)
 }

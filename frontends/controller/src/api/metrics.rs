@@ -33,6 +33,12 @@ struct Direction {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Drop {
+    direction: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Version {
     version: &'static str,
 }
@@ -136,6 +142,12 @@ fn traffic(registry: &mut Registry, controller: &Controller) {
         }
         registry.register(name, help, family);
     }
+
+    let family = Counters::<Drop>::default();
+    for (direction, reason, count) in counters.drops.iter() {
+        family.get_or_create(&Drop { direction, reason }).inc_by(count);
+    }
+    registry.register("vnic_dropped_frames", "Frames that vNICs of version 3 have dropped, as they tell", family);
 
     let sums = &counters.traffic;
     let bytes = Counters::<Direction>::default();

@@ -1,15 +1,19 @@
 //! A vNIC that speaks version 3 of the control protocol: the core's session and its way to the wanted state, with the
 //! plan that makes differences good.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use cvsw_core::{
     Instant,
     control::{
         MAX_FRAME_LEN, OffloadFlags, SaAnswer, SetSa,
         v3::{
-            Answer, ControllerSession, Convergence, Event, Header, Kind, Known, Listed, Message, Outgoing, Reason,
-            Refusal, Registered, State, Step, Subject, TableDigest, Wanted,
+            Answer, ControllerSession, Convergence, Counter, Event, Header, Kind, Known, Listed, Message, Outgoing,
+            Page, Reason, Refusal, Registered, Request, State, Step, Subject, TableDigest, Wanted,
         },
     },
     flow::FlowMod,
@@ -32,6 +36,10 @@ use crate::{
 const SILENT_AFTER: u32 = 2;
 /// Rounds after which differences that remain are an error worth showing.
 const DIVERGED_AFTER: u32 = 3;
+/// Pause between two questions for the counters of a vNIC that somebody looks at.
+const WATCHED_PAUSE: Duration = Duration::from_secs(1);
+/// Counters that one vNIC may tell of.
+const MAX_COUNTERS: usize = 1024;
 /// Pause between two HELLOs to a silent vNIC, which may have been started anew.
 const HELLO_PAUSE: Duration = Duration::from_secs(2);
 
@@ -42,9 +50,24 @@ enum Sent {
     Order(SetSa),
 }
 
+/// What a vNIC has counted, by name; those that are 0 are left out. The names are the vNIC's own.
+pub type Counted = BTreeMap<String, u64>;
+
+/// The counters of a vNIC: what it told last, and what it is telling.
+#[derive(Debug, Default)]
+struct Statistics {
+    known: Option<(Duration, Counted)>,
+    gathering: Counted,
+    /// When they are asked for, or gone on asking for, and from where.
+    due: Duration,
+    from: u32,
+}
+
 /// What a vNIC has told, for whoever asked.
 #[derive(Debug, Default)]
 pub struct Told {
+    /// Its counters have come: those before.
+    pub counted: Option<Counted>,
     /// Answers to SET_SA.
     pub orders: Vec<SaAnswer>,
     /// What is wrong.
@@ -70,6 +93,9 @@ pub struct Link {
     /// It has said that it has come up, and waits for a HELLO.
     greet: bool,
     hello_at: Duration,
+    statistics: Statistics,
+    /// What it said last about itself.
+    state: Option<State>,
 }
 
 fn instant(now: Duration) -> Instant {
@@ -94,6 +120,8 @@ impl Link {
             chained: false,
             replan: false,
             listed: Listing::default(),
+            statistics: Statistics::default(),
+            state: None,
             greet: false,
             hello_at: Duration::ZERO,
         }
@@ -121,6 +149,7 @@ impl Link {
             self.orders.clear();
             self.sent.clear();
             self.replan = false;
+            self.statistics = Statistics::default();
         }
         Ok(registered)
     }
@@ -131,6 +160,23 @@ impl Link {
         if self.convergence.wanted_changed() {
             self.replan = true;
         }
+    }
+
+    /// What it said last about itself.
+    pub const fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// What it has counted, and when it said so.
+    pub fn counted(&self) -> Option<&(Duration, Counted)> {
+        self.statistics.known.as_ref()
+    }
+
+    /// Somebody looks at its counters: they are asked for more often for a while.
+    pub fn watch(&mut self) {
+        let fresh =
+            self.statistics.known.as_ref().map_or(Duration::ZERO, |(at, _)| at.saturating_add(WATCHED_PAUSE));
+        self.statistics.due = self.statistics.due.min(fresh);
     }
 
     /// Asks it soon whether it is there.
@@ -174,6 +220,7 @@ impl Link {
 
     /// It has told its state, in REGISTER or because it was asked.
     pub fn told(&mut self, now: Duration, state: &State, timers: &Timers, belief: &mut Belief, desired: &Desired) {
+        self.state = Some(*state);
         let was_settled = self.is_settled();
         let known = self.convergence.told(instant(now), state, &self.wanted, nanos(timers.keepalive));
         if known != Known::Nothing {
@@ -213,6 +260,9 @@ impl Link {
         match self.session.receive(instant(now), message).map_err(|error| error.name())? {
             Event::Nothing => {}
             Event::Answered { token, answer } => self.answered(token, &answer, belief, &mut told),
+            Event::Page(page, items) if page.subject == Subject::Statistics => {
+                told.counted = self.counters(now, &page, items, timers)?;
+            }
             Event::Page(page, items) => self.page(&page, items, belief, desired)?,
             Event::State(state) => self.told(now, &state, timers, belief, desired),
             Event::Removed(removed) => {
@@ -253,14 +303,11 @@ impl Link {
 
     fn page(
         &mut self,
-        page: &cvsw_core::control::v3::Page,
+        page: &Page,
         mut items: &[u8],
         belief: &mut Belief,
         desired: &Desired,
     ) -> Result<(), &'static str> {
-        if page.subject != Subject::Entries {
-            return Ok(());
-        }
         let mut flows = Vec::with_capacity(page.count.into());
         while !items.is_empty() {
             let (entry, rest) = Listed::parse(items).map_err(|error| error.name())?;
@@ -280,6 +327,31 @@ impl Link {
         Ok(())
     }
 
+    /// Takes a page of counters; with the last one, returns those before.
+    fn counters(
+        &mut self,
+        now: Duration,
+        page: &Page,
+        mut items: &[u8],
+        timers: &Timers,
+    ) -> Result<Option<Counted>, &'static str> {
+        let statistics = &mut self.statistics;
+        while !items.is_empty() {
+            let (counter, rest) = Counter::parse(items).map_err(|error| error.name())?;
+            statistics.gathering.insert(counter.name.to_owned(), counter.value);
+            items = rest;
+        }
+        if !page.last && page.next > statistics.from && statistics.gathering.len() < MAX_COUNTERS {
+            statistics.from = page.next;
+            statistics.due = now;
+            return Ok(None);
+        }
+        statistics.from = 0;
+        statistics.due = now.saturating_add(timers.keepalive);
+        let before = statistics.known.replace((now, std::mem::take(&mut statistics.gathering)));
+        Ok(Some(before.map(|(_, counted)| counted).unwrap_or_default()))
+    }
+
     /// Does what is due. Returns how many messages were sent.
     pub fn poll(
         &mut self,
@@ -292,6 +364,7 @@ impl Link {
         let (port, mac) = place;
         self.submit_orders();
         match self.convergence.step(instant(now)) {
+            Step::Nothing if now >= self.statistics.due => self.ask_for_counters(),
             Step::Nothing => {}
             Step::Ask(request) => drop(self.session.ask(request)),
             Step::Push => self.push(belief, desired),
@@ -313,6 +386,12 @@ impl Link {
             count += 1;
         }
         count
+    }
+
+    fn ask_for_counters(&mut self) {
+        let request = Request { subject: Subject::Statistics, from: self.statistics.from };
+        // If another request is under way, this one has its turn later.
+        let _ = self.session.ask(request);
     }
 
     fn submit_orders(&mut self) {

@@ -24,7 +24,7 @@ use crate::{
     keys::{self, KeyLog, Keys},
     mac::Mac,
 };
-use cvsw_core::{control::SaCommand, flow::FlowMod, openflow::PortStats};
+use cvsw_core::{DropReason, control::SaCommand, flow::FlowMod, openflow::PortStats};
 pub use register::{Refusals, Refused};
 pub use registry::{Claim, Claims};
 use switch::{Greeting, Purpose, Stage, Switch};
@@ -55,6 +55,35 @@ pub struct Counters {
     pub(crate) gone_messages: (u64, u64),
     /// What passed the switch ports of vNICs.
     pub traffic: Traffic,
+    /// Frames that vNICs have dropped.
+    pub drops: Drops,
+}
+
+/// Frames that vNICs have dropped since the controller's start, as they told, by direction and reason. The reasons are
+/// those that this program knows: what a vNIC calls a reason is not taken over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Drops(BTreeMap<&'static str, BTreeMap<&'static str, u64>>);
+
+impl Drops {
+    /// Adds what a vNIC has counted since it told the last time. One that counts from 0 again adds all of it.
+    fn add(&mut self, before: &link::Counted, now: &link::Counted) {
+        for (direction, prefix) in [("tx", "tx_drop_"), ("rx", "rx_drop_")] {
+            for reason in DropReason::ALL {
+                let name = format!("{prefix}{}", reason.name());
+                let Some(count) = now.get(&name) else { continue };
+                let old = before.get(&name).filter(|old| *old <= count).copied().unwrap_or(0);
+                let sum = self.0.entry(direction).or_default().entry(reason.name()).or_default();
+                *sum = sum.saturating_add(count - old);
+            }
+        }
+    }
+
+    /// Direction, reason and count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.0
+            .iter()
+            .flat_map(|(direction, reasons)| reasons.iter().map(|(reason, count)| (*direction, *reason, *count)))
+    }
 }
 
 /// What passed the switch ports of vNICs, since the controller's start.
@@ -418,6 +447,13 @@ impl Controller {
             wanted: desired.flows.iter().map(with_state).collect(),
             surplus: belief.map(|belief| belief.surplus(&desired)).unwrap_or_default(),
         })
+    }
+
+    /// Somebody looks at this vNIC: its counters are asked for more often for a while.
+    pub fn watch(&mut self, mac: Mac) {
+        if let Some(vnic) = self.vnics.get_mut(&mac) {
+            vnic.watch();
+        }
     }
 
     /// OpenFlow messages received and sent since the start.

@@ -87,6 +87,9 @@ impl Controller {
                 vnic.note(error);
             }
         }
+        if let (Some(before), Some((_, now))) = (&told.counted, vnic.link().and_then(Link::counted)) {
+            self.counters.drops.add(before, now);
+        }
         told.errors.into_iter().for_each(|error| vnic.note(error));
         self.poll_keys(now);
         self.poll_vnic(now, mac);

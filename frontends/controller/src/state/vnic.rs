@@ -306,6 +306,13 @@ impl Vnic {
         Ok(told)
     }
 
+    /// Somebody looks at it.
+    pub fn watch(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.watch();
+        }
+    }
+
     /// Gives it an order about an association. `false`: it does not speak version 3 with a key.
     pub fn order(&mut self, order: &SetSa) -> bool {
         match &mut self.link {

@@ -5,12 +5,12 @@ use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path, time::D
 use super::support::world::{Nic, World};
 use cvsw_controller::{Mac, config::Config, state::SESSION_BITS, status::Status};
 use cvsw_core::{
-    Instant,
+    DropReason, Frame, Instant, Verdict,
     control::{
         MessageType,
         v3::{ControlKeys, Kind, Message},
     },
-    flow::text::parse_flow,
+    flow::{Direction, text::parse_flow},
 };
 use tempfile::TempDir;
 
@@ -107,6 +107,40 @@ fn vnics_with_keys_get_their_state_once() {
         assert_eq!(nic.engine.control_status().executed, 7);
     }
     assert_eq!(reasons(&status), []);
+}
+
+#[test]
+fn counters_come_now_and_then_and_quickly_while_somebody_looks() {
+    let mut pair = Pair::new("", 10);
+    pair.world.run_until_converged(LONG);
+    let count = |pair: &Pair| {
+        let status = pair.world.status();
+        let counters = shown(&status, 1).counters.clone();
+        counters.map_or(0, |counters| counters.drops.get("rx_policy").copied().unwrap_or(0))
+    };
+    let isolated = |pair: &mut Pair| {
+        let mut frame = Frame::new(vec![0xff; 200], 100, 60).unwrap();
+        let nic = pair.world.switches[pair.switch].ports.get_mut(&1).unwrap().as_mut().unwrap();
+        let verdict = nic.engine.process(Instant::ZERO, Direction::Rx, &mut frame);
+        assert_eq!(verdict, Verdict::Drop(DropReason::Policy));
+    };
+    isolated(&mut pair);
+    pair.world.run(Duration::from_secs(90));
+    assert_eq!(count(&pair), 1);
+    let status = pair.world.status();
+    let vnic = shown(&status, 1);
+    assert_eq!((vnic.mtu_effective, vnic.offloads_effective.as_deref()), (vnic.mtu, Some(&[][..])));
+    assert!(vnic.counters.as_ref().unwrap().others["control_accepted"] > 0);
+
+    isolated(&mut pair);
+    for _ in 0..10 {
+        pair.world.controller.watch(mac(1));
+        pair.world.run(Duration::from_secs(1));
+    }
+    assert_eq!(count(&pair), 2, "not after half a minute");
+    let drops: Vec<_> = pair.world.controller.counters().drops.iter().collect();
+    assert_eq!(drops, [("rx", "policy", 2)], "each is added once");
+    assert!(pair.world.status().converged);
 }
 
 #[test]

@@ -94,11 +94,11 @@ async function vnic(mac) {
   const rates = perVnic.get(mac);
   if (one.traffic) rates.add(Date.now() - one.traffic.age_seconds * 1000, one.traffic.tx_bytes, one.traffic.rx_bytes);
   const place = one.switch ? `switch ${one.switch}, port ${one.port} (${one.port_name})` : null;
-  const drops = Object.entries(one.drops ?? {}).filter(([, value]) => value > 0);
+  const drops = Object.entries(one.counters?.drops ?? {}).filter(([, value]) => value > 0);
   const flow = (state) => (entry) => [badge(state ?? (entry.confirmed ? "ready" : "pushing")), entry.kind, h("code", {}, entry.flow)];
   show(`vnic-${mac}`, [
     h("div", { class: "two" },
-      card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}`],
+      card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}, in force ${one.mtu_effective ?? "unknown"}`],
         ["offloads", (one.offloads ?? []).join(", ") || "none"], ["protocol", one.protocol ? `version ${one.protocol}${one.authenticated ? ", authenticated" : ""}` : null],
         ["heard", ago(one.last_contact_seconds)], ["registrations", String(one.registrations)], ["errors", one.errors.join("; ") || "none"]])),
       card("Throughput at its port", rates.chart("Throughput"),
