@@ -80,7 +80,6 @@ for attempt in $(seq 100); do cvsw net list >/dev/null 2>&1 && break; sleep 0.1;
 cvsw net list | grep -q '^blue  *42'
 systemctl show cvsw-controller --property=User --property=NRestarts
 ls -ld /run/cvsw/api.sock /var/lib/cvsw/
-systemctl start openvswitch-switch 2>/dev/null || true
 systemctl stop cvsw-controller
 apt-get remove --quiet --yes cvsw-port cvsw-controller cvsw >/dev/null
 test ! -e /usr/bin/cvsw
@@ -93,8 +92,8 @@ pub fn test() -> Result<()> {
     for package in packages(&folder)? {
         let listing = Cmd::new("dpkg-deb").arg("--contents").arg(&package).read()?;
         let wanted = match package.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
-            name if name.starts_with("cvsw-controller") => "./lib/systemd/system/cvsw-controller.service",
-            name if name.starts_with("cvsw-port") => "./lib/systemd/system/cvsw-port@.service",
+            name if name.starts_with("cvsw-controller") => "/systemd/system/cvsw-controller.service",
+            name if name.starts_with("cvsw-port") => "/systemd/system/cvsw-port@.service",
             name if name.starts_with("cvsw-dkms") => "./usr/src/cvsw-0.1.0/dkms.conf",
             _ => "./usr/bin/cvsw",
         };
