@@ -32,7 +32,7 @@ usage: cargo xtask TASK
   unikernel [--official]   build the unikernel's image, say where it is; `--official`: for rustup's target
                    x86_64-unknown-none, with software AES only
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
-  xfrm             let the Linux kernel's IPsec judge ours, in a virtual machine (not part of `test`)
+  xfrm [CASE..]    the check `xfrm` for some cipher suites only
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
   packages         make Debian packages: program, controller, port, kernel module
   oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
@@ -86,10 +86,7 @@ fn run() -> Result<ExitCode> {
             packages::build().map(drop)
         }
         "oracle" => return oracle(parser.raw_args()?.collect()),
-        "xfrm" => {
-            no_more(&mut parser)?;
-            xfrm::run()
-        }
+        "xfrm" => xfrm::run(&values(&mut parser)?),
         "help" => {
             print!("{HELP}");
             let line = |check: &steps::Check| println!("  {:<16} {}", check.name, check.about);
@@ -139,15 +136,23 @@ fn oracle(args: Vec<OsString>) -> Result<ExitCode> {
 
 fn checks(parser: &mut Parser) -> Result<Vec<&'static steps::Check>> {
     let mut chosen = Vec::new();
-    while let Some(arg) = parser.next()? {
-        let Arg::Value(name) = arg else { return Err(arg.unexpected().into()) };
-        let name = name.string()?;
+    for name in values(parser)? {
         match steps::check(&name) {
             Some(check) => chosen.push(check),
             None => bail!("no check `{name}`; `cargo xtask help` lists them"),
         }
     }
     Ok(if chosen.is_empty() { steps::CHECKS.iter().collect() } else { chosen })
+}
+
+/// The rest of the command line, without options.
+fn values(parser: &mut Parser) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    while let Some(arg) = parser.next()? {
+        let Arg::Value(value) = arg else { return Err(arg.unexpected().into()) };
+        values.push(value.string()?);
+    }
+    Ok(values)
 }
 
 fn fuzz_args(parser: &mut Parser) -> Result<(u32, Vec<String>)> {

@@ -17,7 +17,8 @@ const SOURCE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
 pub const TARGET: &str = "x86_64-unknown-none";
 const BUILD_LIMIT: u32 = 600;
 /// The target has no SSE registers, so the portable ciphers must not use instructions that need them.
-const SOFT_CIPHERS: &str = "--cfg aes_backend=\"soft\" --cfg polyval_backend=\"soft\" --cfg sha2_backend=\"soft\"";
+pub const SOFT_CIPHERS: &str =
+    "--cfg aes_backend=\"soft\" --cfg polyval_backend=\"soft\" --cfg sha2_backend=\"soft\"";
 /// The workspace's `rust-version`.
 const OUR_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 

@@ -1,6 +1,8 @@
 //! The checks that make up `cargo xtask test`, their order, and the summary.
 
-use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, packages, setup, unikernel};
+use crate::{
+    command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, packages, setup, unikernel, xfrm,
+};
 use anyhow::Result;
 use std::{
     process::ExitCode,
@@ -31,6 +33,11 @@ pub const CHECKS: &[Check] = &[
     Check { name: "clippy", about: "no lint fires in any target", run: clippy },
     Check { name: "doc", about: "rustdoc builds without a warning", run: doc },
     Check { name: "unit", about: "cargo test: unit, property and end-to-end tests", run: unit },
+    Check {
+        name: "xfrm",
+        about: "the Linux kernel's IPsec, in a virtual machine, understands ours",
+        run: || xfrm::run(&[]),
+    },
     Check { name: "oracle", about: "the engine does what Open vSwitch does, on random cases", run: compare },
     Check {
         name: "nostd",
@@ -45,9 +52,14 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Checks that build for a kernel and start virtual machines. Not part of `cargo xtask test` without names, until their
+/// Checks that build for a kernel and start virtual machines, or build much again. Not part of `cargo xtask test` without names, until their
 /// times and results are known on a new machine; `cargo xtask test kmod kmod-test` runs them.
 pub const GUEST_CHECKS: &[Check] = &[
+    Check {
+        name: "soft",
+        about: "the portable ciphers without the processor's AES, CLMUL and SHA instructions",
+        run: soft,
+    },
     Check { name: "kmod", about: "the kernel module: object checks, builds for Debian's kernels", run: kmod::run },
     Check { name: "kmod-test", about: "the kernel module in virtual machines", run: kmod::test },
     Check {
@@ -137,6 +149,15 @@ fn unit() -> Result<()> {
     Cmd::limited(TEST_LIMIT, "cargo")
         .words("test --locked --workspace --no-fail-fast")
         .env("PROPTEST_RNG_SEED", "1")
+        .run()
+}
+
+/// The same vectors and rules as in `unit`, for the code that other processors run.
+fn soft() -> Result<()> {
+    Cmd::limited(BUILD_LIMIT, "cargo")
+        .words("test --locked --package cvsw-core --lib --test ciphers --target-dir")
+        .arg(metadata::target_directory()?.join("soft"))
+        .env("RUSTFLAGS", nostd::SOFT_CIPHERS)
         .run()
 }
 

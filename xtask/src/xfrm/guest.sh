@@ -7,6 +7,7 @@ export PATH=/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null || true
+mount -t tmpfs -o size=128m tmpfs /tmp
 mkdir -p /dev/net /var/run/netns
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 # busybox runs its own applet first.
@@ -24,15 +25,22 @@ await() {
     done
 }
 stats() { cvsw stats /tmp/port.sock --json; }
-# Waits until the port has taken $1 frames from the network.
-await_rx() { await sh -c "[ \$(cvsw stats /tmp/port.sock --json | sed -n 's/^ *\"rx_frames\": \([0-9]*\).*/\1/p' | tail -1) -ge $1 ]"; }
+# Frames from the network that the engine has judged; control frames are not among them.
+judged() {
+    stats | tr -d ' \n' | sed 's/.*"rx":{"bytes":[0-9]*,"consumed":\([0-9]*\),"drops":{[^}]*},"forwarded":[0-9]*,"forwarded_bytes":[0-9]*,"frames":\([0-9]*\).*/\2 - \1/' | {
+        read -r difference
+        echo $((difference))
+    }
+}
+judged_at_least() { [ "$(judged)" -ge "$1" ]; }
 
 case=setup
 for module in $(cat /modules); do /sbin/modprobe $module; done
 ip link set lo up
 ip netns add linux
 ip netns add cvsw
-ip link add eth0 netns linux address 02:00:00:01:00:01 type veth peer name eth0 netns cvsw address 02:00:00:01:00:02
+ip link add eth0 netns linux address 02:00:00:01:00:01 mtu 9000 type veth \
+    peer name eth0 netns cvsw address 02:00:00:01:00:02 mtu 9000
 for ns in linux cvsw; do
     ip -n $ns link set lo up
     in_$ns sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 2>/dev/null || true
@@ -41,9 +49,8 @@ done
 in_linux ethtool -K eth0 tso off gso off tx off >/dev/null
 ip -n linux addr add 192.0.2.1/24 dev eth0
 ip -n linux neigh add 192.0.2.2 lladdr 02:00:00:01:00:02 dev eth0
-ip -n linux link add vxlan0 address 02:00:00:00:01:01 mtu 1400 type vxlan id 42 remote 192.0.2.2 dstport 4789 dev eth0
+ip -n linux link add vxlan0 address 02:00:00:00:01:01 mtu 8900 type vxlan id 42 remote 192.0.2.2 dstport 4789 dev eth0
 ip -n linux addr add 10.0.0.1/24 dev vxlan0
-ip -n linux link set vxlan0 up
 dd if=/dev/urandom of=/tmp/data bs=1M count=10 2>/dev/null
 
 # Gives Linux the keys of case $1.
@@ -59,7 +66,7 @@ xfrm_on() {
             tmpl src $2 dst $3 proto esp reqid 1 mode transport
     done
 }
-# Starts the port with the keys in file $1.
+# Starts the port with the keys in file $1, and the VM behind it with an MTU of $2.
 port_on() {
     chmod 600 $1
     rm -f $1.state
@@ -69,7 +76,7 @@ port_on() {
         --flows /flows --sa $1 --stats-socket /tmp/port.sock > /tmp/port.log 2>&1 &
     port=$!
     await grep -q ready /tmp/port.log
-    ip -n cvsw link set vm0 address 02:00:00:00:01:02 mtu 1400 up
+    ip -n cvsw link set vm0 address 02:00:00:00:01:02 mtu $2 up
     ip -n cvsw addr add 10.0.0.2/24 dev vm0
 }
 port_off() {
@@ -79,7 +86,8 @@ port_off() {
 }
 capture_on() {
     : > /tmp/tcpdump.log
-    in_cvsw tcpdump -Z root --immediate-mode -U -w "$1" -i eth0 2>/tmp/tcpdump.log &
+    # Not by `in_cvsw`: the process to be ended would be a shell, and tcpdump would go on.
+    timeout 150 /sbin/ip netns exec cvsw tcpdump -Z root --immediate-mode -U -w "$1" -i eth0 2>/tmp/tcpdump.log &
     tcpdump=$!
     await grep -q listening /tmp/tcpdump.log
 }
@@ -97,69 +105,87 @@ transfer() {
     await in_$1 sh -c 'netstat -ltn | grep -q :5000'
     # An input that ends would end the connection.
     in_$2 nc $3 5000 <> /tmp/never > /tmp/received || {
-        echo "@ $case transfer_failed after $(stat -c %s /tmp/received) bytes"
-        in_linux cat /proc/net/xfrm_stat
-        in_linux netstat -tn
-        in_cvsw netstat -tn
+        echo "@ $case transfer_failed with $? after $(stat -c %s /tmp/received) bytes"
+        for ns in linux cvsw; do
+            in_$ns cat /proc/net/xfrm_stat /proc/net/snmp /proc/net/netstat
+            in_$ns netstat -tn
+            ip -n $ns -s link
+        done
         cvsw stats /tmp/port.sock
-        exit 1
+        df /tmp
+        ls -l /tmp
+        free
+        poweroff -f
     }
     wait $server || true
     cmp /tmp/data /tmp/received && echo "@ $case tcp_to_$2 identical"
 }
 
 # Packets that must be dropped: Linux seals one while nobody opens it; it is then changed and sent again.
-case=hostile
-xfrm_on $(head -n 1 /order)
-capture_on /tmp/wire.pcap
-in_linux ping -c 1 -W 1 10.0.0.2 >/dev/null || true
-capture_off
-tcpdump -Z root -r /tmp/wire.pcap -w /tmp/good.pcap -c 1 'ip proto 50' 2>/dev/null
-frame=$((24 + 16))
+
 # Replaces the byte at $2 of a copy $1 by another one.
 flip() {
     cp /tmp/good.pcap $1
     old=$(od -A n -t u1 -j $2 -N 1 $1)
     printf "\\$(printf %o $((old ^ 1)))" | dd of=$1 bs=1 seek=$2 conv=notrunc 2>/dev/null
 }
-size=$(stat -c %s /tmp/good.pcap)
-flip /tmp/flip-text.pcap $((frame + 14 + 20 + 16 + 11))
-flip /tmp/flip-icv.pcap $((size - 1))
-flip /tmp/flip-sequence.pcap $((frame + 14 + 20 + 4))
-flip /tmp/flip-spi.pcap $((frame + 14 + 20))
-# The last 20 bytes are missing, and the capture says so.
-length=$((size - frame - 20))
-head -c $((size - 20)) /tmp/good.pcap > /tmp/short.pcap
-for at in 32 36; do
-    printf "\\$(printf %o $((length & 255)))\\$(printf %o $((length >> 8)))" | dd of=/tmp/short.pcap bs=1 seek=$at conv=notrunc 2>/dev/null
-done
+# A packet sealed with the keys of case $1, and changed ones, as captures.
+packets() {
+    xfrm_on $1
+    capture_on /tmp/wire.pcap
+    ip -n linux link set vxlan0 up
+    in_linux ping -c 1 -W 1 10.0.0.2 >/dev/null || true
+    # Linux asks again and again who that is; from now on the wire is quiet.
+    ip -n linux link set vxlan0 down
+    capture_off
+    tcpdump -Z root -r /tmp/wire.pcap -w /tmp/good.pcap -c 1 'ip proto 50' 2>/dev/null
+    frame=$((24 + 16))
+    size=$(stat -c %s /tmp/good.pcap)
+    flip /tmp/flip-text.pcap $((frame + 14 + 20 + 16 + 11))
+    flip /tmp/flip-icv.pcap $((size - 1))
+    flip /tmp/flip-sequence.pcap $((frame + 14 + 20 + 4))
+    flip /tmp/flip-spi.pcap $((frame + 14 + 20))
+    # The last 20 bytes are missing, and the capture says so.
+    length=$((size - frame - 20))
+    head -c $((size - 20)) /tmp/good.pcap > /tmp/short.pcap
+    for at in 32 36; do
+        printf "\\$(printf %o $((length & 255)))\\$(printf %o $((length >> 8)))" |
+            dd of=/tmp/short.pcap bs=1 seek=$at conv=notrunc 2>/dev/null
+    done
+}
 # Sends a capture from the other end of the wire, as if Linux had.
 inject() {
-    case=$1
-    before=$(stats | sed -n 's/^ *"rx_frames": \([0-9]*\).*/\1/p' | tail -1)
+    case=$hostile.$1
+    before=$(judged)
     cvsw port --host pcap:read=$2 --net af_packet:eth0,netns=linux --mac 02:00:00:00:09:09 > /tmp/inject.log 2>&1 &
     injector=$!
-    await_rx $((before + 1))
+    await judged_at_least $((before + 1))
     kill $injector
     wait $injector
     echo "@ $case stats $(stats | tr -d '\n')"
 }
-port_on /wrong-key.toml
-inject wrong_key /tmp/good.pcap
-case=wrong_key_end; port_off
-port_on /cases/$(head -n 1 /order)/keys.toml
-inject flip_text /tmp/flip-text.pcap
-inject flip_icv /tmp/flip-icv.pcap
-inject flip_sequence /tmp/flip-sequence.pcap
-inject flip_spi /tmp/flip-spi.pcap
-inject short /tmp/short.pcap
-inject good /tmp/good.pcap
-inject replayed /tmp/good.pcap
-case=end; port_off
+for hostile in $(cat /hostile); do
+    case=$hostile.packets
+    packets $hostile
+    port_on /cases/$hostile/wrong-keys.toml 1400
+    inject wrong_key /tmp/good.pcap
+    case=$hostile.wrong_key_end; port_off
+    port_on /cases/$hostile/keys.toml 1400
+    inject flip_text /tmp/flip-text.pcap
+    inject flip_icv /tmp/flip-icv.pcap
+    inject flip_sequence /tmp/flip-sequence.pcap
+    inject flip_spi /tmp/flip-spi.pcap
+    inject short /tmp/short.pcap
+    inject good /tmp/good.pcap
+    inject replayed /tmp/good.pcap
+    case=$hostile.end; port_off
+done
 for case in $(cat /order); do
     in_linux sh -c 'grep -v " 0\$\|\t0\$" /proc/net/xfrm_stat' > /tmp/before || true
     xfrm_on $case
-    port_on /cases/$case/keys.toml
+    mtu=$(cat /cases/$case/mtu)
+    ip -n linux link set vxlan0 mtu $mtu up
+    port_on /cases/$case/keys.toml $mtu
     capture_on /tmp/wire.pcap
     echo "@ $case ping_from_linux $(in_linux ping -c 5 -i 0.2 -W 5 10.0.0.2 | grep received)"
     echo "@ $case ping_from_cvsw $(in_cvsw ping -c 5 -i 0.2 -W 5 10.0.0.1 | grep received)"
