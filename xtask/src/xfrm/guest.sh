@@ -77,7 +77,6 @@ port_on() {
     port=$!
     await grep -q ready /tmp/port.log
     ip -n cvsw link set vm0 address 02:00:00:00:01:02 mtu $2 up
-    ip -n cvsw addr add 10.0.0.2/24 dev vm0
 }
 port_off() {
     echo "@ $case stats $(stats | tr -d '\n')"
@@ -123,11 +122,13 @@ transfer() {
 
 # Packets that must be dropped: Linux seals one while nobody opens it; it is then changed and sent again.
 
-# Replaces the byte at $2 of a copy $1 by another one.
+# The byte at $2 of file $1, and its replacement by $3.
+byte() { od -A n -t u1 -j $2 -N 1 $1; }
+put() { printf "\\$(printf %o $3)" | dd of=$1 bs=1 seek=$2 conv=notrunc 2>/dev/null; }
+# A copy $1 of the packet with another bit at $2.
 flip() {
     cp /tmp/good.pcap $1
-    old=$(od -A n -t u1 -j $2 -N 1 $1)
-    printf "\\$(printf %o $((old ^ 1)))" | dd of=$1 bs=1 seek=$2 conv=notrunc 2>/dev/null
+    put $1 $2 $(($(byte $1 $2) ^ 1))
 }
 # A packet sealed with the keys of case $1, and changed ones, as captures.
 packets() {
@@ -149,9 +150,19 @@ packets() {
     length=$((size - frame - 20))
     head -c $((size - 20)) /tmp/good.pcap > /tmp/short.pcap
     for at in 32 36; do
-        printf "\\$(printf %o $((length & 255)))\\$(printf %o $((length >> 8)))" |
-            dd of=/tmp/short.pcap bs=1 seek=$at conv=notrunc 2>/dev/null
+        put /tmp/short.pcap $at $((length & 255))
+        put /tmp/short.pcap $((at + 1)) $((length >> 8))
     done
+    # The IPv4 header says so, too: a length less by 20 is a checksum more by 20, in ones' complement.
+    cp /tmp/short.pcap /tmp/cut.pcap
+    ip_header=$((frame + 14))
+    length=$((length - 14))
+    put /tmp/cut.pcap $((ip_header + 2)) $((length >> 8))
+    put /tmp/cut.pcap $((ip_header + 3)) $((length & 255))
+    sum=$(($(byte /tmp/cut.pcap $((ip_header + 10))) * 256 + $(byte /tmp/cut.pcap $((ip_header + 11))) + 20))
+    sum=$(((sum & 65535) + (sum >> 16)))
+    put /tmp/cut.pcap $((ip_header + 10)) $((sum >> 8))
+    put /tmp/cut.pcap $((ip_header + 11)) $((sum & 255))
 }
 # Sends a capture from the other end of the wire, as if Linux had.
 inject() {
@@ -164,6 +175,7 @@ inject() {
     wait $injector
     echo "@ $case stats $(stats | tr -d '\n')"
 }
+# The VM has no address yet: it answers nobody, whose answer would come as one frame more.
 for hostile in $(cat /hostile); do
     case=$hostile.packets
     packets $hostile
@@ -176,6 +188,7 @@ for hostile in $(cat /hostile); do
     inject flip_sequence /tmp/flip-sequence.pcap
     inject flip_spi /tmp/flip-spi.pcap
     inject short /tmp/short.pcap
+    inject cut /tmp/cut.pcap
     inject good /tmp/good.pcap
     inject replayed /tmp/good.pcap
     case=$hostile.end; port_off
@@ -186,6 +199,7 @@ for case in $(cat /order); do
     mtu=$(cat /cases/$case/mtu)
     ip -n linux link set vxlan0 mtu $mtu up
     port_on /cases/$case/keys.toml $mtu
+    ip -n cvsw addr add 10.0.0.2/24 dev vm0
     capture_on /tmp/wire.pcap
     echo "@ $case ping_from_linux $(in_linux ping -c 5 -i 0.2 -W 5 10.0.0.2 | grep received)"
     echo "@ $case ping_from_cvsw $(in_cvsw ping -c 5 -i 0.2 -W 5 10.0.0.1 | grep received)"

@@ -248,7 +248,9 @@ fn judge_hostile(hostile: &str, facts: &Facts) -> Result<()> {
         ("flip_icv", |counters| counters.auth_failed += 1),
         ("flip_sequence", |counters| counters.auth_failed += 1),
         ("flip_spi", |counters| counters.no_sa += 1),
-        ("short", |counters| counters.truncated += 1),
+        // What is shorter than its IPv4 header says is no IPv4 packet; the flow for all others drops it.
+        ("short", |counters| counters.no_packet += 1),
+        ("cut", |counters| counters.auth_failed += 1),
         ("good", |counters| counters.opened += 1),
         ("replayed", |counters| counters.replayed += 1),
     ] {
@@ -267,7 +269,7 @@ struct Counters {
     auth_failed: u64,
     replayed: u64,
     no_sa: u64,
-    truncated: u64,
+    no_packet: u64,
 }
 
 impl Counters {
@@ -280,7 +282,7 @@ impl Counters {
             auth_failed: number(&sa["drops"]["auth_failed"])?,
             replayed: number(&sa["drops"]["replayed"])?,
             no_sa: number(&drops["esp_no_sa"])?,
-            truncated: number(&drops["tunnel_ip_header"])?,
+            no_packet: number(&drops["policy"])?,
         })
     }
 }
