@@ -1,8 +1,6 @@
 //! The checks that make up `cargo xtask test`, their order, and the summary.
 
-use crate::{
-    command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, packages, setup, unikernel, xfrm,
-};
+use crate::{command::Cmd, deny, fuzz, kmod, layers, links, metadata, nostd, packages, setup, unikernel, xfrm};
 use anyhow::Result;
 use std::{
     process::ExitCode,
