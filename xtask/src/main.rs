@@ -85,6 +85,10 @@ fn run() -> Result<ExitCode> {
             no_more(&mut parser)?;
             packages::build().map(drop)
         }
+        "kmod-test" => {
+            let names: Result<Vec<_>, _> = parser.raw_args()?.map(|name| name.into_string()).collect();
+            kmod::test_some(&names.map_err(|name| anyhow::anyhow!("no machine {}", name.display()))?)
+        }
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "xfrm" => xfrm::run(&values(&mut parser)?),
         "help" => {

@@ -165,21 +165,18 @@ where
     // RFC 3686 section 4: the nonce, and a block counter that starts at 1.
     let [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11] = nonce;
     let first_block = [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, 0, 0, 0, 1];
-    let Some(hmac) = hmac else {
-        apply_keystream(aes, first_block, data);
-        return Ok(());
-    };
+    let Some(hmac) = hmac else { return apply_keystream(aes, first_block, data) };
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
     match way {
         Way::Seal => {
-            apply_keystream(aes, first_block, text);
+            apply_keystream(aes, first_block, text)?;
             let full = mac(hmac, header, text).finalize().into_bytes();
             // RFC 4868 section 2.1.1: the first half of the hash.
             *icv = *full.first_chunk().ok_or(CipherError::Unsupported)?;
         }
         Way::Open => {
             mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
-            apply_keystream(aes, first_block, text);
+            apply_keystream(aes, first_block, text)?;
         }
     }
     Ok(())
@@ -193,11 +190,14 @@ fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<S
     mac
 }
 
-fn apply_keystream<A>(aes: &A, first_block: [u8; 16], data: &mut [u8])
+/// Never an error with at most [`MAX_DATA`] bytes; said so without a panic, which a kernel module must not contain.
+fn apply_keystream<A>(aes: &A, first_block: [u8; 16], data: &mut [u8]) -> Result<(), CipherError>
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
-    CtrCore::<&A, Ctr32BE>::inner_iv_init(aes, &first_block.into()).apply_keystream_partial(data.into());
+    CtrCore::<&A, Ctr32BE>::inner_iv_init(aes, &first_block.into())
+        .try_apply_keystream_partial(data.into())
+        .map_err(|_| CipherError::Length)
 }
 
 #[cfg(test)]
@@ -262,14 +262,15 @@ mod tests {
             &Aes128::new_from_slice(&bytes("2b7e151628aed2a6abf7158809cf4f3c")).unwrap(),
             start,
             &mut data,
-        );
+        )
+        .unwrap();
         let f51 = "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff\
                    5ae4df3edbd5d35e5b4f09020db03eab1e031dda2fbe03d1792170a0f3009cee";
         assert_eq!(data, bytes(f51));
 
         let key = bytes("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
         let mut data = bytes(PLAIN);
-        apply_keystream(&Aes256::new_from_slice(&key).unwrap(), start, &mut data);
+        apply_keystream(&Aes256::new_from_slice(&key).unwrap(), start, &mut data).unwrap();
         let f55 = "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5\
                    2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6";
         assert_eq!(data, bytes(f55));

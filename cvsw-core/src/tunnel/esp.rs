@@ -19,6 +19,9 @@ use crate::{
 };
 use zerocopy::FromBytes;
 
+/// Longest headers in front of an ESP header: Ethernet with a tag, and IPv4 with options.
+const OUTER_MAX: usize = 14 + 4 + 60;
+
 /// What was sealed or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -107,6 +110,9 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     check_offload(frame.offload)?;
     let (ip, packet) = ip_payload(frame.bytes(), headers, ipv4::PROTOCOL_ESP, DropReason::EspNotEsp)?;
     let payload = usize::from(headers.network_offset).wrapping_add(ip.header_len());
+    if payload > OUTER_MAX {
+        return Err(DropReason::EspMalformed.into());
+    }
     let (wire, data) = esp::Header::read_from_prefix(packet).map_err(|_| DropReason::EspMalformed)?;
     let (destination, sealed_len) = (ip.dst, data.len());
     let inbound = sas.find_inbound(now, wire.spi.get(), destination, wire.sequence.get())?;
@@ -125,9 +131,7 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     let text = data.get(..text_len).unwrap_or_default();
     let len = check_trailer(text).map_err(refused)?;
     frame.set_len(start.wrapping_add(len)).map_err(|_| refused(DropReason::EspMalformed))?;
-    if let Some(front) = frame.bytes_mut().get_mut(..start) {
-        front.copy_within(..payload, esp::LEN);
-    }
+    move_outer(frame.bytes_mut(), payload);
     frame.pull_front(esp::LEN).map_err(|_| refused(DropReason::EspMalformed))?;
     let removed = esp::LEN.wrapping_add(sealed_len).wrapping_sub(len);
     replace_protocol(frame.bytes_mut(), headers, ipv4::PROTOCOL_UDP, |length| length.checked_sub(removed))
@@ -136,6 +140,20 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     headers.transport_offset = payload as u16;
     frame.offload = Offload::default();
     Ok(Done { slot: inbound.slot, bytes: len })
+}
+
+/// Moves the headers in front of an ESP header, `len` bytes, to its end. By way of a copy, which the compiler sees cannot
+/// panic; a kernel module must not contain a `copy_within` that could.
+fn move_outer(bytes: &mut [u8], len: usize) {
+    let mut outer = [0; OUTER_MAX];
+    let headers = bytes.get(..len).unwrap_or_default();
+    for (to, from) in outer.iter_mut().zip(headers) {
+        *to = *from;
+    }
+    let place = bytes.get_mut(esp::LEN..).and_then(|rest| rest.get_mut(..len)).unwrap_or_default();
+    for (to, from) in place.iter_mut().zip(outer) {
+        *to = from;
+    }
 }
 
 /// Nothing may be left for others to do inside a packet that they cannot read. An encapsulation leaves nothing.

@@ -10,7 +10,8 @@ use std::{
 };
 
 /// Modules of the kernel that the tests use; `modprobe` finds what they depend on.
-const MODULES: &[&str] = &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "dummy"];
+const MODULES: &[&str] =
+    &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "esp4", "xfrm_user", "aesni-intel"];
 
 /// Makes a bare machine one that commands run on.
 pub fn prepare() -> Result<()> {
@@ -21,6 +22,8 @@ pub fn prepare() -> Result<()> {
         mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("mounting {path}"))?;
     }
+    // Where the kernel itself asks for modules (ciphers).
+    fs::write("/proc/sys/kernel/modprobe", "/bin/modprobe")?;
     for module in MODULES {
         run(&format!("modprobe {module}"))?;
     }

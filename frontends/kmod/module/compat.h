@@ -15,6 +15,13 @@
 #include <net/gso.h>
 #endif
 
+/* Comparison in constant time got a header of its own in 6.4. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <crypto/utils.h>
+#else
+#include <crypto/algapi.h>
+#endif
+
 /* A device that needs no transmit lock: a feature flag until 6.11, a member of the device since 6.12. */
 static inline void cvsw_set_lockless(struct net_device *dev)
 {

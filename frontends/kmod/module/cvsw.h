@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* What the files of the shim share, and the functions of the Rust engine (../src/sys.rs). */
+/*
+ * What the files of the shim share, and the functions of the Rust engine (../src/sys.rs).
+ *
+ *   packet.c       a frame's way through a vNIC
+ *   control.c      what the engine wants done outside of the packet path
+ *   keys.c         the kernel's ciphers
+ *   netdev.c       the operations of the network device
+ *   link.c         the link type, the lower device's events, the module
+ *   ethtool.c      counters
+ *   netlink.c, netlink_sa.c   local administration
+ */
 #ifndef CVSW_H
 #define CVSW_H
 
@@ -16,10 +26,15 @@
 #define CVSW_TAILROOM 64
 /* Frames per call of the engine, and so per acquisition of the lock. */
 #define CVSW_BURST 32
-/* Longest control frame of a vNIC (the engine asserts that its own are not longer). */
+/* Longest control frame of a vNIC, and longest answer to its host (the engine asserts that its own are not longer). */
 #define CVSW_CONTROL_MAX 1536
+#define CVSW_ANSWER_MAX 1536
+/* Security associations of a vNIC (the engine asserts that it has as many). */
+#define CVSW_SAS 256
 
 struct cvsw_engine;
+struct cvsw_keys;
+struct cvsw_ciphers;
 
 struct cvsw_frame {
 	u8 *start;
@@ -50,16 +65,58 @@ enum { CVSW_EVENT_NONE, CVSW_EVENT_SESSION, CVSW_EVENT_MTU, CVSW_EVENT_OFFLOAD }
 #define CVSW_OFFLOAD_GSO BIT(3)
 #define CVSW_OFFLOAD_GRO BIT(4)
 
+/* Something that happened to a security association. */
+struct cvsw_sa_news {
+	u32 id;
+	u32 spi;
+	u32 kind;
+	u32 receives;
+};
+
+enum { CVSW_SA_SOFT_LIMIT = 1, CVSW_SA_HARD_LIMIT = 2, CVSW_SA_EXHAUSTED = 4, CVSW_SA_STALE = 8 };
+
+struct cvsw_key_material {
+	u8 cipher_key[32];
+	u8 mac_key[32];
+	u32 cipher_key_len;
+	u32 mac_key_len;
+	u32 gcm;
+};
+
+/* What one packet is computed with beside its key. */
+struct cvsw_packet {
+	u8 counter_block[16];
+	u8 aad[12];
+	u32 aad_len;
+	u8 mac_prefix[16];
+	u8 mac_suffix[4];
+	u32 mac_suffix_len;
+	u32 icv_len;
+};
+
+/* Functions of the engine. All but the first two need the lock of the engine's lane. */
 size_t cvsw_engine_size(void);
-void cvsw_engine_init(struct cvsw_engine *engine, const u8 *mac, u64 seed, u32 link_mtu);
+void cvsw_engine_init(struct cvsw_engine *engine, struct cvsw_keys *keys, const u8 *mac, u64 seed, u64 generation,
+		      u32 link_mtu);
+void cvsw_engine_end(struct cvsw_engine *engine);
 void cvsw_engine_set_link(struct cvsw_engine *engine, const u8 *mac, u32 link_mtu);
+void cvsw_engine_set_mtu(struct cvsw_engine *engine, u32 mtu);
+void cvsw_engine_set_generation(struct cvsw_engine *engine, u64 generation);
 void cvsw_engine_announce(struct cvsw_engine *engine);
 void cvsw_engine_burst(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frames, u32 count);
 u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
+u32 cvsw_engine_poll_host(struct cvsw_engine *engine, u8 *out, u32 size);
 u32 cvsw_engine_poll_event(struct cvsw_engine *engine, u32 *argument);
+bool cvsw_engine_poll_sa(struct cvsw_engine *engine, struct cvsw_sa_news *news);
 void cvsw_engine_tick(struct cvsw_engine *engine, u64 now);
 u32 cvsw_engine_flow_mod(struct cvsw_engine *engine, u64 now, const u8 *message, u32 len);
 u32 cvsw_engine_next_flow(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
+u32 cvsw_engine_set_sa(struct cvsw_engine *engine, u64 now, const u8 *body, u32 len, const void *limits);
+u32 cvsw_engine_next_sa(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
+u32 cvsw_engine_encrypted_only(const struct cvsw_engine *engine, u32 *out, u32 room);
+void cvsw_engine_accept_keys(struct cvsw_engine *engine, u32 on);
+bool cvsw_engine_key(const struct cvsw_engine *engine, u32 slot, struct cvsw_key_material *to);
+u64 cvsw_engine_portable_packets(const struct cvsw_engine *engine);
 u32 cvsw_engine_flow_count(const struct cvsw_engine *engine);
 u32 cvsw_engine_session(const struct cvsw_engine *engine);
 /* Needs no lock: only the number of counters and their names matter. */
@@ -67,7 +124,16 @@ bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
 u32 cvsw_engine_trace(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frame,
 		      struct cvsw_step *steps, u32 room);
+size_t cvsw_selftest_size(void);
+u32 cvsw_selftest(struct cvsw_ciphers *ciphers, struct cvsw_keys *keys, u8 *buffer, u32 size);
+bool cvsw_key_of(const struct cvsw_ciphers *ciphers, u32 slot, struct cvsw_key_material *to);
+
+/* Functions for the engine. */
 void cvsw_panicked(void);
+void cvsw_keys_want(struct cvsw_keys *keys, u32 slot);
+void cvsw_keys_retire(struct cvsw_keys *keys, u32 slot);
+int cvsw_keys_crypt(struct cvsw_keys *keys, u32 slot, u32 open, const struct cvsw_packet *packet, u8 *data, u32 len);
+void cvsw_keys_prepare(struct cvsw_keys *keys, u32 way, const struct cvsw_ciphers *ciphers);
 
 /* One vNIC: the private part of its net_device. */
 struct cvsw {
@@ -76,8 +142,12 @@ struct cvsw {
 	netdevice_tracker lower_tracker;
 	struct gro_cells gro;
 	struct delayed_work work;
+	/* In the list of all vNICs. */
+	struct list_head list;
 	/* The address was given by the user: it does not follow the lower device's. */
 	bool own_mac;
+	/* The VM is held to an MTU: there may be answers to packets that are too big. */
+	bool limited;
 	/* Frames for which no memory could be had before the engine saw them, or that could not be cut. */
 	atomic64_t tx_no_memory;
 	atomic64_t rx_no_memory;
@@ -87,6 +157,7 @@ struct cvsw {
 	/* Guards everything below. Taken with bottom halves off; held for one burst. */
 	spinlock_t lock;
 	struct cvsw_engine *engine;
+	struct cvsw_keys *keys;
 	/* Scratch of a burst: too large for the stack. */
 	struct cvsw_frame frames[CVSW_BURST];
 	/* Acquisitions of the lock by the packet path, shown by `ethtool -S`. */
@@ -98,9 +169,35 @@ struct cvsw {
 };
 
 extern const struct ethtool_ops cvsw_ethtool_ops;
+extern const struct net_device_ops cvsw_netdev_ops;
 
-bool cvsw_is_vnic(const struct net_device *dev);
+static inline bool cvsw_is_vnic(const struct net_device *dev)
+{
+	return dev->netdev_ops == &cvsw_netdev_ops;
+}
 
+/* packet.c */
+netdev_tx_t cvsw_start_xmit(struct sk_buff *skb, struct net_device *dev);
+rx_handler_result_t cvsw_handle_frame(struct sk_buff **pskb);
+
+/* control.c */
+void cvsw_work(struct work_struct *work);
+void cvsw_wake(struct cvsw *vnic);
+void cvsw_announce(struct cvsw *vnic);
+void cvsw_update_link(struct cvsw *vnic);
+u32 cvsw_link_mtu(const struct net_device *lower);
+
+/* keys.c */
+struct cvsw_keys *cvsw_keys_alloc(void);
+void cvsw_keys_free(struct cvsw_keys *keys);
+void cvsw_keys_work(struct cvsw *vnic);
+void cvsw_keys_packets(const struct cvsw_keys *keys, u64 *fast, u64 *generic);
+int cvsw_keys_selftest(void);
+
+/* netdev.c */
+void cvsw_setup(struct net_device *dev);
+
+/* netlink.c */
 int cvsw_netlink_init(void);
 void cvsw_netlink_exit(void);
 

@@ -6,7 +6,8 @@
 
 /* Counters of the shim, in front of the engine's. */
 static const char own_names[][ETH_GSTRING_LEN] = {
-	"lock_operations", "tx_no_memory", "rx_no_memory", "control_mtu_refused", "flows", "session",
+	"lock_operations", "tx_no_memory",    "rx_no_memory",	 "control_mtu_refused", "flows", "session",
+	"cipher_fast",	   "cipher_generic", "cipher_portable",
 };
 #define OWN_COUNT ARRAY_SIZE(own_names)
 
@@ -46,6 +47,8 @@ static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats 
 	data[0] = vnic->lock_operations;
 	data[4] = cvsw_engine_flow_count(vnic->engine);
 	data[5] = cvsw_engine_session(vnic->engine);
+	cvsw_keys_packets(vnic->keys, &data[6], &data[7]);
+	data[8] = cvsw_engine_portable_packets(vnic->engine);
 	cvsw_engine_counters(vnic->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
 	spin_unlock_bh(&vnic->lock);
 	data[1] = atomic64_read(&vnic->tx_no_memory);

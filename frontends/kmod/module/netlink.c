@@ -21,10 +21,13 @@ static const struct nla_policy cvsw_policy[CVSW_ATTR_MAX + 1] = {
 	[CVSW_ATTR_CURSOR] = { .type = NLA_U32 },
 	[CVSW_ATTR_FRAME] = { .type = NLA_BINARY, .len = FRAME_MAX },
 	[CVSW_ATTR_RECEIVE] = { .type = NLA_U32 },
+	[CVSW_ATTR_SA] = { .type = NLA_BINARY, .len = 128 },
+	[CVSW_ATTR_SA_LIMITS] = NLA_POLICY_EXACT_LEN(CVSW_SA_LIMITS_LEN),
+	[CVSW_ATTR_ON] = { .type = NLA_U32 },
 };
 
 /* The vNIC that a request names, in the sender's namespace. Under the RTNL. */
-static struct cvsw *cvsw_find(struct genl_info *info)
+struct cvsw *cvsw_find(struct genl_info *info)
 {
 	struct net_device *dev;
 
@@ -42,7 +45,7 @@ static struct cvsw *cvsw_find(struct genl_info *info)
 	return netdev_priv(dev);
 }
 
-static struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 command, void **header)
+struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 command, void **header)
 {
 	struct sk_buff *reply = genlmsg_new(size, GFP_KERNEL);
 
@@ -57,7 +60,7 @@ static struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 comman
 }
 
 /* Ends and sends a reply, or frees it if something did not fit. */
-static int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int err)
+int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int err)
 {
 	if (err) {
 		nlmsg_free(reply);
@@ -246,6 +249,9 @@ static const struct genl_small_ops cvsw_ops[] = {
 	{ .cmd = CVSW_CMD_FLOW_GET, .doit = cvsw_flow_get, .flags = GENL_UNS_ADMIN_PERM },
 	{ .cmd = CVSW_CMD_STATS_GET, .doit = cvsw_stats_get, .flags = GENL_UNS_ADMIN_PERM },
 	{ .cmd = CVSW_CMD_TRACE, .doit = cvsw_trace_frame, .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = CVSW_CMD_SA_SET, .doit = cvsw_sa_set, .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = CVSW_CMD_SA_GET, .doit = cvsw_sa_get, .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = CVSW_CMD_KEYS_IN_CLEAR, .doit = cvsw_keys_in_clear, .flags = GENL_UNS_ADMIN_PERM },
 };
 
 static struct genl_family cvsw_family __ro_after_init = {

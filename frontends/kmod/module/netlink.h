@@ -8,6 +8,11 @@
  *   FLOW_GET    CURSOR (first: none)             FLOW_STATS.., CURSOR if there may be more
  *   STATS_GET                                    COUNTER_NAMES (32 bytes each), COUNTER_VALUES (u64 each)
  *   TRACE       FRAME, RECEIVE (1: from the network)   VERDICT, FRAME as it leaves, STEPS (struct cvsw_step each)
+ *   SA_SET      SA, SA_LIMITS (optional)         ERROR: a result of SET_SA's answer
+ *   SA_GET      CURSOR (first: none)             SA_LISTED.., CURSOR if there may be more; ENCRYPTED_ONLY
+ *   KEYS_IN_CLEAR   ON                           ERROR: 0
+ *
+ * Keys go in and never come out.
  */
 #ifndef CVSW_NETLINK_H
 #define CVSW_NETLINK_H
@@ -17,7 +22,10 @@ enum {
 	CVSW_CMD_FLOW_GET,
 	CVSW_CMD_STATS_GET,
 	CVSW_CMD_TRACE,
-	CVSW_CMD_MAX = CVSW_CMD_TRACE,
+	CVSW_CMD_SA_SET,
+	CVSW_CMD_SA_GET,
+	CVSW_CMD_KEYS_IN_CLEAR,
+	CVSW_CMD_MAX = CVSW_CMD_KEYS_IN_CLEAR,
 };
 
 enum {
@@ -35,7 +43,33 @@ enum {
 	/* 0 forward, 1 consumed, 256 + index of the drop reason. */
 	CVSW_ATTR_VERDICT,
 	CVSW_ATTR_STEPS,
-	CVSW_ATTR_MAX = CVSW_ATTR_STEPS,
+	/* The body of a SET_SA, as in control messages, with the key if it has one. */
+	CVSW_ATTR_SA,
+	/* Last sequence number; packets, bytes and seconds of the soft and of the hard limit (u64 each). */
+	CVSW_ATTR_SA_LIMITS,
+	/* struct Listed of ../src/sa.rs. */
+	CVSW_ATTR_SA_LISTED,
+	/* VNIs (u32 each) whose frames may not travel in clear. */
+	CVSW_ATTR_ENCRYPTED_ONLY,
+	/* Whether keys are taken from control messages, where they travel in clear. */
+	CVSW_ATTR_ON,
+	CVSW_ATTR_MAX = CVSW_ATTR_ON,
 };
+
+#define CVSW_SA_LIMITS_LEN 56
+
+struct cvsw;
+struct genl_info;
+struct sk_buff;
+
+/* Shared by the files of the family. */
+struct cvsw *cvsw_find(struct genl_info *info);
+struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 command, void **header);
+int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int err);
+
+/* netlink_sa.c */
+int cvsw_sa_set(struct sk_buff *request, struct genl_info *info);
+int cvsw_sa_get(struct sk_buff *request, struct genl_info *info);
+int cvsw_keys_in_clear(struct sk_buff *request, struct genl_info *info);
 
 #endif

@@ -1,18 +1,30 @@
 //! One vNIC: the engine of the kernel's size, and what the shim asks of it.
 
-use crate::sys::Memory;
+use crate::{
+    ciphers::{KernelCiphers, SAS},
+    sys::Memory,
+};
 use cvsw_core::{
     Checksum, Config, ControlError, Cvsw, Direction, DropReason, Frame, Instant, Stats, Verdict,
     control::ControlEvent,
     flow::OfpError,
-    mtu::L2Mtu,
+    mtu::{IpMtu, L2Mtu},
     openflow::{decode_flow_mod, encode_flow_mod},
     trace::{Considered, Effect, Event, Observer},
 };
 use heapless::Vec;
 
-/// 1024 entries, 1024 cache slots, 128 masks: about half a megabyte per vNIC.
-pub type Engine = Cvsw<1024, 1024, 128>;
+/// 1024 entries, 1024 cache slots, 128 masks: with associations and keys about 0.7 megabytes per vNIC.
+pub type Engine = Cvsw<1024, 1024, 128, SAS>;
+
+/// An engine and its keys.
+#[repr(C)]
+pub struct Vnic {
+    /// The engine.
+    pub engine: Engine,
+    /// The keys of its security associations.
+    pub ciphers: KernelCiphers,
+}
 
 /// Most frames in one call: bounds the stack that their views need.
 pub const BURST: usize = 8;
@@ -51,14 +63,26 @@ const FLOW_COUNTERS_LEN: usize = 24;
 
 /// `CVSW_CONTROL_MAX` of the shim: a control frame that did not fit would stay queued for ever.
 const _: () = assert!(cvsw_core::control::MAX_FRAME_LEN <= 1536);
+/// `CVSW_ANSWER_MAX` of the shim.
+const _: () = assert!(cvsw_core::path_mtu::ANSWER_MAX <= 1536);
+/// `CVSW_SAS` of the shim.
+const _: () = assert!(SAS == 256);
 
 /// Configures a zeroed engine.
-pub fn init(engine: &mut Engine, mac: [u8; 6], hash_seed: u64, link_mtu: u32) {
-    engine.init(&Config { mac, hash_seed, link_mtu: Some(L2Mtu::new(link_mtu)), ..Config::default() });
+pub fn init(vnic: &mut Vnic, mac: [u8; 6], hash_seed: u64, generation: u64, link_mtu: u32) {
+    let link_mtu = Some(L2Mtu::new(link_mtu));
+    vnic.engine.init(&Config { mac, hash_seed, link_mtu, ..Config::default() });
+    vnic.engine.set_boot_generation(generation);
+}
+
+/// Holds the VM to an MTU.
+pub fn set_mtu(vnic: &mut Vnic, mtu: u32) {
+    let mtu = u16::try_from(mtu).ok().and_then(|mtu| IpMtu::new(mtu));
+    vnic.engine.set_mtu(mtu);
 }
 
 /// Processes at most [`BURST`] frames and writes each one's place and verdict back.
-pub fn burst(engine: &mut Engine, now: Instant, direction: Direction, frames: &mut [KernelFrame]) {
+pub fn burst(vnic: &mut Vnic, now: Instant, direction: Direction, frames: &mut [KernelFrame]) {
     let mut views: Vec<Frame<&mut Memory>, BURST> = Vec::new();
     let mut metas: Vec<&mut Meta, BURST> = Vec::new();
     for KernelFrame { memory, meta } in frames {
@@ -72,7 +96,7 @@ pub fn burst(engine: &mut Engine, now: Instant, direction: Direction, frames: &m
         }
     }
     let mut verdicts = [Verdict::Consumed; BURST];
-    engine.process_burst(now, direction, &mut views, &mut verdicts);
+    vnic.engine.process_burst_with(&mut vnic.ciphers, now, direction, &mut views, &mut verdicts);
     for ((view, meta), verdict) in views.iter().zip(metas.iter_mut()).zip(verdicts) {
         (meta.head, meta.len) = (view.headroom() as u32, view.len() as u32);
         meta.verified = u16::from(view.offload.checksum == Checksum::Verified);
@@ -99,14 +123,14 @@ pub fn event(event: ControlEvent) -> (u32, u32) {
 }
 
 /// Carries out an `OFPT_FLOW_MOD` message of the local administrator.
-pub fn flow_mod(engine: &mut Engine, now: Instant, message: &[u8]) -> Result<(), OfpError> {
-    engine.flow_mod(now, &decode_flow_mod(message)?)
+pub fn flow_mod(vnic: &mut Vnic, now: Instant, message: &[u8]) -> Result<(), OfpError> {
+    vnic.engine.flow_mod(now, &decode_flow_mod(message)?)
 }
 
 /// Writes the first entry at or behind index `from`: its packets, bytes and age in nanoseconds (three numbers of
 /// eight bytes in native order), then the flow mod that would create it. Returns the length, and the index to go on from.
-pub fn next_flow(engine: &Engine, now: Instant, from: u32, out: &mut [u8]) -> Option<(usize, u32)> {
-    let (next, entry) = engine.next_flow(from)?;
+pub fn next_flow(vnic: &Vnic, now: Instant, from: u32, out: &mut [u8]) -> Option<(usize, u32)> {
+    let (next, entry) = vnic.engine.next_flow(from)?;
     let (counters, message) = out.split_at_mut_checked(FLOW_COUNTERS_LEN)?;
     let numbers = [entry.packets, entry.bytes, now.nanos_since(entry.created)];
     for (to, number) in counters.as_chunks_mut().0.iter_mut().zip(numbers) {
@@ -221,17 +245,11 @@ impl Observer for Steps<'_> {
 }
 
 /// Traces one frame; counts and changes nothing but the frame.
-pub fn trace(
-    engine: &mut Engine,
-    now: Instant,
-    direction: Direction,
-    frame: &mut KernelFrame,
-    steps: &mut Steps<'_>,
-) {
+pub fn trace(vnic: &mut Vnic, now: Instant, direction: Direction, frame: &mut KernelFrame, steps: &mut Steps<'_>) {
     let KernelFrame { memory, meta } = frame;
     meta.verdict = code(Verdict::Drop(DropReason::FrameTooShort));
     let Ok(mut view) = Frame::new(memory, meta.head as usize, meta.len as usize) else { return };
-    let verdict = engine.trace(now, direction, &mut view, steps);
+    let verdict = vnic.engine.trace_with(&mut vnic.ciphers, now, direction, &mut view, steps);
     (meta.head, meta.len) = (view.headroom() as u32, view.len() as u32);
     meta.verdict = code(verdict);
 }

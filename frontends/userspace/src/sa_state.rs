@@ -10,7 +10,7 @@
 
 use crate::sa_file::SaFile;
 use cvsw_core::{
-    crypto::{KeyMaterial, SaStatus},
+    crypto::{KeyMaterial, SaConfig, SaStatus},
     flow::{Direction, Ipv4Addr},
 };
 use sha2::{Digest, Sha256};
@@ -45,6 +45,15 @@ impl SaState {
     /// # Errors
     /// The state cannot be read, is not of this form, or cannot be written: nothing may be sent then.
     pub fn begin(file: &mut SaFile) -> io::Result<Self> {
+        Self::begin_with(file, |_| BLOCK)
+    }
+
+    /// As [`SaState::begin`], with `block` saying how many numbers an association takes: for one that nobody watches
+    /// afterwards, and that therefore must end with its block.
+    ///
+    /// # Errors
+    /// As [`SaState::begin`].
+    pub fn begin_with(file: &mut SaFile, block: impl Fn(&SaConfig) -> u64) -> io::Result<Self> {
         let path = PathBuf::from(format!("{}.state", file.path.display()));
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -64,7 +73,7 @@ impl SaState {
             let name = name(&sa.key, sa.config.spi, sa.config.destination);
             let last = state.entries.entry(name.clone()).or_insert(0);
             sa.config.last_sequence = *last;
-            *last = last.saturating_add(BLOCK);
+            *last = last.saturating_add(block(&sa.config));
             state.ours.insert((sa.config.spi, sa.config.destination), name);
         }
         state.write()?;

@@ -9,10 +9,34 @@ use std::{
 };
 
 /// Symbols that the object may take from the kernel and the shim.
-const ALLOWED_SYMBOLS: &[&str] =
-    &["memcpy", "memmove", "memset", "memcmp", "bcmp", "cvsw_panicked", "__x86_return_thunk"];
+const ALLOWED_SYMBOLS: &[&str] = &[
+    "memcpy",
+    "memmove",
+    "memset",
+    "memcmp",
+    "bcmp",
+    "__x86_return_thunk",
+    "cvsw_panicked",
+    "cvsw_keys_want",
+    "cvsw_keys_retire",
+    "cvsw_keys_crypt",
+    "cvsw_keys_prepare",
+];
+/// Functions that refer to `core::panicking`, and why that is never reached.
+const PANICS: &[(&str, &str)] = &[
+    (
+        "aes::backends::soft::fixslice::utils::memshift32",
+        "the key schedule copies inside an array of fixed size, by offsets that its own loop counts",
+    ),
+    (
+        "cvsw_kmod::ciphers::seal_portably",
+        "AES-GCM's counter would end after 2^36 bytes; the portable ciphers refuse more than 65535 before",
+    ),
+];
 /// Largest stack frame of one function in bytes.
 const FRAME_LIMIT: u32 = 2048;
+/// Functions with a larger one, and their limit: the portable ciphers keep eight blocks in every form on the stack.
+const WIDE: &[(&str, u32)] = &[("ctr::ctr_core::CtrCore", 2560)];
 /// Deepest call chain of a data frame in bytes: an eighth of a kernel stack.
 const PACKET_CHAIN_LIMIT: u32 = 2048;
 /// Deepest call chain of anything else (control messages hold a whole flow in several frames): half a kernel stack.
@@ -21,6 +45,10 @@ const CHAIN_LIMIT: u32 = 8192;
 const PACKET_PATH: &str = "cvsw_engine_burst";
 /// What only control messages call.
 const CONTROL_PATH: &str = "take_control";
+/// What a data frame calls only while the kernel has no transforms of its key, or none at all.
+const PORTABLE_PATH: &str = "crypt_portably";
+/// Deepest call chain of a data frame there: less than a third of a kernel stack.
+const PORTABLE_CHAIN_LIMIT: u32 = 5120;
 
 /// Size and stack use of the object.
 pub struct Report {
@@ -29,16 +57,30 @@ pub struct Report {
     chains: Vec<(u32, String)>,
     /// The deepest call chain of a data frame.
     packet_chain: u32,
+    /// The same with the portable ciphers.
+    portable_chain: u32,
+    /// Listed functions that refer to `core::panicking`.
+    panics: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "object: {} functions; no SIMD, red zone, bare return, indirect branch, GOT or panic",
+            "object: {} functions; no SIMD, red zone, bare return, indirect branch or GOT",
             self.functions
         )?;
-        writeln!(f, "deepest call chain of a data frame: {} bytes", self.packet_chain)?;
+        match &self.panics[..] {
+            [] => writeln!(f, "no reference to core::panicking")?,
+            some => {
+                writeln!(f, "core::panicking: referred to (never called, see the list) by {}", some.join(", "))?
+            }
+        }
+        writeln!(
+            f,
+            "deepest call chain of a data frame: {} bytes, {} with the portable ciphers",
+            self.packet_chain, self.portable_chain
+        )?;
         writeln!(f, "largest stack frames (bytes):")?;
         self.frames.iter().take(4).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))?;
         write!(f, "deepest call chains (bytes):")?;
@@ -52,6 +94,7 @@ pub fn check(object: &Path) -> Result<Report> {
     let undefined = Cmd::new("nm").words("--undefined-only --format=just-symbols").arg(object).read()?;
     let disassembly = Disassembly::parse(&code);
     let mut faults = disassembly.faults.clone();
+    faults.extend(disassembly.panics().1);
     faults.extend(
         undefined
             .lines()
@@ -59,13 +102,9 @@ pub fn check(object: &Path) -> Result<Report> {
             .map(|symbol| format!("unexpected undefined symbol {symbol}")),
     );
     let report = disassembly.report();
-    faults.extend(
-        report
-            .frames
-            .iter()
-            .filter(|(size, _)| *size > FRAME_LIMIT)
-            .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}")),
-    );
+    faults.extend(report.frames.iter().filter(|(size, name)| *size > frame_limit(name)).map(|(size, name)| {
+        format!("the stack frame of {name} has {size} bytes, more than {}", frame_limit(name))
+    }));
     faults.extend(
         report
             .chains
@@ -73,11 +112,13 @@ pub fn check(object: &Path) -> Result<Report> {
             .filter(|(size, _)| *size > CHAIN_LIMIT)
             .map(|(size, name)| format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}")),
     );
-    if report.packet_chain > PACKET_CHAIN_LIMIT {
-        faults.push(format!(
-            "a data frame uses {} bytes of stack, more than {PACKET_CHAIN_LIMIT}",
-            report.packet_chain
-        ));
+    for (chain, limit, what) in [
+        (report.packet_chain, PACKET_CHAIN_LIMIT, "a data frame"),
+        (report.portable_chain, PORTABLE_CHAIN_LIMIT, "a data frame with the portable ciphers"),
+    ] {
+        if chain > limit {
+            faults.push(format!("{what} uses {chain} bytes of stack, more than {limit}"));
+        }
     }
     if disassembly.functions.is_empty() {
         faults.push("no code at all".to_owned());
@@ -87,6 +128,10 @@ pub fn check(object: &Path) -> Result<Report> {
         bail!("{} is not fit for the kernel:\n  {}", object.display(), faults.join("\n  "));
     }
     Ok(report)
+}
+
+fn frame_limit(name: &str) -> u32 {
+    WIDE.iter().find(|(part, _)| name.contains(part)).map_or(FRAME_LIMIT, |(_, limit)| *limit)
 }
 
 #[derive(Default)]
@@ -113,9 +158,6 @@ impl Disassembly {
                 section = title.trim_end_matches(':');
             } else if let Some(label) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
                 name = label.1.to_owned();
-                if name.contains("panic") && !name.contains("rust_begin_unwind") {
-                    this.faults.push(format!("linked in: {name}"));
-                }
                 this.functions.insert(name.clone(), Function { frame: 8, ..Function::default() });
                 if let Ok(address) = i64::from_str_radix(label.0, 16) {
                     this.places.insert(format!("{section}@{address}"), name.clone());
@@ -134,18 +176,39 @@ impl Disassembly {
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
         let mut chains: Vec<_> =
-            entries.map(|name| (self.depth(name, None, &mut BTreeSet::new()), name.clone())).collect();
-        let packet_chain = self.depth(PACKET_PATH, Some(CONTROL_PATH), &mut BTreeSet::new());
+            entries.map(|name| (self.depth(name, &[], &mut BTreeSet::new()), name.clone())).collect();
+        let packet_chain = self.depth(PACKET_PATH, &[CONTROL_PATH, PORTABLE_PATH], &mut BTreeSet::new());
+        let portable_chain = self.depth(PACKET_PATH, &[CONTROL_PATH], &mut BTreeSet::new());
         frames.sort_by(|a, b| b.cmp(a));
         chains.sort_by(|a, b| b.cmp(a));
-        Report { functions: self.functions.len(), frames, chains, packet_chain }
+        let panics = self.panics().0;
+        Report { functions: self.functions.len(), frames, chains, packet_chain, portable_chain, panics }
+    }
+
+    /// Who refers to `core::panicking`: those on the list, and what is wrong with the others.
+    fn panics(&self) -> (Vec<String>, Vec<String>) {
+        // `core::result::unwrap_failed` and the like only lead there.
+        let panicking =
+            |name: &str| name.contains("core::panicking") || (name.starts_with("core::") && name.contains("_fail"));
+        let name_of = |call: &str| self.places.get(call).map_or(call.to_owned(), Clone::clone);
+        let callers = self.functions.iter().filter(|(name, function)| {
+            !panicking(name) && function.calls.iter().any(|call| panicking(&name_of(call)))
+        });
+        let (listed, others): (Vec<_>, Vec<_>) = callers
+            .map(|(name, _)| name.clone())
+            .partition(|name| PANICS.iter().any(|(known, _)| name.contains(known)));
+        let mut faults: Vec<_> = others.iter().map(|name| format!("{name} can panic")).collect();
+        if listed.is_empty() && faults.is_empty() && self.functions.keys().any(|name| panicking(name)) {
+            faults.push("core::panicking is linked in, and it is not clear for whom".to_owned());
+        }
+        (listed, faults)
     }
 
     /// Stack that a call may use, at most; recursion counts once, and functions named like `without` do not.
-    fn depth(&self, name: &str, without: Option<&str>, above: &mut BTreeSet<String>) -> u32 {
+    fn depth(&self, name: &str, without: &[&str], above: &mut BTreeSet<String>) -> u32 {
         let name = self.places.get(name).map_or(name, String::as_str);
         let Some(function) = self.functions.get(name) else { return 0 };
-        if without.is_some_and(|part| name.contains(part)) || !above.insert(name.to_owned()) {
+        if without.iter().any(|part| name.contains(part)) || !above.insert(name.to_owned()) {
             return 0;
         }
         let deepest = function.calls.iter().map(|call| self.depth(call, without, above)).max().unwrap_or(0);
@@ -189,7 +252,8 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
     if ["%xmm", "%ymm", "%zmm", "%mm", "%st"].iter().any(|register| operands.contains(register)) {
         return Some("a floating-point or vector register");
     }
-    if operands.contains("(%rsp") && operands.split(',').any(|one| one.trim().starts_with("-0x")) {
+    // With an index register it is an array in the stack frame.
+    if operands.contains("(%rsp)") && operands.split(',').any(|one| one.trim().starts_with("-0x")) {
         return Some("an access below the stack pointer");
     }
     None
@@ -234,8 +298,12 @@ mod tests {
             let found = faults(line);
             assert!(matches!(&found[..], [one] if one.contains(fault)), "{line}: {found:?}");
         }
-        let panicking = Disassembly::parse("0000000000000000 <core::panicking::panic_fmt>:\n");
-        assert_eq!(panicking.faults, ["linked in: core::panicking::panic_fmt"]);
+        let alone = Disassembly::parse("0000000000000000 <core::panicking::panic_fmt>:\n");
+        assert_eq!(alone.panics().1.len(), 1);
+        let called = Disassembly::parse(
+            "0 <ours>:\n   0:\tcall   20 <core::panicking::panic_fmt>\n20 <core::panicking::panic_fmt>:\n",
+        );
+        assert_eq!(called.panics().1, ["ours can panic"]);
     }
 
     #[test]
@@ -243,6 +311,15 @@ mod tests {
         assert!(
             faults("   0:\tmov    0x8(%rsp),%rax\n   4:\tjmp    10 <f+0x10>\n   9:\tsub    $0x18,%rsp").is_empty()
         );
+    }
+
+    #[test]
+    fn listed_panics_are_named() {
+        let (name, _) = PANICS[0];
+        let code = format!(
+            "0 <{name}>:\n   0:\tcall   20 <core::panicking::panic_fmt>\n20 <core::panicking::panic_fmt>:\n"
+        );
+        assert_eq!(Disassembly::parse(&code).panics(), (vec![name.to_owned()], vec![]));
     }
 
     #[test]

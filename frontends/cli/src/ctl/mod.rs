@@ -1,6 +1,7 @@
 //! `cvsw ctl`: the local administration of a vNIC in the kernel.
 
 mod netlink;
+mod sa;
 mod trace;
 
 use crate::{engine, output, text};
@@ -20,6 +21,7 @@ const HELP: &str = "\
 Examples:
   cvsw ctl --dev cvsw0 flows load vm1.flows
   cvsw ctl --dev cvsw0 flows list --json
+  cvsw ctl --dev cvsw0 sa load vm1-keys.toml
   cvsw ctl --dev cvsw0 trace --direction tx --hex '02 00 00 00 00 02 02 00 ...'
 
 The vNIC is one of the kernel module: `ip link add link eth0 name cvsw0 type cvsw`. All commands need
@@ -48,6 +50,11 @@ enum Action {
     Flows {
         #[command(subcommand)]
         action: FlowsAction,
+    },
+    /// Add, show or remove security associations
+    Sa {
+        #[command(subcommand)]
+        action: sa::SaAction,
     },
     /// Show every counter
     Stats {
@@ -85,6 +92,7 @@ pub fn run(args: CtlArgs) -> Result<ExitCode> {
         Action::Flows { action: FlowsAction::Clear } => {
             change(&mut vnic, &FlowMod { command: FlowCommand::Delete, ..FlowMod::default() })?;
         }
+        Action::Sa { action } => sa::run(&mut vnic, &action)?,
         Action::Stats { json } => output::report(&stats(&mut vnic)?, json)?,
         Action::Trace(args) => trace::run(&mut vnic, &args)?,
     }

@@ -14,6 +14,7 @@ use nix::{
     },
 };
 use std::os::fd::{AsRawFd, OwnedFd};
+use zeroize::Zeroizing;
 
 /// Commands of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub enum Command {
     FlowGet = 2,
     StatsGet = 3,
     Trace = 4,
+    SaSet = 5,
+    SaGet = 6,
+    KeysInClear = 7,
 }
 
 /// Attributes of the family.
@@ -38,6 +42,11 @@ pub mod attribute {
     pub const RECEIVE: u16 = 9;
     pub const VERDICT: u16 = 10;
     pub const STEPS: u16 = 11;
+    pub const SA: u16 = 12;
+    pub const SA_LIMITS: u16 = 13;
+    pub const SA_LISTED: u16 = 14;
+    pub const ENCRYPTED_ONLY: u16 = 15;
+    pub const ON: u16 = 16;
 }
 
 const NLMSG_ERROR: u16 = 2;
@@ -143,14 +152,18 @@ impl Vnic {
     }
 }
 
-fn encode(family: u16, sequence: u32, command: u8, attributes: &[(u16, &[u8])]) -> Result<Vec<u8>> {
-    let mut message = vec![0; HEADERS];
+/// The message may hold a key: it has all its room from the start, since growing would leave a copy behind.
+fn encode(family: u16, sequence: u32, command: u8, attributes: &[(u16, &[u8])]) -> Result<Zeroizing<Vec<u8>>> {
+    let len = attributes.iter().map(|(_, value)| 4 + value.len().next_multiple_of(4)).sum::<usize>();
+    let mut message = Zeroizing::new(Vec::with_capacity(HEADERS + len));
+    message.resize(HEADERS, 0);
     for (kind, value) in attributes {
         let len = u16::try_from(value.len() + 4).context("too long for one netlink attribute")?;
         message.extend(len.to_ne_bytes());
         message.extend(kind.to_ne_bytes());
         message.extend(*value);
-        message.resize(message.len().next_multiple_of(4), 0);
+        let padded = message.len().next_multiple_of(4);
+        message.resize(padded, 0);
     }
     let len = u32::try_from(message.len())?;
     message[0..4].copy_from_slice(&len.to_ne_bytes());

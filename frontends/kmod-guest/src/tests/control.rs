@@ -33,7 +33,8 @@ pub fn control() -> Result<()> {
     from_the_host(&pair, &wire)
 }
 
-fn message(kind: u8, data: u16, body: &[u8]) -> Vec<u8> {
+/// A control message to the VM.
+pub fn message(kind: u8, data: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = VM_MAC.to_vec();
     frame.extend([0x20 | kind, 0]);
     frame.extend((body.len() as u16).to_be_bytes());

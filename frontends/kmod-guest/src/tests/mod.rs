@@ -3,6 +3,7 @@
 mod actions;
 mod control;
 mod ctl;
+mod esp;
 mod fuzz;
 mod life;
 mod managed;
@@ -31,6 +32,8 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "vlan_actions", run: actions::vlan_actions },
     Test { group: "functions", name: "address_translation", run: actions::address_translation },
     Test { group: "functions", name: "vxlan", run: vxlan::vxlan },
+    Test { group: "functions", name: "esp", run: esp::esp },
+    Test { group: "functions", name: "keys", run: esp::keys },
     Test { group: "functions", name: "control", run: control::control },
     Test { group: "functions", name: "follows_lower_device", run: life::follows_lower_device },
     Test { group: "functions", name: "fuzz", run: fuzz::fuzz },

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * What the engine wants done outside of the packet path: control frames, MTU, offloads, keys, the passing of time.
+ * All of it is left to one work item, since it sleeps, needs the RTNL or may be long. The work item only tries to take
+ * the RTNL and comes back if it cannot: so it can be cancelled under the RTNL.
+ */
+#include <linux/etherdevice.h>
+#include <linux/if_vlan.h>
+#include <net/rtnetlink.h>
+#include "cvsw.h"
+
+void cvsw_wake(struct cvsw *vnic)
+{
+	mod_delayed_work(system_wq, &vnic->work, 0);
+}
+
+u32 cvsw_link_mtu(const struct net_device *lower)
+{
+	/* A tag does not count, as everywhere in Linux (see is_skb_forwardable()). */
+	return READ_ONCE(lower->mtu) + ETH_HLEN + VLAN_HLEN;
+}
+
+/* Tells the engine what the devices look like now. */
+void cvsw_update_link(struct cvsw *vnic)
+{
+	spin_lock_bh(&vnic->lock);
+	cvsw_engine_set_link(vnic->engine, vnic->dev->dev_addr, cvsw_link_mtu(vnic->lower));
+	spin_unlock_bh(&vnic->lock);
+}
+
+void cvsw_announce(struct cvsw *vnic)
+{
+	spin_lock_bh(&vnic->lock);
+	cvsw_engine_announce(vnic->engine);
+	spin_unlock_bh(&vnic->lock);
+	cvsw_wake(vnic);
+}
+
+/* The next control frame that the engine wants sent; NULL if there is none, or no memory (it stays queued). */
+static struct sk_buff *cvsw_control_frame(struct cvsw *vnic)
+{
+	struct sk_buff *skb = netdev_alloc_skb(vnic->lower, CVSW_HEADROOM + CVSW_CONTROL_MAX);
+	u32 len;
+
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, CVSW_HEADROOM);
+	spin_lock_bh(&vnic->lock);
+	len = cvsw_engine_poll_transmit(vnic->engine, skb->data, CVSW_CONTROL_MAX);
+	spin_unlock_bh(&vnic->lock);
+	if (!len) {
+		consume_skb(skb);
+		return NULL;
+	}
+	skb_put(skb, len);
+	return skb_put_padto(skb, ETH_ZLEN) ? NULL : skb;
+}
+
+static void cvsw_send_control_frames(struct cvsw *vnic)
+{
+	struct sk_buff *skb;
+
+	while ((skb = cvsw_control_frame(vnic))) {
+		skb->dev = vnic->lower;
+		skb_reset_mac_header(skb);
+		skb->protocol = eth_hdr(skb)->h_proto;
+		skb_set_network_header(skb, ETH_HLEN);
+		dev_queue_xmit(skb);
+		cond_resched();
+	}
+}
+
+static void cvsw_set_offload(struct net_device *dev, u32 wanted)
+{
+	static const struct {
+		u32 bit;
+		netdev_features_t features;
+	} map[] = {
+		{ CVSW_OFFLOAD_CSUM, NETIF_F_HW_CSUM | NETIF_F_RXCSUM },
+		{ CVSW_OFFLOAD_TSO, NETIF_F_ALL_TSO },
+		/* UDP fragmentation offload is gone from Linux; segmentation is its successor. */
+		{ CVSW_OFFLOAD_UFO, NETIF_F_GSO_UDP_L4 },
+		{ CVSW_OFFLOAD_GSO, NETIF_F_GSO },
+		{ CVSW_OFFLOAD_GRO, NETIF_F_GRO },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(map); i++) {
+		if (wanted & map[i].bit)
+			dev->wanted_features |= map[i].features;
+		else
+			dev->wanted_features &= ~map[i].features;
+	}
+	netdev_update_features(dev);
+}
+
+/* Never a key: the engine does not know them. */
+static void cvsw_report_sa(struct cvsw *vnic, const struct cvsw_sa_news *news)
+{
+	const char *what = "near its end: it wants a new key";
+
+	if (news->kind == CVSW_SA_HARD_LIMIT)
+		what = "at its limit: its packets are dropped";
+	else if (news->kind == CVSW_SA_EXHAUSTED)
+		what = "without a sequence number left: its packets are dropped";
+	else if (news->kind == CVSW_SA_STALE)
+		what = "older than this copy of the VM: nothing is sent until there is a new key";
+	if (net_ratelimit())
+		netdev_warn(vnic->dev, "%s association %u (SPI %#x) is %s\n", news->receives ? "receiving" : "sending",
+			    news->id, news->spi, what);
+}
+
+/* Fetches what the engine wants done; returns whether the RTNL is needed for something. */
+static bool cvsw_poll(struct cvsw *vnic)
+{
+	struct cvsw_sa_news news;
+	u32 kind, argument;
+	bool due;
+
+	spin_lock_bh(&vnic->lock);
+	cvsw_engine_tick(vnic->engine, ktime_get_ns());
+	while ((kind = cvsw_engine_poll_event(vnic->engine, &argument)) != CVSW_EVENT_NONE) {
+		if (kind == CVSW_EVENT_MTU) {
+			vnic->mtu_due = argument;
+		} else if (kind == CVSW_EVENT_OFFLOAD) {
+			vnic->offload = argument;
+			vnic->offload_due = true;
+		}
+	}
+	while (cvsw_engine_poll_sa(vnic->engine, &news))
+		cvsw_report_sa(vnic, &news);
+	due = vnic->mtu_due || vnic->offload_due;
+	spin_unlock_bh(&vnic->lock);
+	return due;
+}
+
+static void cvsw_set_mtu(struct cvsw *vnic, u32 mtu)
+{
+	if (dev_set_mtu(vnic->dev, mtu)) {
+		atomic64_inc(&vnic->mtu_refused);
+		netdev_warn(vnic->dev, "the controller's MTU %u does not fit %s with MTU %u: raise that one first\n", mtu,
+			    netdev_name(vnic->lower), vnic->lower->mtu);
+		return;
+	}
+	/* From now on the VM is held to it, whatever it sets on the device itself. */
+	spin_lock_bh(&vnic->lock);
+	cvsw_engine_set_mtu(vnic->engine, mtu);
+	spin_unlock_bh(&vnic->lock);
+	WRITE_ONCE(vnic->limited, true);
+}
+
+/* Does what needs the RTNL, which the caller holds. */
+static void cvsw_reconfigure(struct cvsw *vnic)
+{
+	u32 mtu, offload;
+	bool offload_due;
+
+	spin_lock_bh(&vnic->lock);
+	mtu = vnic->mtu_due;
+	offload = vnic->offload;
+	offload_due = vnic->offload_due;
+	vnic->mtu_due = 0;
+	vnic->offload_due = false;
+	spin_unlock_bh(&vnic->lock);
+	if (mtu)
+		cvsw_set_mtu(vnic, mtu);
+	if (offload_due)
+		cvsw_set_offload(vnic->dev, offload);
+}
+
+void cvsw_work(struct work_struct *work)
+{
+	struct cvsw *vnic = container_of(to_delayed_work(work), struct cvsw, work);
+	unsigned long delay = HZ;
+
+	cvsw_keys_work(vnic);
+	if (cvsw_poll(vnic)) {
+		if (rtnl_trylock()) {
+			if (vnic->dev->reg_state == NETREG_REGISTERED)
+				cvsw_reconfigure(vnic);
+			rtnl_unlock();
+		} else {
+			delay = 1;
+		}
+	}
+	cvsw_send_control_frames(vnic);
+	queue_delayed_work(system_wq, &vnic->work, delay);
+}

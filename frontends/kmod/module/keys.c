@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * The kernel's ciphers for the engine's keys.
+ *
+ * A key comes under the lock of its vNIC, perhaps in softirq context, where no transform can be made. So the work item
+ * makes them, and until then (and where the kernel has none) the engine computes by itself.
+ *
+ * Of each key there are two transforms: a fast one, which may use vector registers and therefore only serves where those
+ * may be used, and one that always serves. The fast one's implementation is formally asynchronous (it would hand the
+ * packet to a thread if it may not use vector registers), so it is asked only where it will not do that; it has to prove
+ * so with a trial packet, since a device for ciphers could have the same name.
+ *
+ * Scatterlists must not point to the stack, which may be of vmalloc: IV and authenticated data lie in `struct cvsw_keys`,
+ * the packet in an skb.
+ */
+#include <asm/simd.h>
+#include <crypto/aead.h>
+#include <crypto/hash.h>
+#include <crypto/internal/simd.h>
+#include <crypto/skcipher.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include "cvsw.h"
+
+#define CVSW_GCM "gcm(aes)"
+#define CVSW_CTR "ctr(aes)"
+#define CVSW_MAC "hmac(sha256)"
+#define CVSW_ICV 16
+#define CVSW_TRIAL 32
+#define CVSW_SELFTEST_BUFFER 256
+
+/* Index of a transform. In the engine's words (Way) these are 1 and 2. */
+enum { CVSW_FAST, CVSW_GENERIC, CVSW_WAYS };
+
+/* The transforms of one key: either GCM's, or CTR's with or without a MAC. */
+struct cvsw_key {
+	struct list_head doomed;
+	struct aead_request *gcm[CVSW_WAYS];
+	struct skcipher_request *ctr[CVSW_WAYS];
+	struct shash_desc *mac;
+};
+
+struct cvsw_slot {
+	struct cvsw_key *key;
+	/* Tells keys that came one after the other from each other. */
+	u32 generation;
+	bool wanted;
+};
+
+/* Guarded by the vNIC's lock. */
+struct cvsw_keys {
+	struct cvsw_slot slots[CVSW_SAS];
+	/* Keys whose transforms are to be freed by the work item. */
+	struct list_head doomed;
+	/* Packets, by way. */
+	u64 packets[CVSW_WAYS];
+	/* In the self-test: the only way to be used, from 1. */
+	u32 forced;
+	u8 iv[16];
+	u8 aad[12];
+	u8 icv[32];
+};
+
+struct cvsw_keys *cvsw_keys_alloc(void)
+{
+	struct cvsw_keys *keys = kzalloc(sizeof(*keys), GFP_KERNEL);
+
+	if (keys)
+		INIT_LIST_HEAD(&keys->doomed);
+	return keys;
+}
+
+static void cvsw_gcm_free(struct aead_request *request)
+{
+	if (!request)
+		return;
+	crypto_free_aead(crypto_aead_reqtfm(request));
+	aead_request_free(request);
+}
+
+static void cvsw_ctr_free(struct skcipher_request *request)
+{
+	if (!request)
+		return;
+	crypto_free_skcipher(crypto_skcipher_reqtfm(request));
+	skcipher_request_free(request);
+}
+
+static void cvsw_mac_free(struct shash_desc *mac)
+{
+	if (!mac)
+		return;
+	crypto_free_shash(mac->tfm);
+	kfree_sensitive(mac);
+}
+
+static void cvsw_key_free(struct cvsw_key *key)
+{
+	int way;
+
+	for (way = 0; way < CVSW_WAYS; way++) {
+		cvsw_gcm_free(key->gcm[way]);
+		cvsw_ctr_free(key->ctr[way]);
+	}
+	cvsw_mac_free(key->mac);
+	kfree(key);
+}
+
+static void cvsw_free_list(struct list_head *doomed)
+{
+	struct cvsw_key *key, *next;
+
+	list_for_each_entry_safe(key, next, doomed, doomed)
+		cvsw_key_free(key);
+}
+
+void cvsw_keys_free(struct cvsw_keys *keys)
+{
+	u32 slot;
+
+	if (!keys)
+		return;
+	for (slot = 0; slot < CVSW_SAS; slot++)
+		cvsw_keys_retire(keys, slot);
+	cvsw_free_list(&keys->doomed);
+	kfree_sensitive(keys);
+}
+
+/* Making transforms */
+
+/* Seals nothing much with a key of zeros; whether it was done when the call returned. */
+static bool cvsw_gcm_is_synchronous(struct aead_request *request)
+{
+	struct crypto_aead *tfm = crypto_aead_reqtfm(request);
+	u8 *buffer = kzalloc(2 * CVSW_TRIAL, GFP_KERNEL);
+	DECLARE_CRYPTO_WAIT(wait);
+	struct scatterlist sg;
+	int err;
+
+	if (!buffer)
+		return false;
+	err = crypto_aead_setkey(tfm, buffer, 16);
+	if (!err) {
+		sg_init_one(&sg, buffer, CVSW_TRIAL);
+		aead_request_set_callback(request, CRYPTO_TFM_REQ_MAY_BACKLOG, crypto_req_done, &wait);
+		aead_request_set_ad(request, 0);
+		aead_request_set_crypt(request, &sg, &sg, CVSW_TRIAL - CVSW_ICV, buffer + CVSW_TRIAL);
+		err = crypto_aead_encrypt(request);
+		if (err)
+			crypto_wait_req(err, &wait);
+	}
+	kfree(buffer);
+	return !err;
+}
+
+static bool cvsw_ctr_is_synchronous(struct skcipher_request *request)
+{
+	struct crypto_skcipher *tfm = crypto_skcipher_reqtfm(request);
+	u8 *buffer = kzalloc(2 * CVSW_TRIAL, GFP_KERNEL);
+	DECLARE_CRYPTO_WAIT(wait);
+	struct scatterlist sg;
+	int err;
+
+	if (!buffer)
+		return false;
+	err = crypto_skcipher_setkey(tfm, buffer, 16);
+	if (!err) {
+		sg_init_one(&sg, buffer, CVSW_TRIAL);
+		skcipher_request_set_callback(request, CRYPTO_TFM_REQ_MAY_BACKLOG, crypto_req_done, &wait);
+		skcipher_request_set_crypt(request, &sg, &sg, CVSW_TRIAL, buffer + CVSW_TRIAL);
+		err = crypto_skcipher_encrypt(request);
+		if (err)
+			crypto_wait_req(err, &wait);
+	}
+	kfree(buffer);
+	return !err;
+}
+
+/* NULL if this kernel has none that we can use. */
+static struct aead_request *cvsw_gcm_make(int way, const struct cvsw_key_material *material)
+{
+	struct crypto_aead *tfm = crypto_alloc_aead(CVSW_GCM, 0, way == CVSW_GENERIC ? CRYPTO_ALG_ASYNC : 0);
+	struct aead_request *request;
+
+	if (IS_ERR(tfm))
+		return NULL;
+	request = aead_request_alloc(tfm, GFP_KERNEL);
+	if (!request) {
+		crypto_free_aead(tfm);
+		return NULL;
+	}
+	if (crypto_aead_setauthsize(tfm, CVSW_ICV) || !cvsw_gcm_is_synchronous(request) ||
+	    crypto_aead_setkey(tfm, material->cipher_key, material->cipher_key_len)) {
+		cvsw_gcm_free(request);
+		return NULL;
+	}
+	aead_request_set_callback(request, 0, NULL, NULL);
+	return request;
+}
+
+static struct skcipher_request *cvsw_ctr_make(int way, const struct cvsw_key_material *material)
+{
+	struct crypto_skcipher *tfm = crypto_alloc_skcipher(CVSW_CTR, 0, way == CVSW_GENERIC ? CRYPTO_ALG_ASYNC : 0);
+	struct skcipher_request *request;
+
+	if (IS_ERR(tfm))
+		return NULL;
+	request = skcipher_request_alloc(tfm, GFP_KERNEL);
+	if (!request) {
+		crypto_free_skcipher(tfm);
+		return NULL;
+	}
+	if (!cvsw_ctr_is_synchronous(request) ||
+	    crypto_skcipher_setkey(tfm, material->cipher_key, material->cipher_key_len)) {
+		cvsw_ctr_free(request);
+		return NULL;
+	}
+	skcipher_request_set_callback(request, 0, NULL, NULL);
+	return request;
+}
+
+static struct shash_desc *cvsw_mac_make(const struct cvsw_key_material *material)
+{
+	struct crypto_shash *tfm = crypto_alloc_shash(CVSW_MAC, 0, 0);
+	struct shash_desc *mac;
+
+	if (IS_ERR(tfm))
+		return NULL;
+	mac = kzalloc(sizeof(*mac) + crypto_shash_descsize(tfm), GFP_KERNEL);
+	if (!mac) {
+		crypto_free_shash(tfm);
+		return NULL;
+	}
+	mac->tfm = tfm;
+	if (crypto_shash_setkey(tfm, material->mac_key, material->mac_key_len)) {
+		cvsw_mac_free(mac);
+		return NULL;
+	}
+	return mac;
+}
+
+/* NULL if this kernel lacks something: the engine then goes on by itself. */
+static struct cvsw_key *cvsw_key_make(const struct cvsw_key_material *material)
+{
+	struct cvsw_key *key = kzalloc(sizeof(*key), GFP_KERNEL);
+	bool complete;
+	int way;
+
+	if (!key)
+		return NULL;
+	for (way = 0; way < CVSW_WAYS; way++) {
+		if (material->gcm)
+			key->gcm[way] = cvsw_gcm_make(way, material);
+		else
+			key->ctr[way] = cvsw_ctr_make(way, material);
+	}
+	complete = key->gcm[CVSW_GENERIC] || key->ctr[CVSW_GENERIC];
+	if (material->mac_key_len) {
+		key->mac = cvsw_mac_make(material);
+		complete = complete && key->mac;
+	}
+	if (complete)
+		return key;
+	pr_notice_once(CVSW_NAME ": this kernel has no %s: computed without it, slowly\n",
+		       material->gcm ? CVSW_GCM : CVSW_CTR " or " CVSW_MAC);
+	cvsw_key_free(key);
+	return NULL;
+}
+
+void cvsw_keys_want(struct cvsw_keys *keys, u32 slot)
+{
+	keys->slots[slot].generation++;
+	WRITE_ONCE(keys->slots[slot].wanted, true);
+}
+
+void cvsw_keys_retire(struct cvsw_keys *keys, u32 slot)
+{
+	struct cvsw_slot *place = &keys->slots[slot];
+
+	place->generation++;
+	WRITE_ONCE(place->wanted, false);
+	if (place->key)
+		list_add(&place->key->doomed, &keys->doomed);
+	place->key = NULL;
+}
+
+/* Makes the transforms of the key in one slot, without the lock while it sleeps. */
+static void cvsw_keys_make(struct cvsw *vnic, u32 slot)
+{
+	struct cvsw_slot *place = &vnic->keys->slots[slot];
+	struct cvsw_key_material material = {};
+	struct cvsw_key *key = NULL;
+	u32 generation;
+	bool there;
+
+	spin_lock_bh(&vnic->lock);
+	generation = place->generation;
+	place->wanted = false;
+	there = cvsw_engine_key(vnic->engine, slot, &material);
+	spin_unlock_bh(&vnic->lock);
+	if (there)
+		key = cvsw_key_make(&material);
+	memzero_explicit(&material, sizeof(material));
+	if (!key)
+		return;
+	spin_lock_bh(&vnic->lock);
+	if (place->generation == generation)
+		swap(place->key, key);
+	spin_unlock_bh(&vnic->lock);
+	if (key)
+		cvsw_key_free(key);
+}
+
+/* In the work item: makes the transforms of new keys, and frees those of old ones. */
+void cvsw_keys_work(struct cvsw *vnic)
+{
+	LIST_HEAD(doomed);
+	u32 slot;
+
+	for (slot = 0; slot < CVSW_SAS; slot++)
+		if (READ_ONCE(vnic->keys->slots[slot].wanted))
+			cvsw_keys_make(vnic, slot);
+	spin_lock_bh(&vnic->lock);
+	list_splice_init(&vnic->keys->doomed, &doomed);
+	spin_unlock_bh(&vnic->lock);
+	cvsw_free_list(&doomed);
+}
+
+/* Using them */
+
+static int cvsw_gcm(struct cvsw_keys *keys, struct aead_request *request, bool open, const struct cvsw_packet *packet,
+		    u8 *data, u32 len)
+{
+	struct scatterlist sg[2];
+
+	memcpy(keys->iv, packet->counter_block, sizeof(keys->iv));
+	memcpy(keys->aad, packet->aad, sizeof(keys->aad));
+	sg_init_table(sg, ARRAY_SIZE(sg));
+	sg_set_buf(&sg[0], keys->aad, packet->aad_len);
+	sg_set_buf(&sg[1], data, len);
+	aead_request_set_ad(request, packet->aad_len);
+	aead_request_set_crypt(request, sg, sg, open ? len : len - CVSW_ICV, keys->iv);
+	return open ? crypto_aead_decrypt(request) : crypto_aead_encrypt(request);
+}
+
+static int cvsw_mac(struct cvsw_keys *keys, struct shash_desc *mac, const struct cvsw_packet *packet, const u8 *data,
+		    u32 len)
+{
+	int err = crypto_shash_init(mac);
+
+	if (!err)
+		err = crypto_shash_update(mac, packet->mac_prefix, sizeof(packet->mac_prefix));
+	if (!err)
+		err = crypto_shash_update(mac, data, len);
+	return err ? err : crypto_shash_finup(mac, packet->mac_suffix, packet->mac_suffix_len, keys->icv);
+}
+
+static int cvsw_ctr(struct cvsw_keys *keys, struct cvsw_key *key, struct skcipher_request *request, bool open,
+		    const struct cvsw_packet *packet, u8 *data, u32 len)
+{
+	u32 text = len - packet->icv_len;
+	struct scatterlist sg;
+	int err = 0;
+
+	if (open && key->mac) {
+		err = cvsw_mac(keys, key->mac, packet, data, text);
+		if (!err && crypto_memneq(keys->icv, data + text, CVSW_ICV))
+			err = -EBADMSG;
+	}
+	if (!err && text) {
+		memcpy(keys->iv, packet->counter_block, sizeof(keys->iv));
+		sg_init_one(&sg, data, text);
+		skcipher_request_set_crypt(request, &sg, &sg, text, keys->iv);
+		/* In counter mode both ways are the same. */
+		err = crypto_skcipher_encrypt(request);
+	}
+	if (!err && !open && key->mac) {
+		err = cvsw_mac(keys, key->mac, packet, data, text);
+		memcpy(data + text, keys->icv, CVSW_ICV);
+	}
+	return err;
+}
+
+/* Called by the engine, with bottom halves off and the lock held. */
+int cvsw_keys_crypt(struct cvsw_keys *keys, u32 slot, u32 open, const struct cvsw_packet *packet, u8 *data, u32 len)
+{
+	struct cvsw_key *key = keys->slots[slot].key;
+	int way = crypto_simd_usable() ? CVSW_FAST : CVSW_GENERIC;
+
+	if (!key)
+		return -ENOKEY;
+	if (keys->forced)
+		way = keys->forced - 1;
+	else if (!key->gcm[way] && !key->ctr[way])
+		way = CVSW_GENERIC;
+	if (way >= CVSW_WAYS || (!key->gcm[way] && !key->ctr[way]))
+		return -ENOKEY;
+	keys->packets[way]++;
+	if (key->gcm[way])
+		return cvsw_gcm(keys, key->gcm[way], open, packet, data, len);
+	return cvsw_ctr(keys, key, key->ctr[way], open, packet, data, len);
+}
+
+void cvsw_keys_packets(const struct cvsw_keys *keys, u64 *fast, u64 *generic)
+{
+	*fast = keys->packets[CVSW_FAST];
+	*generic = keys->packets[CVSW_GENERIC];
+}
+
+/* Self-test */
+
+static void cvsw_name_ciphers(const struct cvsw_key *key)
+{
+	int way;
+
+	for (way = 0; way < CVSW_WAYS; way++) {
+		if (key->gcm[way])
+			pr_info(CVSW_NAME ": %s\n",
+				crypto_tfm_alg_driver_name(crypto_aead_tfm(crypto_aead_reqtfm(key->gcm[way]))));
+		if (key->ctr[way] && key->mac)
+			pr_info(CVSW_NAME ": %s with %s\n",
+				crypto_tfm_alg_driver_name(crypto_skcipher_tfm(crypto_skcipher_reqtfm(key->ctr[way]))),
+				crypto_tfm_alg_driver_name(crypto_shash_tfm(key->mac->tfm)));
+	}
+}
+
+/* Called by the self-test: as the work item would, but at once. */
+void cvsw_keys_prepare(struct cvsw_keys *keys, u32 way, const struct cvsw_ciphers *ciphers)
+{
+	struct cvsw_key_material material = {};
+	u32 slot;
+
+	keys->forced = way;
+	for (slot = 0; slot < CVSW_SAS; slot++) {
+		if (!keys->slots[slot].wanted || !cvsw_key_of(ciphers, slot, &material))
+			continue;
+		keys->slots[slot].wanted = false;
+		keys->slots[slot].key = cvsw_key_make(&material);
+	}
+}
+
+/* Computes published test vectors by every way. */
+int cvsw_keys_selftest(void)
+{
+	static const char *const names[] = { "no", "the fast", "the generic", "the portable" };
+	struct cvsw_ciphers *ciphers = vzalloc(cvsw_selftest_size());
+	u8 *buffer = kzalloc(CVSW_SELFTEST_BUFFER, GFP_KERNEL);
+	struct cvsw_keys *keys = cvsw_keys_alloc();
+	struct cvsw_key *key;
+	int err = -ENOMEM;
+	u32 fault;
+
+	if (ciphers && buffer && keys) {
+		fault = cvsw_selftest(ciphers, keys, buffer, CVSW_SELFTEST_BUFFER);
+		err = fault ? -EBADMSG : 0;
+		if (fault)
+			pr_err(CVSW_NAME ": %s ciphers compute test vector %u wrongly: not loaded\n",
+			       names[min_t(u32, fault >> 16, ARRAY_SIZE(names) - 1)], fault & 0xffff);
+		else
+			list_for_each_entry(key, &keys->doomed, doomed)
+				if (list_is_first(&key->doomed, &keys->doomed) || list_is_last(&key->doomed, &keys->doomed))
+					cvsw_name_ciphers(key);
+	}
+	cvsw_keys_free(keys);
+	kfree(buffer);
+	vfree(ciphers);
+	return err;
+}

@@ -1,0 +1,257 @@
+//! The engine's ciphers in the kernel: its crypto API, and the portable ones as the last resort.
+//!
+//! A key may come in softirq context, where the kernel makes no transforms. So it is kept as it came, works at once with
+//! the portable ciphers, and the shim makes the kernel's transforms of it in its work item, if the kernel has any.
+
+use crate::sys::{self, Crypt, Transforms, Way};
+use cvsw_core::crypto::{
+    CipherError, Ciphers, KeyMaterial, MAX_DATA, MAX_KEY_MATERIAL, PacketHeader, Portable, Suite,
+};
+use zeroize::Zeroize;
+
+/// Security associations of one vNIC, as many as the userspace port has. `CVSW_SAS` of the shim.
+pub const SAS: usize = 256;
+/// Keys that are kept expanded for the portable ciphers: they are seldom used.
+const EXPANDED: usize = 4;
+
+/// Keys and ciphers of one vNIC. All zeros but for `portable`, which is [`NOTHING_EXPANDED`], is one without keys.
+#[repr(C)]
+pub struct KernelCiphers {
+    transforms: Transforms,
+    keys: [Stored; SAS],
+    /// Place `slot % EXPANDED` holds the key of slot `owners[place] - 1`.
+    pub portable: Portable<EXPANDED>,
+    owners: [u16; EXPANDED],
+    /// Packets that the portable ciphers computed.
+    portable_packets: u64,
+}
+
+/// A key as it came. All zeros: none.
+#[derive(Clone, Copy, Zeroize)]
+#[repr(C)]
+struct Stored {
+    suite: u8,
+    material: [u8; MAX_KEY_MATERIAL],
+}
+
+/// A key for the shim, to make transforms of: `struct cvsw_key_material`.
+#[derive(Default)]
+#[repr(C)]
+pub struct KeyCopy {
+    cipher_key: [u8; 32],
+    mac_key: [u8; 32],
+    cipher_key_len: u32,
+    mac_key_len: u32,
+    /// 1: AES-GCM; 0: AES-CTR, with HMAC if there is a key for it.
+    gcm: u32,
+}
+
+/// What one packet is computed with beside the key: `struct cvsw_packet`.
+#[repr(C)]
+pub struct Packet {
+    /// Salt, IV, and the number of the first block of AES-CTR. AES-GCM takes the first 12 bytes.
+    counter_block: [u8; 16],
+    aad: [u8; 12],
+    aad_len: u32,
+    mac_prefix: [u8; 16],
+    mac_suffix: [u8; 4],
+    mac_suffix_len: u32,
+    icv_len: u32,
+}
+
+/// What `portable` is at first, to be copied: too large for a kernel stack.
+pub static NOTHING_EXPANDED: Portable<EXPANDED> = Portable::new();
+
+impl KernelCiphers {
+    /// Says where the shim keeps the transforms.
+    pub const fn set_transforms(&mut self, transforms: Transforms) {
+        self.transforms = transforms;
+    }
+
+    /// For the self-test: makes the transforms of all keys now, and computes by `way` only from now on.
+    pub fn prepare(&mut self, way: Way) {
+        sys::prepare(self, way);
+    }
+
+    /// What the shim has.
+    pub const fn transforms(&self) -> &Transforms {
+        &self.transforms
+    }
+
+    /// Packets that the portable ciphers computed.
+    pub const fn portable_packets(&self) -> u64 {
+        self.portable_packets
+    }
+
+    /// The key in a slot, for the shim. `false`: there is none.
+    pub fn copy_key(&self, slot: usize, to: &mut KeyCopy) -> bool {
+        let Some(key) = self.key(slot) else { return false };
+        for (to, from) in to.cipher_key.iter_mut().zip(key.cipher_key()) {
+            *to = *from;
+        }
+        for (to, from) in to.mac_key.iter_mut().zip(key.mac_key()) {
+            *to = *from;
+        }
+        to.cipher_key_len = key.suite().cipher_key_len() as u32;
+        to.mac_key_len = key.suite().mac_key_len() as u32;
+        to.gcm = u32::from(matches!(key.suite(), Suite::Aes128Gcm | Suite::Aes256Gcm));
+        true
+    }
+
+    /// Forgets every key.
+    pub fn wipe(&mut self) {
+        for slot in 0..SAS {
+            self.remove(slot);
+        }
+    }
+
+    fn stored_suite(&self, slot: usize) -> Result<Suite, CipherError> {
+        let stored = self.keys.get(slot).ok_or(CipherError::NoKey)?;
+        Suite::from_number(stored.suite).ok_or(CipherError::NoKey)
+    }
+
+    fn key(&self, slot: usize) -> Option<KeyMaterial> {
+        let suite = self.stored_suite(slot).ok()?;
+        let material = self.keys.get(slot)?.material.get(..suite.key_material_len())?;
+        KeyMaterial::new(suite, material).ok()
+    }
+
+    /// Seals or opens: with the kernel's transforms, or without if there are none (yet).
+    fn crypt(
+        &mut self,
+        slot: usize,
+        header: &PacketHeader,
+        data: &mut [u8],
+        operation: Crypt,
+    ) -> Result<(), CipherError> {
+        let suite = self.stored_suite(slot)?;
+        if data.len() > MAX_DATA || data.len() < suite.icv_len() {
+            return Err(CipherError::Length);
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        let salt = self.salt(slot, suite);
+        match self.transforms.crypt(slot, &Packet::new(suite, salt, header), data, operation) {
+            Err(CipherError::NoKey) => self.crypt_portably(slot, header, data, operation),
+            done => done,
+        }
+    }
+
+    fn salt(&self, slot: usize, suite: Suite) -> [u8; Suite::SALT_LEN] {
+        let material = self.keys.get(slot).and_then(|stored| stored.material.get(suite.cipher_key_len()..));
+        material.and_then(<[u8]>::first_chunk).copied().unwrap_or_default()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn crypt_portably(
+        &mut self,
+        slot: usize,
+        header: &PacketHeader,
+        data: &mut [u8],
+        operation: Crypt,
+    ) -> Result<(), CipherError> {
+        let place = slot % EXPANDED;
+        let owner = slot.wrapping_add(1) as u16;
+        if self.owners.get(place) != Some(&owner) {
+            self.expand(slot, place)?;
+            if let Some(place) = self.owners.get_mut(place) {
+                *place = owner;
+            }
+        }
+        self.portable_packets = self.portable_packets.wrapping_add(1);
+        match operation {
+            Crypt::Seal => seal_portably(&mut self.portable, place, header, data),
+            Crypt::Open => open_portably(&mut self.portable, place, header, data),
+        }
+    }
+
+    /// Out of line: the expanded key would lie in the stack frame of every packet.
+    #[inline(never)]
+    fn expand(&mut self, slot: usize, place: usize) -> Result<(), CipherError> {
+        let key = self.key(slot).ok_or(CipherError::NoKey)?;
+        self.portable.install(place, &key)
+    }
+}
+
+/// By itself, as its opposite is: the compiler then sees that the length, which it checks, lets nothing panic.
+#[inline(never)]
+fn seal_portably(
+    portable: &mut Portable<EXPANDED>,
+    place: usize,
+    header: &PacketHeader,
+    data: &mut [u8],
+) -> Result<(), CipherError> {
+    portable.seal(place, header, data)
+}
+
+#[inline(never)]
+fn open_portably(
+    portable: &mut Portable<EXPANDED>,
+    place: usize,
+    header: &PacketHeader,
+    data: &mut [u8],
+) -> Result<(), CipherError> {
+    portable.open(place, header, data)
+}
+
+impl Ciphers for KernelCiphers {
+    fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
+        if slot >= SAS {
+            return Err(CipherError::NoSlot);
+        }
+        self.remove(slot);
+        if let Some(stored) = self.keys.get_mut(slot) {
+            let salt = key.salt();
+            let parts = key.cipher_key().iter().chain(&salt).chain(key.mac_key());
+            for (to, from) in stored.material.iter_mut().zip(parts) {
+                *to = *from;
+            }
+            stored.suite = key.suite() as u8;
+        }
+        self.transforms.want(slot);
+        Ok(())
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(stored) = self.keys.get_mut(slot).filter(|stored| stored.suite != 0) else { return };
+        stored.zeroize();
+        self.transforms.retire(slot);
+        let place = slot % EXPANDED;
+        if let Some(owner) = self.owners.get_mut(place)
+            && *owner == slot.wrapping_add(1) as u16
+        {
+            *owner = 0;
+            self.portable.remove(place);
+        }
+    }
+
+    fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.crypt(slot, header, data, Crypt::Seal)
+    }
+
+    fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.crypt(slot, header, data, Crypt::Open)
+    }
+}
+
+impl Packet {
+    /// RFC 3686 section 4: nonce, IV, and a block counter that starts at 1; RFC 4106 section 4: salt and IV.
+    fn new(suite: Suite, [s0, s1, s2, s3]: [u8; 4], header: &PacketHeader) -> Self {
+        let [i0, i1, i2, i3, i4, i5, i6, i7] = header.iv();
+        let mut aad = [0; 12];
+        let aad_len = header.aad(&mut aad).len() as u32;
+        let mut mac_suffix = [0; 4];
+        let mac_suffix_len = header.mac_suffix(&mut mac_suffix).len() as u32;
+        Self {
+            counter_block: [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7, 0, 0, 0, 1],
+            aad,
+            aad_len,
+            mac_prefix: header.mac_prefix().first_chunk().copied().unwrap_or_default(),
+            mac_suffix,
+            mac_suffix_len,
+            icv_len: suite.icv_len() as u32,
+        }
+    }
+}
