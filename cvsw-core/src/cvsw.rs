@@ -10,6 +10,7 @@
 mod burst;
 mod explain;
 mod inside;
+mod replica;
 mod security;
 
 use crate::{

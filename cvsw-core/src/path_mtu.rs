@@ -74,6 +74,11 @@ impl PathMtu {
         self.mtu = mtu.map_or(0, IpMtu::get);
     }
 
+    /// Enforces what `first` does.
+    pub const fn follow(&mut self, first: &Self) {
+        self.mtu = first.mtu;
+    }
+
     /// Whether there is anything to enforce.
     #[inline]
     pub const fn is_set(&self) -> bool {

@@ -33,6 +33,7 @@ usage: cargo xtask TASK
                    x86_64-unknown-none, with software AES only
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   xfrm [CASE..]    the check `xfrm` for some cipher suites only
+  kmod-stress [MACHINE..]  the kernel module's tests with ten times the cycles, frames and bytes (half an hour; not part of `test`)
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
   packages         make Debian packages: program, controller, port, kernel module
   oracle [ARGS]    compare flow table and actions with Open vSwitch on random cases (`--help` shows the options)
@@ -85,17 +86,15 @@ fn run() -> Result<ExitCode> {
             no_more(&mut parser)?;
             packages::build().map(drop)
         }
-        "kmod-test" => {
-            let names: Result<Vec<_>, _> = parser.raw_args()?.map(|name| name.into_string()).collect();
-            kmod::test_some(&names.map_err(|name| anyhow::anyhow!("no machine {}", name.display()))?)
-        }
+        "kmod-test" => kmod::test_some(&values(&mut parser)?),
+        "kmod-stress" => kmod::stress(&values(&mut parser)?),
         "oracle" => return oracle(parser.raw_args()?.collect()),
         "xfrm" => xfrm::run(&values(&mut parser)?),
         "help" => {
             print!("{HELP}");
             let line = |check: &steps::Check| println!("  {:<16} {}", check.name, check.about);
             steps::CHECKS.iter().for_each(line);
-            println!("\nChecks with virtual machines, by name only (`cargo xtask test NAME ...`):");
+            println!("\nBy name only (`cargo xtask test NAME ...`):");
             steps::GUEST_CHECKS.iter().for_each(line);
             Ok(())
         }

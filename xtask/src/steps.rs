@@ -50,8 +50,8 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Checks that build for a kernel and start virtual machines, or build much again. Not part of `cargo xtask test` without names, until their
-/// times and results are known on a new machine; `cargo xtask test kmod kmod-test` runs them.
+/// Checks that are not part of `cargo xtask test` without names: they build much again, or have not yet been seen to pass
+/// as a whole on new machines. `cargo xtask test kmod kmod-test` runs some of them.
 pub const GUEST_CHECKS: &[Check] = &[
     Check {
         name: "soft",

@@ -6,7 +6,7 @@ use zerocopy::{FromZeros, Immutable, KnownLayout};
 pub const MAX_ENCRYPTED_ONLY: usize = 64;
 
 /// A set of VNIs. All-zero memory is the empty set.
-#[derive(Debug, FromZeros, Immutable, KnownLayout)]
+#[derive(Clone, Debug, FromZeros, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct EncryptedOnly {
     len: u32,

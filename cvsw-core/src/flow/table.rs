@@ -13,6 +13,7 @@
 //! the one that was added first.
 
 mod change;
+mod replica;
 mod timeout;
 
 use super::{

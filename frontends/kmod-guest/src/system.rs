@@ -1,7 +1,10 @@
 //! The machine: mounts, modules, commands, power.
 
 use anyhow::{Context, Result, bail};
-use nix::mount::{MsFlags, mount};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt::ReceiveTimestamp},
+};
 use std::{
     fs,
     process::{Command, Stdio},
@@ -37,6 +40,15 @@ pub fn prepare() -> Result<()> {
         }
     }
     run("modprobe cvsw")?;
+    hold_timestamps()
+}
+
+/// Keeps a socket open that wants time stamps, for good. Each `ping` would switch them on and off, for which the kernel
+/// changes its code while it runs; QEMU's emulation of two processors does not always survive that.
+fn hold_timestamps() -> Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, ReceiveTimestamp, &true)?;
+    std::mem::forget(socket);
     Ok(())
 }
 
@@ -44,6 +56,11 @@ pub fn prepare() -> Result<()> {
 pub fn command_line_option(name: &str) -> Result<Option<String>> {
     let line = fs::read_to_string("/proc/cmdline")?;
     Ok(line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned)))
+}
+
+/// How many times as much the tests do as usual: `scale=` on the kernel's command line.
+pub fn scale() -> Result<usize> {
+    command_line_option("scale")?.map_or(Ok(1), |text| text.parse().context("scale="))
 }
 
 /// Runs a command (split at blanks); its standard output, or an error with all that it said.

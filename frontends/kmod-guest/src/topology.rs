@@ -20,8 +20,14 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 impl Pair {
     /// Joined by a veth pair.
     pub fn veth() -> Result<Self> {
+        Self::veth_with_queues(1)
+    }
+
+    /// Joined by a veth pair of which each end has so many queues.
+    pub fn veth_with_queues(queues: u32) -> Result<Self> {
         let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
-        run("ip link add eth0 netns vm type veth peer name eth0 netns peer")?;
+        let queues = format!("numtxqueues {queues} numrxqueues {queues}");
+        run(&format!("ip link add eth0 netns vm {queues} type veth peer name eth0 {queues} netns peer"))?;
         let pair = Self { vm, peer };
         pair.configure()?;
         Ok(pair)

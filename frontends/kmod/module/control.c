@@ -23,16 +23,16 @@ u32 cvsw_link_mtu(const struct net_device *lower)
 /* Tells the engine what the devices look like now. */
 void cvsw_update_link(struct cvsw *vnic)
 {
-	spin_lock_bh(&vnic->lock);
-	cvsw_engine_set_link(vnic->engine, vnic->dev->dev_addr, cvsw_link_mtu(vnic->lower));
-	spin_unlock_bh(&vnic->lock);
+	cvsw_lock_lanes(vnic);
+	cvsw_engine_set_link(vnic->lanes[0]->engine, vnic->dev->dev_addr, cvsw_link_mtu(vnic->lower));
+	cvsw_unlock_lanes(vnic);
 }
 
 void cvsw_announce(struct cvsw *vnic)
 {
-	spin_lock_bh(&vnic->lock);
-	cvsw_engine_announce(vnic->engine);
-	spin_unlock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
+	cvsw_engine_announce(vnic->lanes[0]->engine);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	cvsw_wake(vnic);
 }
 
@@ -45,9 +45,9 @@ static struct sk_buff *cvsw_control_frame(struct cvsw *vnic)
 	if (!skb)
 		return NULL;
 	skb_reserve(skb, CVSW_HEADROOM);
-	spin_lock_bh(&vnic->lock);
-	len = cvsw_engine_poll_transmit(vnic->engine, skb->data, CVSW_CONTROL_MAX);
-	spin_unlock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
+	len = cvsw_engine_poll_transmit(vnic->lanes[0]->engine, skb->data, CVSW_CONTROL_MAX);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	if (!len) {
 		consume_skb(skb);
 		return NULL;
@@ -117,9 +117,9 @@ static bool cvsw_poll(struct cvsw *vnic)
 	u32 kind, argument;
 	bool due;
 
-	spin_lock_bh(&vnic->lock);
-	cvsw_engine_tick(vnic->engine, ktime_get_ns());
-	while ((kind = cvsw_engine_poll_event(vnic->engine, &argument)) != CVSW_EVENT_NONE) {
+	cvsw_lock_lanes(vnic);
+	cvsw_engine_tick(vnic->lanes[0]->engine, ktime_get_ns());
+	while ((kind = cvsw_engine_poll_event(vnic->lanes[0]->engine, &argument)) != CVSW_EVENT_NONE) {
 		if (kind == CVSW_EVENT_MTU) {
 			vnic->mtu_due = argument;
 		} else if (kind == CVSW_EVENT_OFFLOAD) {
@@ -127,10 +127,10 @@ static bool cvsw_poll(struct cvsw *vnic)
 			vnic->offload_due = true;
 		}
 	}
-	while (cvsw_engine_poll_sa(vnic->engine, &news))
+	while (cvsw_engine_poll_sa(vnic->lanes[0]->engine, &news))
 		cvsw_report_sa(vnic, &news);
 	due = vnic->mtu_due || vnic->offload_due;
-	spin_unlock_bh(&vnic->lock);
+	cvsw_unlock_lanes(vnic);
 	return due;
 }
 
@@ -143,9 +143,9 @@ static void cvsw_set_mtu(struct cvsw *vnic, u32 mtu)
 		return;
 	}
 	/* From now on the VM is held to it, whatever it sets on the device itself. */
-	spin_lock_bh(&vnic->lock);
-	cvsw_engine_set_mtu(vnic->engine, mtu);
-	spin_unlock_bh(&vnic->lock);
+	cvsw_lock_lanes(vnic);
+	cvsw_engine_set_mtu(vnic->lanes[0]->engine, mtu);
+	cvsw_unlock_lanes(vnic);
 	WRITE_ONCE(vnic->limited, true);
 }
 
@@ -155,13 +155,13 @@ static void cvsw_reconfigure(struct cvsw *vnic)
 	u32 mtu, offload;
 	bool offload_due;
 
-	spin_lock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
 	mtu = vnic->mtu_due;
 	offload = vnic->offload;
 	offload_due = vnic->offload_due;
 	vnic->mtu_due = 0;
 	vnic->offload_due = false;
-	spin_unlock_bh(&vnic->lock);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	if (mtu)
 		cvsw_set_mtu(vnic, mtu);
 	if (offload_due)

@@ -3,6 +3,7 @@
  * What the files of the shim share, and the functions of the Rust engine (../src/sys.rs).
  *
  *   packet.c       a frame's way through a vNIC
+ *   lanes.c        engines and their locks, one per processor
  *   control.c      what the engine wants done outside of the packet path
  *   keys.c         the kernel's ciphers
  *   netdev.c       the operations of the network device
@@ -31,6 +32,8 @@
 #define CVSW_ANSWER_MAX 1536
 /* Security associations of a vNIC (the engine asserts that it has as many). */
 #define CVSW_SAS 256
+/* Lanes of a vNIC, at most: lockdep knows no more locks of a kind, held at once. */
+#define CVSW_LANES_MAX 8
 
 struct cvsw_engine;
 struct cvsw_keys;
@@ -94,14 +97,17 @@ struct cvsw_packet {
 	u32 icv_len;
 };
 
-/* Functions of the engine. All but the first two need the lock of the engine's lane. */
+/* Functions of the engine. All but the first three need the lock of the engine's lane. */
+bool cvsw_frame_is_control(const u8 *bytes, u32 len);
 size_t cvsw_engine_size(void);
 void cvsw_engine_init(struct cvsw_engine *engine, struct cvsw_keys *keys, const u8 *mac, u64 seed, u64 generation,
 		      u32 link_mtu);
 void cvsw_engine_end(struct cvsw_engine *engine);
+void cvsw_engine_gather(struct cvsw_engine *first, struct cvsw_engine *replica);
+void cvsw_engine_follow(struct cvsw_engine *replica, const struct cvsw_engine *first);
+bool cvsw_engine_has_sas(const struct cvsw_engine *engine);
 void cvsw_engine_set_link(struct cvsw_engine *engine, const u8 *mac, u32 link_mtu);
 void cvsw_engine_set_mtu(struct cvsw_engine *engine, u32 mtu);
-void cvsw_engine_set_generation(struct cvsw_engine *engine, u64 generation);
 void cvsw_engine_announce(struct cvsw_engine *engine);
 void cvsw_engine_burst(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frames, u32 count);
 u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
@@ -121,6 +127,7 @@ u32 cvsw_engine_flow_count(const struct cvsw_engine *engine);
 u32 cvsw_engine_session(const struct cvsw_engine *engine);
 /* Needs no lock: only the number of counters and their names matter. */
 bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32 size);
+/* Adds its counters to the first `count` numbers. */
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
 u32 cvsw_engine_trace(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frame,
 		      struct cvsw_step *steps, u32 room);
@@ -135,6 +142,21 @@ void cvsw_keys_retire(struct cvsw_keys *keys, u32 slot);
 int cvsw_keys_crypt(struct cvsw_keys *keys, u32 slot, u32 open, const struct cvsw_packet *packet, u8 *data, u32 len);
 void cvsw_keys_prepare(struct cvsw_keys *keys, u32 way, const struct cvsw_ciphers *ciphers);
 
+/*
+ * An engine with its lock, which is taken with bottom halves off and held for one burst. The engine of lane 0 is the
+ * vNIC; those of other lanes are replicas of its flow table, one per processor, and change only with all lanes locked
+ * (cvsw_lock_lanes).
+ */
+struct cvsw_lane {
+	spinlock_t lock;
+	struct cvsw_engine *engine;
+	/* Scratch of a burst: too large for the stack. */
+	struct cvsw_frame frames[CVSW_BURST];
+	/* Acquisitions of the lock by the packet path, and how many of them had to wait; shown by `ethtool -S`. */
+	u64 lock_operations;
+	u64 lock_contended;
+} ____cacheline_aligned_in_smp;
+
 /* One vNIC: the private part of its net_device. */
 struct cvsw {
 	struct net_device *dev;
@@ -142,26 +164,22 @@ struct cvsw {
 	netdevice_tracker lower_tracker;
 	struct gro_cells gro;
 	struct delayed_work work;
-	/* In the list of all vNICs. */
-	struct list_head list;
 	/* The address was given by the user: it does not follow the lower device's. */
 	bool own_mac;
 	/* The VM is held to an MTU: there may be answers to packets that are too big. */
 	bool limited;
+	/* There are security associations: lane 0, whose engine has them, processes every frame. */
+	bool keyed;
+	u32 lane_count;
+	struct cvsw_lane *lanes[CVSW_LANES_MAX];
 	/* Frames for which no memory could be had before the engine saw them, or that could not be cut. */
 	atomic64_t tx_no_memory;
 	atomic64_t rx_no_memory;
 	/* MTUs of a controller that the lower device's did not allow. */
 	atomic64_t mtu_refused;
 
-	/* Guards everything below. Taken with bottom halves off; held for one burst. */
-	spinlock_t lock;
-	struct cvsw_engine *engine;
+	/* Guarded by the lock of lane 0, as everything below. */
 	struct cvsw_keys *keys;
-	/* Scratch of a burst: too large for the stack. */
-	struct cvsw_frame frames[CVSW_BURST];
-	/* Acquisitions of the lock by the packet path, shown by `ethtool -S`. */
-	u64 lock_operations;
 	/* What a controller asked for and the work item has not done yet. 0: nothing. */
 	u32 mtu_due;
 	bool offload_due;
@@ -175,6 +193,12 @@ static inline bool cvsw_is_vnic(const struct net_device *dev)
 {
 	return dev->netdev_ops == &cvsw_netdev_ops;
 }
+
+/* lanes.c */
+int cvsw_lanes_alloc(struct cvsw *vnic);
+void cvsw_lanes_free(struct cvsw *vnic);
+void cvsw_lock_lanes(struct cvsw *vnic);
+void cvsw_unlock_lanes(struct cvsw *vnic);
 
 /* packet.c */
 netdev_tx_t cvsw_start_xmit(struct sk_buff *skb, struct net_device *dev);

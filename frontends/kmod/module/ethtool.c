@@ -7,7 +7,7 @@
 /* Counters of the shim, in front of the engine's. */
 static const char own_names[][ETH_GSTRING_LEN] = {
 	"lock_operations", "tx_no_memory",    "rx_no_memory",	 "control_mtu_refused", "flows", "session",
-	"cipher_fast",	   "cipher_generic", "cipher_portable",
+	"cipher_fast",	   "cipher_generic", "cipher_portable", "lanes",		 "lock_contended",
 };
 #define OWN_COUNT ARRAY_SIZE(own_names)
 
@@ -16,7 +16,7 @@ static u32 engine_count(const struct cvsw *vnic)
 	u8 name[ETH_GSTRING_LEN];
 	u32 count = 0;
 
-	while (cvsw_counter_name(vnic->engine, count, name, sizeof(name)))
+	while (cvsw_counter_name(vnic->lanes[0]->engine, count, name, sizeof(name)))
 		count++;
 	return count;
 }
@@ -35,22 +35,29 @@ static void cvsw_get_strings(struct net_device *dev, u32 set, u8 *data)
 		return;
 	memcpy(data, own_names, sizeof(own_names));
 	data += sizeof(own_names);
-	for (index = 0; cvsw_counter_name(vnic->engine, index, data, ETH_GSTRING_LEN); index++)
+	for (index = 0; cvsw_counter_name(vnic->lanes[0]->engine, index, data, ETH_GSTRING_LEN); index++)
 		data += ETH_GSTRING_LEN;
 }
 
 static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *data)
 {
 	struct cvsw *vnic = netdev_priv(dev);
+	struct cvsw_engine *first = vnic->lanes[0]->engine;
+	u32 i;
 
-	spin_lock_bh(&vnic->lock);
-	data[0] = vnic->lock_operations;
-	data[4] = cvsw_engine_flow_count(vnic->engine);
-	data[5] = cvsw_engine_session(vnic->engine);
+	memset(data, 0, stats->n_stats * sizeof(*data));
+	cvsw_lock_lanes(vnic);
+	data[4] = cvsw_engine_flow_count(first);
+	data[5] = cvsw_engine_session(first);
 	cvsw_keys_packets(vnic->keys, &data[6], &data[7]);
-	data[8] = cvsw_engine_portable_packets(vnic->engine);
-	cvsw_engine_counters(vnic->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
-	spin_unlock_bh(&vnic->lock);
+	data[8] = cvsw_engine_portable_packets(first);
+	data[9] = vnic->lane_count;
+	for (i = 0; i < vnic->lane_count; i++) {
+		data[0] += vnic->lanes[i]->lock_operations;
+		data[10] += vnic->lanes[i]->lock_contended;
+		cvsw_engine_counters(vnic->lanes[i]->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
+	}
+	cvsw_unlock_lanes(vnic);
 	data[1] = atomic64_read(&vnic->tx_no_memory);
 	data[2] = atomic64_read(&vnic->rx_no_memory);
 	data[3] = atomic64_read(&vnic->mtu_refused);

@@ -2,7 +2,7 @@
 /*
  * The kernel's ciphers for the engine's keys.
  *
- * A key comes under the lock of its vNIC, perhaps in softirq context, where no transform can be made. So the work item
+ * A key comes under the lock of its vNIC's lane 0, perhaps in softirq context, where no transform can be made. So the work item
  * makes them, and until then (and where the kernel has none) the engine computes by itself.
  *
  * Of each key there are two transforms: a fast one, which may use vector registers and therefore only serves where those
@@ -48,7 +48,7 @@ struct cvsw_slot {
 	bool wanted;
 };
 
-/* Guarded by the vNIC's lock. */
+/* Guarded by the lock of the vNIC's lane 0. */
 struct cvsw_keys {
 	struct cvsw_slot slots[CVSW_SAS];
 	/* Keys whose transforms are to be freed by the work item. */
@@ -294,20 +294,20 @@ static void cvsw_keys_make(struct cvsw *vnic, u32 slot)
 	u32 generation;
 	bool there;
 
-	spin_lock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
 	generation = place->generation;
 	place->wanted = false;
-	there = cvsw_engine_key(vnic->engine, slot, &material);
-	spin_unlock_bh(&vnic->lock);
+	there = cvsw_engine_key(vnic->lanes[0]->engine, slot, &material);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	if (there)
 		key = cvsw_key_make(&material);
 	memzero_explicit(&material, sizeof(material));
 	if (!key)
 		return;
-	spin_lock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
 	if (place->generation == generation)
 		swap(place->key, key);
-	spin_unlock_bh(&vnic->lock);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	if (key)
 		cvsw_key_free(key);
 }
@@ -321,9 +321,9 @@ void cvsw_keys_work(struct cvsw *vnic)
 	for (slot = 0; slot < CVSW_SAS; slot++)
 		if (READ_ONCE(vnic->keys->slots[slot].wanted))
 			cvsw_keys_make(vnic, slot);
-	spin_lock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
 	list_splice_init(&vnic->keys->doomed, &doomed);
-	spin_unlock_bh(&vnic->lock);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	cvsw_free_list(&doomed);
 }
 

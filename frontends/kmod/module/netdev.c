@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * The operations of the network device `cvsw`: a virtual NIC stacked on a lower Ethernet device.
- *
- * Locking: one engine and one spin lock per vNIC, taken with bottom halves off once per burst (once per 32
- * segments of a super-frame), never while a frame is handed on. The engine's counters, replay windows and
- * sequence numbers belong to the vNIC and not to a CPU: engines per CPU would need them merged (an entry that is
- * idle on one CPU is in use on another) and, with encryption, would use a nonce twice.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
-#include <linux/random.h>
-#include <linux/vmalloc.h>
 #include "cvsw.h"
 
 static int cvsw_init(struct net_device *dev)
@@ -18,28 +11,24 @@ static int cvsw_init(struct net_device *dev)
 	struct cvsw *vnic = netdev_priv(dev);
 	int err = -ENOMEM;
 
-	vnic->engine = vzalloc(cvsw_engine_size());
 	vnic->keys = cvsw_keys_alloc();
-	if (!vnic->engine || !vnic->keys)
-		goto free_engine;
+	if (!vnic->keys || cvsw_lanes_alloc(vnic))
+		goto free_lanes;
 	dev->tstats = netdev_alloc_pcpu_stats(struct pcpu_sw_netstats);
 	if (!dev->tstats)
-		goto free_engine;
+		goto free_lanes;
 	err = gro_cells_init(&vnic->gro, dev);
 	if (err)
 		goto free_stats;
-	spin_lock_init(&vnic->lock);
 	INIT_DELAYED_WORK(&vnic->work, cvsw_work);
-	cvsw_engine_init(vnic->engine, vnic->keys, dev->dev_addr, get_random_u64(), get_random_u64(),
-			 cvsw_link_mtu(vnic->lower));
 	netdev_hold(vnic->lower, &vnic->lower_tracker, GFP_KERNEL);
 	return 0;
 
 free_stats:
 	free_percpu(dev->tstats);
-free_engine:
+free_lanes:
+	cvsw_lanes_free(vnic);
 	cvsw_keys_free(vnic->keys);
-	vfree(vnic->engine);
 	return err;
 }
 
@@ -56,9 +45,8 @@ static void cvsw_free(struct net_device *dev)
 {
 	struct cvsw *vnic = netdev_priv(dev);
 
-	cvsw_engine_end(vnic->engine);
+	cvsw_lanes_free(vnic);
 	cvsw_keys_free(vnic->keys);
-	vfree(vnic->engine);
 	free_percpu(dev->tstats);
 	netdev_put(vnic->lower, &vnic->lower_tracker);
 }

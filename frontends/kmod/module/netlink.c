@@ -92,9 +92,9 @@ static int cvsw_flow_mod(struct sk_buff *request, struct genl_info *info)
 		rtnl_unlock();
 		return cvsw_send(info, reply, header, PTR_ERR(vnic));
 	}
-	spin_lock_bh(&vnic->lock);
-	error = cvsw_engine_flow_mod(vnic->engine, ktime_get_ns(), nla_data(message), nla_len(message));
-	spin_unlock_bh(&vnic->lock);
+	cvsw_lock_lanes(vnic);
+	error = cvsw_engine_flow_mod(vnic->lanes[0]->engine, ktime_get_ns(), nla_data(message), nla_len(message));
+	cvsw_unlock_lanes(vnic);
 	rtnl_unlock();
 	return cvsw_send(info, reply, header, nla_put_u32(reply, CVSW_ATTR_ERROR, error));
 }
@@ -105,10 +105,13 @@ static int cvsw_put_flows(struct cvsw *vnic, struct sk_buff *reply, u8 *buffer, 
 	u32 len = 0;
 	int i, err = 0;
 
+	/* The counters of all lanes. */
+	cvsw_lock_lanes(vnic);
+	cvsw_unlock_lanes(vnic);
 	for (i = 0; i < FLOWS_PER_REPLY && !err; i++) {
-		spin_lock_bh(&vnic->lock);
-		len = cvsw_engine_next_flow(vnic->engine, ktime_get_ns(), &cursor, buffer, FLOW_STATS_MAX);
-		spin_unlock_bh(&vnic->lock);
+		spin_lock_bh(&vnic->lanes[0]->lock);
+		len = cvsw_engine_next_flow(vnic->lanes[0]->engine, ktime_get_ns(), &cursor, buffer, FLOW_STATS_MAX);
+		spin_unlock_bh(&vnic->lanes[0]->lock);
 		if (!len)
 			return 0;
 		err = nla_put(reply, CVSW_ATTR_FLOW_STATS, len, buffer);
@@ -200,9 +203,9 @@ static int cvsw_put_trace(struct cvsw *vnic, struct sk_buff *reply, struct cvsw_
 	int err;
 
 	memcpy(trace->bytes + CVSW_HEADROOM, nla_data(frame_attr), nla_len(frame_attr));
-	spin_lock_bh(&vnic->lock);
-	count = cvsw_engine_trace(vnic->engine, ktime_get_ns(), receive, &frame, trace->steps, TRACE_STEPS);
-	spin_unlock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
+	count = cvsw_engine_trace(vnic->lanes[0]->engine, ktime_get_ns(), receive, &frame, trace->steps, TRACE_STEPS);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	err = nla_put_u32(reply, CVSW_ATTR_VERDICT, frame.verdict);
 	if (!err)
 		err = nla_put(reply, CVSW_ATTR_FRAME, frame.len, trace->bytes + frame.head);

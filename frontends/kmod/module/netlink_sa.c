@@ -34,10 +34,10 @@ int cvsw_sa_set(struct sk_buff *request, struct genl_info *info)
 	vnic = cvsw_find(info);
 	err = PTR_ERR_OR_ZERO(vnic);
 	if (!err) {
-		spin_lock_bh(&vnic->lock);
-		result = cvsw_engine_set_sa(vnic->engine, ktime_get_ns(), nla_data(sa), nla_len(sa),
+		cvsw_lock_lanes(vnic);
+		result = cvsw_engine_set_sa(vnic->lanes[0]->engine, ktime_get_ns(), nla_data(sa), nla_len(sa),
 					    limits ? nla_data(limits) : NULL);
-		spin_unlock_bh(&vnic->lock);
+		cvsw_unlock_lanes(vnic);
 		cvsw_wake(vnic);
 	}
 	rtnl_unlock();
@@ -60,9 +60,9 @@ static int cvsw_put_sas(struct cvsw *vnic, struct sk_buff *reply, u32 cursor)
 	int i, err = 0;
 
 	for (i = 0; i < SAS_PER_REPLY && !err; i++) {
-		spin_lock_bh(&vnic->lock);
-		len = cvsw_engine_next_sa(vnic->engine, ktime_get_ns(), &cursor, (u8 *)buffer, sizeof(buffer));
-		spin_unlock_bh(&vnic->lock);
+		spin_lock_bh(&vnic->lanes[0]->lock);
+		len = cvsw_engine_next_sa(vnic->lanes[0]->engine, ktime_get_ns(), &cursor, (u8 *)buffer, sizeof(buffer));
+		spin_unlock_bh(&vnic->lanes[0]->lock);
 		if (!len)
 			return 0;
 		err = nla_put(reply, CVSW_ATTR_SA_LISTED, len, buffer);
@@ -75,9 +75,9 @@ static int cvsw_put_encrypted_only(struct cvsw *vnic, struct sk_buff *reply)
 	u32 vnis[ENCRYPTED_ONLY_MAX];
 	u32 count;
 
-	spin_lock_bh(&vnic->lock);
-	count = cvsw_engine_encrypted_only(vnic->engine, vnis, ENCRYPTED_ONLY_MAX);
-	spin_unlock_bh(&vnic->lock);
+	spin_lock_bh(&vnic->lanes[0]->lock);
+	count = cvsw_engine_encrypted_only(vnic->lanes[0]->engine, vnis, ENCRYPTED_ONLY_MAX);
+	spin_unlock_bh(&vnic->lanes[0]->lock);
 	return nla_put(reply, CVSW_ATTR_ENCRYPTED_ONLY, count * sizeof(vnis[0]), vnis);
 }
 
@@ -123,9 +123,9 @@ int cvsw_keys_in_clear(struct sk_buff *request, struct genl_info *info)
 	vnic = cvsw_find(info);
 	err = PTR_ERR_OR_ZERO(vnic);
 	if (!err) {
-		spin_lock_bh(&vnic->lock);
-		cvsw_engine_accept_keys(vnic->engine, nla_get_u32(on));
-		spin_unlock_bh(&vnic->lock);
+		spin_lock_bh(&vnic->lanes[0]->lock);
+		cvsw_engine_accept_keys(vnic->lanes[0]->engine, nla_get_u32(on));
+		spin_unlock_bh(&vnic->lanes[0]->lock);
 		err = nla_put_u32(reply, CVSW_ATTR_ERROR, 0);
 	}
 	rtnl_unlock();

@@ -91,7 +91,7 @@ static void cvsw_send_up(struct cvsw *vnic, struct sk_buff *skb)
 }
 
 /* Hands the engine's answers to packets that were too big to the host. */
-static void cvsw_answer_host(struct cvsw *vnic)
+static void cvsw_answer_host(struct cvsw *vnic, struct cvsw_lane *lane)
 {
 	struct sk_buff *skb;
 	u32 len;
@@ -101,9 +101,9 @@ static void cvsw_answer_host(struct cvsw *vnic)
 		if (!skb)
 			return;
 		skb_reserve(skb, NET_IP_ALIGN);
-		spin_lock_bh(&vnic->lock);
-		len = cvsw_engine_poll_host(vnic->engine, skb->data, CVSW_ANSWER_MAX);
-		spin_unlock_bh(&vnic->lock);
+		spin_lock_bh(&lane->lock);
+		len = cvsw_engine_poll_host(lane->engine, skb->data, CVSW_ANSWER_MAX);
+		spin_unlock_bh(&lane->lock);
 		if (!len) {
 			consume_skb(skb);
 			return;
@@ -132,15 +132,14 @@ static u16 cvsw_apply(struct cvsw *vnic, struct sk_buff *skb, const struct cvsw_
 	return frame->verdict;
 }
 
-/* One burst: one acquisition of the lock. */
-static void cvsw_run_engine(struct cvsw *vnic, struct sk_buff **skbs, u16 *verdicts, u32 count, bool receive)
+/* Gives a burst to the engine of a lane that is locked. */
+static void cvsw_run_locked(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_buff **skbs, u16 *verdicts, u32 count,
+			    bool receive)
 {
 	u32 i;
 
-	spin_lock_bh(&vnic->lock);
-	vnic->lock_operations++;
 	for (i = 0; i < count; i++) {
-		vnic->frames[i] = (struct cvsw_frame){
+		lane->frames[i] = (struct cvsw_frame){
 			.start = skbs[i]->head,
 			.size = skb_end_offset(skbs[i]),
 			.head = skb_headroom(skbs[i]),
@@ -148,23 +147,47 @@ static void cvsw_run_engine(struct cvsw *vnic, struct sk_buff **skbs, u16 *verdi
 			.verified = skbs[i]->ip_summed == CHECKSUM_UNNECESSARY,
 		};
 	}
-	cvsw_engine_burst(vnic->engine, ktime_get_ns(), receive, vnic->frames, count);
+	cvsw_engine_burst(lane->engine, ktime_get_ns(), receive, lane->frames, count);
 	for (i = 0; i < count; i++)
-		verdicts[i] = cvsw_apply(vnic, skbs[i], &vnic->frames[i], receive);
-	spin_unlock_bh(&vnic->lock);
+		verdicts[i] = cvsw_apply(vnic, skbs[i], &lane->frames[i], receive);
+}
+
+/* One burst: one acquisition of the lock. */
+static void cvsw_run_engine(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_buff **skbs, u16 *verdicts, u32 count,
+			    bool receive)
+{
+	local_bh_disable();
+	if (!spin_trylock(&lane->lock)) {
+		spin_lock(&lane->lock);
+		lane->lock_contended++;
+	}
+	lane->lock_operations++;
+	cvsw_run_locked(vnic, lane, skbs, verdicts, count, receive);
+	spin_unlock(&lane->lock);
+	local_bh_enable();
+}
+
+/* A control frame may change the vNIC: it is for lane 0, with all lanes locked. */
+static void cvsw_take_control(struct cvsw *vnic, struct sk_buff *skb)
+{
+	u16 verdict;
+
+	cvsw_lock_lanes(vnic);
+	cvsw_run_locked(vnic, vnic->lanes[0], &skb, &verdict, 1, true);
+	cvsw_unlock_lanes(vnic);
+	consume_skb(skb);
+	cvsw_wake(vnic);
 }
 
 /* Sends every frame of a burst where its verdict says. */
-static void cvsw_hand_on(struct cvsw *vnic, struct sk_buff **skbs, const u16 *verdicts, u32 count, bool receive)
+static void cvsw_hand_on(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_buff **skbs, const u16 *verdicts,
+			 u32 count, bool receive)
 {
-	bool consumed = false, dropped = false;
+	bool dropped = false;
 	u32 i;
 
 	for (i = 0; i < count; i++) {
-		if (verdicts[i] == CVSW_CONSUMED) {
-			consumed = true;
-			consume_skb(skbs[i]);
-		} else if (verdicts[i] != CVSW_FORWARD) {
+		if (verdicts[i] != CVSW_FORWARD) {
 			dropped = true;
 			kfree_skb(skbs[i]);
 		} else if (receive) {
@@ -173,14 +196,21 @@ static void cvsw_hand_on(struct cvsw *vnic, struct sk_buff **skbs, const u16 *ve
 			cvsw_send_down(vnic, skbs[i]);
 		}
 	}
-	if (consumed)
-		cvsw_wake(vnic);
 	if (dropped && !receive && READ_ONCE(vnic->limited))
-		cvsw_answer_host(vnic);
+		cvsw_answer_host(vnic, lane);
+}
+
+/* Bottom halves are off: the processor stays the same. */
+static struct cvsw_lane *cvsw_lane_here(struct cvsw *vnic)
+{
+	if (READ_ONCE(vnic->keyed))
+		return vnic->lanes[0];
+	return vnic->lanes[smp_processor_id() % vnic->lane_count];
 }
 
 static void cvsw_process(struct cvsw *vnic, struct sk_buff *list, bool receive)
 {
+	struct cvsw_lane *lane = cvsw_lane_here(vnic);
 	struct sk_buff *burst[CVSW_BURST];
 	u16 verdicts[CVSW_BURST];
 	struct sk_buff *skb;
@@ -191,14 +221,18 @@ static void cvsw_process(struct cvsw *vnic, struct sk_buff *list, bool receive)
 			skb = list;
 			list = skb->next;
 			skb_mark_not_on_list(skb);
-			burst[count] = cvsw_prepare(skb);
-			if (burst[count])
-				count++;
-			else
+			skb = cvsw_prepare(skb);
+			if (!skb)
 				atomic64_inc(receive ? &vnic->rx_no_memory : &vnic->tx_no_memory);
+			else if (receive && cvsw_frame_is_control(skb->data, skb->len))
+				cvsw_take_control(vnic, skb);
+			else
+				burst[count++] = skb;
 		}
-		cvsw_run_engine(vnic, burst, verdicts, count, receive);
-		cvsw_hand_on(vnic, burst, verdicts, count, receive);
+		if (!count)
+			continue;
+		cvsw_run_engine(vnic, lane, burst, verdicts, count, receive);
+		cvsw_hand_on(vnic, lane, burst, verdicts, count, receive);
 	}
 }
 
@@ -221,6 +255,12 @@ rx_handler_result_t cvsw_handle_frame(struct sk_buff **pskb)
 
 	if (skb->pkt_type == PACKET_LOOPBACK)
 		return RX_HANDLER_PASS;
+	/* A NIC that is down receives nothing; an ESP packet, opened now, would be lost and look replayed later. */
+	if (unlikely(!(READ_ONCE(vnic->dev->flags) & IFF_UP))) {
+		dev_core_stats_rx_dropped_inc(vnic->dev);
+		kfree_skb(skb);
+		return RX_HANDLER_CONSUMED;
+	}
 	skb = skb_share_check(skb, GFP_ATOMIC);
 	if (skb) {
 		skb_push(skb, skb->data - skb_mac_header(skb));

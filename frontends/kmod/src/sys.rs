@@ -20,7 +20,11 @@ use core::{
     ptr::{self, NonNull},
     slice,
 };
-use cvsw_core::{Direction, Instant, crypto::CipherError};
+use cvsw_core::{
+    Direction, Instant,
+    control::{ETHERTYPE, control_kind},
+    crypto::CipherError,
+};
 
 unsafe extern "C" {
     /// Logs, then stops the machine's current task as a kernel bug; declared as returning for objtool's sake.
@@ -167,6 +171,31 @@ pub unsafe extern "C" fn cvsw_engine_end(vnic: &mut Vnic) {
     vnic.ciphers.wipe();
 }
 
+/// Takes over what the entries of a replica counted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_gather(first: &mut Vnic, replica: &mut Vnic) {
+    first.engine.gather(&mut replica.engine);
+}
+
+/// Makes a replica process frames as the first engine does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_follow(replica: &mut Vnic, first: &Vnic) {
+    replica.engine.follow(&first.engine);
+}
+
+/// Whether there is a security association.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_has_sas(vnic: &Vnic) -> bool {
+    vnic.engine.has_sas()
+}
+
+/// Whether a frame is a control frame, well-formed or not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_frame_is_control(bytes: *const u8, len: u32) -> bool {
+    // SAFETY: the shim passes a buffer of `len` bytes.
+    control_kind(unsafe { slice::from_raw_parts(bytes, len as usize) }, ETHERTYPE).is_some()
+}
+
 /// The lower device's address or largest frame changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_set_link(vnic: &mut Vnic, mac: &[u8; 6], link_mtu: u32) {
@@ -178,12 +207,6 @@ pub unsafe extern "C" fn cvsw_engine_set_link(vnic: &mut Vnic, mac: &[u8; 6], li
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_set_mtu(vnic: &mut Vnic, mtu: u32) {
     vnic::set_mtu(vnic, mtu);
-}
-
-/// The VM was restored or cloned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cvsw_engine_set_generation(vnic: &mut Vnic, generation: u64) {
-    vnic.engine.set_boot_generation(generation);
 }
 
 /// Queues a HELLO.
@@ -390,13 +413,13 @@ pub unsafe extern "C" fn cvsw_counter_name(vnic: &Vnic, index: u32, out: *mut u8
     vnic::counter_name(vnic.engine.stats(), index as usize, out)
 }
 
-/// Writes the first `count` counters.
+/// Adds to the first `count` counters.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_counters(vnic: &Vnic, out: *mut u64, count: u32) {
     // SAFETY: the shim passes an array of `count` numbers.
     let out = unsafe { slice::from_raw_parts_mut(out, count as usize) };
     for (slot, (_, value)) in out.iter_mut().zip(vnic::counters(vnic.engine.stats())) {
-        *slot = value;
+        *slot = slot.wrapping_add(value);
     }
 }
 

@@ -77,7 +77,7 @@ pub fn init(vnic: &mut Vnic, mac: [u8; 6], hash_seed: u64, generation: u64, link
 
 /// Holds the VM to an MTU.
 pub fn set_mtu(vnic: &mut Vnic, mtu: u32) {
-    let mtu = u16::try_from(mtu).ok().and_then(|mtu| IpMtu::new(mtu));
+    let mtu = u16::try_from(mtu).ok().and_then(IpMtu::new);
     vnic.engine.set_mtu(mtu);
 }
 

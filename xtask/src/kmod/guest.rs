@@ -2,7 +2,7 @@
 //! `cvsw-kmod-guest` as the first process. No hardware virtualisation is needed (QEMU's TCG).
 
 use super::{
-    build, engine_object, folder,
+    engine_object, folder,
     kernel::Kernel,
     switch::{self, Outside},
 };
@@ -10,12 +10,16 @@ use crate::{command::Cmd, metadata, unikernel};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Instant,
 };
 
 /// Programs of this machine that the tests run inside.
-const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "rmmod"];
+const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "insmod", "rmmod"];
 /// Modules of the kernel that the tests use.
 const MODULES: &[&str] = &[
     "virtio_pci",
@@ -46,6 +50,10 @@ const SPLATS: &[&str] = &["WARNING", "BUG", "Oops", "Call Trace", "Kernel panic"
 const QEMU: &str = "qemu-system-x86_64";
 /// Seconds after which a machine is ended. TCG on a busy computer is slow.
 const MACHINE_LIMIT: u32 = 900;
+const STRESS_LIMIT: u32 = 3600;
+
+/// The beginning of a test vector's ciphertext, as it stands in the module.
+const VECTOR: &[u8] = b"deb22cd9b07c72c16e3a65beeb8df304";
 
 /// A run of the machine.
 struct Run {
@@ -54,6 +62,11 @@ struct Run {
     kernel: usize,
     arguments: &'static str,
     wire: Wire,
+    /// Whether another machine may run beside it.
+    together: bool,
+    /// Whether its two processors share a thread of QEMU (`single`). With one each (`multi`), the emulation may run code
+    /// that the kernel has just changed (a static key) and trap (`int3`); only what measures two processors has that.
+    threads: &'static str,
 }
 
 /// What the machine's NICs are connected to.
@@ -69,12 +82,40 @@ enum Wire {
 
 /// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
 /// too slow for bulk data.
-const RUNS: [Run; 4] = [
-    Run { name: "functions", kernel: 0, arguments: "tests=functions slub_debug=FZP", wire: Wire::Pair },
-    Run { name: "bulk", kernel: 0, arguments: "tests=bulk", wire: Wire::Pair },
-    Run { name: "controller", kernel: 0, arguments: "tests=controller", wire: Wire::Switch },
-    Run { name: "unikernel", kernel: 0, arguments: "tests=unikernel", wire: Wire::Unikernel },
-    Run { name: "newer-kernel", kernel: 1, arguments: "tests=functions", wire: Wire::Pair },
+static RUNS: [Run; 5] = [
+    Run {
+        name: "functions",
+        kernel: 0,
+        arguments: "tests=functions slub_debug=FZP",
+        wire: Wire::Pair,
+        together: true,
+        threads: "single",
+    },
+    Run {
+        name: "newer-kernel",
+        kernel: 1,
+        arguments: "tests=functions",
+        wire: Wire::Pair,
+        together: true,
+        threads: "single",
+    },
+    Run { name: "bulk", kernel: 0, arguments: "tests=bulk", wire: Wire::Pair, together: false, threads: "multi" },
+    Run {
+        name: "controller",
+        kernel: 0,
+        arguments: "tests=controller",
+        wire: Wire::Switch,
+        together: false,
+        threads: "single",
+    },
+    Run {
+        name: "unikernel",
+        kernel: 0,
+        arguments: "tests=unikernel",
+        wire: Wire::Unikernel,
+        together: false,
+        threads: "single",
+    },
 ];
 
 /// The check `kmod-test`: every machine.
@@ -84,32 +125,65 @@ pub fn run() -> Result<()> {
 
 /// Only the machines of these names; all if there are none.
 pub fn run_some(names: &[String]) -> Result<()> {
+    run_machines(names, &Load { arguments: "", limit: MACHINE_LIMIT })
+}
+
+/// The task `kmod-stress`: the same with ten times the cycles, frames and bytes.
+pub fn stress(names: &[String]) -> Result<()> {
+    run_machines(names, &Load { arguments: "scale=10", limit: STRESS_LIMIT })
+}
+
+/// How hard the machines are to work.
+struct Load {
+    /// For the kernel's command line.
+    arguments: &'static str,
+    /// Seconds after which a machine is ended.
+    limit: u32,
+}
+
+/// Prepares the machines and runs them: those that only wait for their one processor side by side, the others alone.
+fn run_machines(names: &[String], load: &Load) -> Result<()> {
     if let Some(name) = names.iter().find(|name| !RUNS.iter().any(|run| run.name == **name)) {
-        bail!("there is no machine `{name}`, only {}", RUNS.map(|run| run.name).join(", "));
+        bail!("there is no machine `{name}`, only {}", RUNS.each_ref().map(|run| run.name).join(", "));
     }
     let object = engine_object()?;
     Cmd::limited(super::BUILD_LIMIT, "cargo")
         .words("build --locked --quiet --package cvsw-kmod-guest --package cvsw-cli")
         .run()?;
-    let kernels = super::fetch()?;
-    let mut failures = Vec::new();
-    for run in RUNS.iter().filter(|run| names.is_empty() || names.iter().any(|name| name == run.name)) {
-        let kernel = kernels.get(run.kernel).context("no such kernel")?;
-        let module = build(kernel, &object)?;
-        let initramfs = initramfs(kernel, &module)?;
-        if let Err(error) = machine(run, kernel, &initramfs) {
-            println!("{}: {error:#}", run.name);
-            failures.push(format!("{}: {error:#}", run.name));
+    super::dkms_package(&object)?;
+    let mut machines = Vec::new();
+    for (number, kernel) in super::fetch()?.into_iter().enumerate() {
+        let wanted = |run: &&Run| names.is_empty() || names.iter().any(|name| name == run.name);
+        let here: Vec<&Run> = RUNS.iter().filter(|run| run.kernel == number).filter(wanted).collect();
+        if here.is_empty() {
+            continue;
         }
+        let initramfs = initramfs(&kernel, &super::dkms_install(&kernel)?)?;
+        let kernel = Arc::new(kernel);
+        machines.extend(here.into_iter().map(|run| (run, Arc::clone(&kernel), initramfs.clone())));
     }
+    let (together, alone): (Vec<_>, Vec<_>) = machines.iter().partition(|(run, ..)| run.together);
+    let mut failures = Vec::new();
+    let verdict = |(run, kernel, initramfs): &(&Run, Arc<Kernel>, PathBuf)| {
+        machine(run, kernel, initramfs, load).map_err(|error| format!("{}: {error:#}", run.name))
+    };
+    thread::scope(|scope| {
+        let running: Vec<_> = together.iter().map(|machine| scope.spawn(|| verdict(machine))).collect();
+        for machine in running {
+            failures.extend(machine.join().unwrap_or_else(|_| Err("a machine's thread panicked".to_owned())).err());
+        }
+    });
+    failures.extend(alone.iter().filter_map(|machine| verdict(machine).err()));
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
 /// Boots a machine and judges its console.
-fn machine(run: &Run, kernel: &Kernel, initramfs: &Path) -> Result<()> {
+fn machine(run: &Run, kernel: &Kernel, initramfs: &Path, load: &Load) -> Result<()> {
     let console = folder()?.join(format!("console-{}.log", run.name));
-    println!("\n{}: Linux {}, {}", run.name, kernel.release, run.arguments);
+    let arguments = format!("{} {}", run.arguments, load.arguments);
+    println!("\n{}: Linux {}, {arguments}", run.name, kernel.release);
+    let start = Instant::now();
     let mut outside = if run.wire == Wire::Pair { None } else { Some(Outside::new()?) };
     if let Some(outside) = outside.as_mut().filter(|_| run.wire == Wire::Unikernel) {
         outside.start_unikernel(&unikernel::build(unikernel::Flavour::Best)?)?;
@@ -117,13 +191,14 @@ fn machine(run: &Run, kernel: &Kernel, initramfs: &Path) -> Result<()> {
     let result = match &outside {
         Some(outside) => outside
             .inside("timeout")
-            .arg(MACHINE_LIMIT.to_string())
+            .arg(load.limit.to_string())
             .arg(QEMU)
             .words("-netdev tap,id=a,ifname=tap0,script=no,downscript=no")
             .words(&format!("-device virtio-net-pci,netdev=a,mac={}", switch::MAC)),
-        None => Cmd::limited(MACHINE_LIMIT, QEMU).words(&["a", "b"].map(hub_nic).concat()),
+        None => Cmd::limited(load.limit, QEMU).words(&["a", "b"].map(hub_nic).concat()),
     }
-    .words("-accel tcg,thread=multi -cpu max -smp 2 -m 640 -display none -monitor none -no-reboot -nic none")
+    .words(&format!("-accel tcg,thread={}", run.threads))
+    .words("-cpu max -smp 2 -m 640 -display none -monitor none -no-reboot -nic none")
     .arg("-serial")
     .arg(format!("file:{}", console.display()))
     .arg("-kernel")
@@ -131,10 +206,16 @@ fn machine(run: &Run, kernel: &Kernel, initramfs: &Path) -> Result<()> {
     .arg("-initrd")
     .arg(initramfs)
     .arg("-append")
-    .arg(format!("console=ttyS0 panic=-1 oops=panic net.ifnames=0 loglevel=7 {}", run.arguments))
+    .arg(format!("console=ttyS0 panic=-1 oops=panic net.ifnames=0 loglevel=7 {arguments}"))
     .run();
     let log = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
-    log.lines().filter_map(|line| line.split_once("KMOD-")).for_each(|(_, line)| println!("  {}", line.trim_end()));
+    let mut report = format!("\n{}, from boot to verdict {:.0} s:\n", run.name, start.elapsed().as_secs_f64());
+    for (_, line) in
+        log.lines().filter_map(|line| line.split_once("KMOD-")).filter(|(_, line)| !line.starts_with("RUN"))
+    {
+        let _ = writeln!(report, "  {}", line.trim_end());
+    }
+    print!("{report}");
     result?;
     judge(&log).with_context(|| format!("the console's log is {}", console.display()))
 }
@@ -174,6 +255,7 @@ fn initramfs(kernel: &Kernel, module: &Path) -> Result<PathBuf> {
         add_program(&root, &ours.join(program), to)?;
         Cmd::new("strip").arg(root.join(to)).run()?;
     }
+    add_corpus(&root)?;
     add_modules(&root, kernel, module)?;
     let image = folder()?.join(format!("initramfs-{}.gz", kernel.release));
     Cmd::new("sh")
@@ -209,6 +291,26 @@ fn add_program(root: &Path, program: &Path, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// Copies the seeds and regressions of the fuzzers that take frames or control messages.
+fn add_corpus(root: &Path) -> Result<()> {
+    let to = root.join("corpus");
+    fs::create_dir_all(&to)?;
+    for kind in ["seeds", "regressions"] {
+        for target in ["frame", "control", "esp"] {
+            let folder = crate::root().join("fuzz").join(kind).join(target);
+            if !folder.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(&folder)? {
+                let file = file?;
+                let name = format!("{kind}-{target}-{}", file.file_name().to_string_lossy());
+                fs::copy(file.path(), to.join(name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Copies the kernel's modules that are needed, with those that they depend on, and ours.
 fn add_modules(root: &Path, kernel: &Kernel, module: &Path) -> Result<()> {
     let to = root.join("lib/modules").join(&kernel.release);
@@ -230,7 +332,18 @@ fn add_modules(root: &Path, kernel: &Kernel, module: &Path) -> Result<()> {
     let ours = to.join("cvsw.ko");
     fs::copy(module, &ours)?;
     Cmd::new("strip").arg("--strip-debug").arg(&ours).run()?;
+    break_vector(&ours, &root.join("broken"))?;
     Cmd::new("depmod").arg("-b").arg(root).arg(&kernel.release).run()
+}
+
+/// Copies the module with one digit of a test vector changed: one that must refuse to be loaded.
+fn break_vector(module: &Path, to: &Path) -> Result<()> {
+    let mut bytes = fs::read(module)?;
+    let at =
+        bytes.windows(VECTOR.len()).position(|window| window == VECTOR).context("no test vector in the module")?;
+    bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    fs::create_dir_all(to)?;
+    Ok(fs::write(to.join("cvsw.ko"), bytes)?)
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ mod kernel;
 mod object;
 mod switch;
 
-pub use guest::{run as test, run_some as test_some};
+pub use guest::{run as test, run_some as test_some, stress};
 pub use kernel::{Kernel, fetch};
 
 use crate::{command::Cmd, metadata, nostd, root};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -40,11 +40,10 @@ const FLAGS: &str = "-Crelocation-model=static -Ccode-model=kernel -Cno-redzone=
 
 /// The check `kmod`: the object, its report, and the module for every kernel.
 pub fn run() -> Result<()> {
+    engine("clippy", "-- -D warnings")?;
     let object = engine_object()?;
     println!("{}", object::check(&object)?);
-    dkms_package(&object)?;
     for kernel in kernel::fetch()? {
-        dkms_build(&kernel)?;
         let module = build(&kernel, &object)?;
         let size = fs::metadata(&module)?.len();
         println!("module for {}: {} ({size} bytes, with debugging information)", kernel.release, module.display());
@@ -57,19 +56,25 @@ fn folder() -> Result<PathBuf> {
     Ok(metadata::target_directory()?.join("kmod"))
 }
 
-/// Builds the engine and takes its one object out of the library.
-fn engine_object() -> Result<PathBuf> {
-    let (target_dir, manifest) = (folder()?, root().join("frontends/kmod/Cargo.toml"));
+/// Runs a command of cargo for the engine as the kernel gets it.
+fn engine(command: &str, arguments: &str) -> Result<()> {
     // The flags are not those that `core` was compiled with for the target: it must be built too.
     nostd::from_source()?
-        .cargo(BUILD_LIMIT, "build")
+        .cargo(BUILD_LIMIT, command)
         .words("--locked --release --quiet --target")
         .args([TARGET, "--manifest-path"])
-        .arg(manifest)
+        .arg(root().join("frontends/kmod/Cargo.toml"))
         .arg("--target-dir")
-        .arg(&target_dir)
+        .arg(folder()?)
         .env("RUSTFLAGS", FLAGS)
-        .run()?;
+        .words(arguments)
+        .run()
+}
+
+/// Builds the engine and takes its one object out of the library.
+fn engine_object() -> Result<PathBuf> {
+    engine("build", "")?;
+    let target_dir = folder()?;
     let library = target_dir.join(TARGET).join("release/libcvsw_kmod.a");
     let members = Cmd::new("ar").arg("t").arg(&library).read()?;
     let ours: Vec<&str> = members.lines().filter(|member| member.starts_with("cvsw_kmod")).collect();
@@ -95,7 +100,6 @@ fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
     Ok(folder.join("cvsw.ko"))
 }
 
-/// Makes the folder that DKMS builds from: the shim's sources, and the engine's object beside them.
 /// The DKMS package's files.
 pub fn dkms() -> Result<PathBuf> {
     let object = engine_object()?;
@@ -108,8 +112,13 @@ fn dkms_folder() -> Result<PathBuf> {
     Ok(folder()?.join("dkms").join(concat!("cvsw-", env!("CARGO_PKG_VERSION"))))
 }
 
+/// Makes the folder that DKMS builds from: the shim's sources, and the engine's object beside them. What DKMS made of an
+/// older one is forgotten.
 fn dkms_package(object: &Path) -> Result<()> {
     let folder = dkms_folder()?;
+    for old in [&folder, &self::folder()?.join("dkms-tree"), &self::folder()?.join("dkms-installed")] {
+        let _ = fs::remove_dir_all(old);
+    }
     fs::create_dir_all(&folder)?;
     copy_sources(&folder)?;
     fs::copy(object, folder.join("engine.o_prebuilt"))?;
@@ -117,20 +126,29 @@ fn dkms_package(object: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the DKMS package as a user's machine would, in a tree of its own.
-fn dkms_build(kernel: &Kernel) -> Result<()> {
-    let (sources, tree) = (folder()?.join("dkms"), folder()?.join("dkms-tree"));
+/// Builds and installs the DKMS package as a user's machine would, into folders of our own. Returns the module.
+fn dkms_install(kernel: &Kernel) -> Result<PathBuf> {
+    let (tree, installed) = (folder()?.join("dkms-tree"), folder()?.join("dkms-installed"));
     fs::create_dir_all(&tree)?;
-    Cmd::limited(BUILD_LIMIT, "dkms")
-        .words("build --force")
-        .arg(concat!("cvsw/", env!("CARGO_PKG_VERSION")))
-        .args(["-k", &kernel.release, "--kernelsourcedir"])
-        .arg(&kernel.headers)
-        .arg("--sourcetree")
-        .arg(sources)
-        .arg("--dkmstree")
-        .arg(tree)
-        .run()
+    // DKMS wants the kernel's folder of modules to be there.
+    fs::create_dir_all(installed.join(&kernel.release))?;
+    for step in ["build", "install"] {
+        let command = Cmd::limited(BUILD_LIMIT, "dkms")
+            .words(&format!("{step} --force --no-depmod"))
+            .arg(concat!("cvsw/", env!("CARGO_PKG_VERSION")))
+            .args(["-k", &kernel.release, "--kernelsourcedir"])
+            .arg(&kernel.headers)
+            .arg("--sourcetree")
+            .arg(folder()?.join("dkms"))
+            .arg("--dkmstree")
+            .arg(&tree)
+            .arg("--installtree")
+            .arg(&installed);
+        command.run()?;
+    }
+    let module = installed.join(&kernel.release).join("updates/dkms/cvsw.ko");
+    ensure!(module.is_file(), "`dkms install` did not make {}", module.display());
+    Ok(module)
 }
 
 fn copy_sources(to: &Path) -> Result<()> {

@@ -29,8 +29,8 @@ const PANICS: &[(&str, &str)] = &[
         "the key schedule copies inside an array of fixed size, by offsets that its own loop counts",
     ),
     (
-        "cvsw_kmod::ciphers::seal_portably",
-        "AES-GCM's counter would end after 2^36 bytes; the portable ciphers refuse more than 65535 before",
+        "<cvsw_core::crypto::portable::Key>::apply",
+        "AES-GCM's counter would end after 2^36 bytes; more than 65535 are refused there, before",
     ),
 ];
 /// Largest stack frame of one function in bytes.

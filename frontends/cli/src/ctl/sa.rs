@@ -8,7 +8,6 @@ use cvsw_core::{
     control::{SaCommand, SaResult, SetSa},
     crypto::{Lifetime, MAX_KEY_MATERIAL, SaConfig, SaState, Suite},
     flow::Direction,
-    wire,
 };
 use cvsw_userspace::{
     sa_file::{self, SaFile},
@@ -68,6 +67,8 @@ const BLOCK: u64 = 1 << 30;
 /// The same with extended sequence numbers.
 const EXTENDED_BLOCK: u64 = 1 << 48;
 const LISTED_LEN: usize = 152;
+/// Longest body of a SET_SA.
+const BODY_MAX: usize = 24 + MAX_KEY_MATERIAL;
 
 /// Runs `cvsw ctl sa`.
 pub fn run(vnic: &mut Vnic, action: &SaAction) -> Result<()> {
@@ -142,7 +143,7 @@ const fn block(config: &SaConfig) -> u64 {
 
 /// Sends one command; `config`: that of an added association, for what a SET_SA cannot say.
 fn set(vnic: &mut Vnic, command: SaCommand, config: Option<&SaConfig>) -> Result<()> {
-    let mut body = Zeroizing::new([0; wire::sa::COMMAND_LEN + MAX_KEY_MATERIAL]);
+    let mut body = Zeroizing::new([0; BODY_MAX]);
     let len = SetSa { transaction: 0, command }.emit(&mut *body).map_err(|_| anyhow::anyhow!("too long a key"))?;
     let limits = config.map(|config| {
         let lifetime = |Lifetime { packets, bytes, seconds }: Lifetime| [packets, bytes, seconds];

@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use cvsw_core::{flow::text::parse_flow, openflow::encode_flow_mod};
+use std::time::Duration;
 
 const HELLO: u8 = 1;
 const REGISTER: u8 = 2;
@@ -52,6 +53,7 @@ fn parameters(pair: &Pair, wire: &RawSocket) -> Result<()> {
     wire.send(&message(SET_MTU, 9000, &[]))?;
     wait_for("the refusal of MTU 9000", || Ok(pair.vm.counter("cvsw0", "control_mtu_refused")? == 1))?;
     ensure!(pair.vm.run("ip link show dev cvsw0")?.contains(" mtu 1400 "), "a refused MTU was set");
+    held_to_mtu(pair, wire)?;
     let features =
         ["tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload", "rx-checksumming"];
     for (bits, state) in [(0, "off"), (0x1f, "on")] {
@@ -62,6 +64,19 @@ fn parameters(pair: &Pair, wire: &RawSocket) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// The VM is told the controller's MTU, also when it has set another one itself.
+fn held_to_mtu(pair: &Pair, wire: &RawSocket) -> Result<()> {
+    pair.vm.run("ip link set cvsw0 mtu 1500")?;
+    let refused = pair.vm.run("ping -M do -c 1 -W 5 -s 1472 10.0.0.2").expect_err("a packet above the MTU");
+    ensure!(format!("{refused:#}").contains("mtu = 1400"), "no answer to a packet that is too big: {refused:#}");
+    ensure!(pair.vm.counter("cvsw0", "tx_drop_packet_too_big")? == 1, "not one packet_too_big");
+    // The MSS is lowered both ways, super-frames or not.
+    super::traffic::tcp_both_ways(pair, 1 << 20, "MTU 1500 in the VM, 1400 from the controller")?;
+    // The control frames that come next need room.
+    while wire.receive(Duration::ZERO)?.is_some() {}
+    pair.vm.run_all("ip link set cvsw0 mtu 1400\nip route flush cache")
 }
 
 fn entries(pair: &Pair, wire: &RawSocket) -> Result<()> {

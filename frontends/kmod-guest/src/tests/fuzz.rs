@@ -1,7 +1,13 @@
 //! Malformed frames from both sides, with a table that looks deep into them.
 
-use crate::{frames, net::RawSocket, system::wait_for, topology::Pair};
+use crate::{
+    frames,
+    net::RawSocket,
+    system::{scale, wait_for},
+    topology::Pair,
+};
 use anyhow::{Result, ensure};
+use std::fs;
 
 const FRAMES: usize = 6000;
 
@@ -17,14 +23,17 @@ pub fn fuzz() -> Result<()> {
     )?;
     let mut random = Random(0x5eed);
     let (up, down) = (pair.vm.raw("cvsw0")?, pair.peer.raw("eth0")?);
-    let seeds = seeds();
-    for number in 0..FRAMES {
-        let frame = random.mutate(&seeds[number % seeds.len()]);
-        send(if (number / seeds.len()).is_multiple_of(2) { &up } else { &down }, &frame)?;
+    let (valid, corpus) = (seeds(), corpus()?);
+    let frames = FRAMES * scale()?;
+    for number in 0..frames {
+        let seeds = if number.is_multiple_of(2) { &valid } else { &corpus };
+        let round = number / 2;
+        let frame = random.mutate(&seeds[round % seeds.len()]);
+        send(if (round / seeds.len()).is_multiple_of(2) { &up } else { &down }, &frame)?;
     }
     for direction in ["tx", "rx"] {
         let counter = |name: &str| pair.vm.counter("cvsw0", &format!("{direction}_{name}"));
-        wait_for("most frames to arrive", || Ok(counter("frames")? > FRAMES as u64 / 3))?;
+        wait_for("most frames to arrive", || Ok(counter("frames")? > frames as u64 / 3))?;
         let listing = pair.vm.run("ethtool -S cvsw0")?;
         let drops: u64 = listing
             .lines()
@@ -32,13 +41,10 @@ pub fn fuzz() -> Result<()> {
                 line.trim().strip_prefix(&format!("{direction}_drop_"))?.split_once(": ")?.1.parse::<u64>().ok()
             })
             .sum();
-        let (frames, forwarded, consumed) = (counter("frames")?, counter("forwarded")?, counter("consumed")?);
-        ensure!(
-            frames == forwarded + consumed + drops,
-            "{direction}: {frames} != {forwarded} + {consumed} + {drops}"
-        );
+        let (seen, forwarded, consumed) = (counter("frames")?, counter("forwarded")?, counter("consumed")?);
+        ensure!(seen == forwarded + consumed + drops, "{direction}: {seen} != {forwarded} + {consumed} + {drops}");
         println!(
-            "KMOD-NOTE {direction}: {frames} mutated frames, {forwarded} forwarded, {consumed} control, {drops} dropped"
+            "KMOD-NOTE {direction}: {seen} mutated frames, {forwarded} forwarded, {consumed} control, {drops} dropped"
         );
     }
     pair.vm.run("cvsw ctl --dev cvsw0 flows clear")?;
@@ -53,6 +59,7 @@ fn send(socket: &RawSocket, frame: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Valid frames.
 fn seeds() -> Vec<Vec<u8>> {
     let mut vxlan = vec![8, 0, 0, 0, 0, 0, 42, 0];
     vxlan.extend(frames::udp_to_vm(1, 2, b"inner"));
@@ -73,6 +80,26 @@ fn seeds() -> Vec<Vec<u8>> {
         .write(&mut icmp6, b"ping")
         .expect("a vector takes everything");
     vec![frames::udp_to_vm(1000, 4789, &vxlan), tagged, tcp, control, icmp6, frames::udp_to_peer(1, 2, &[0; 1400])]
+}
+
+/// What the project's fuzzers begin with, and what they once found.
+fn corpus() -> Result<Vec<Vec<u8>>> {
+    let mut seeds = Vec::new();
+    let mut files: Vec<_> = fs::read_dir("/corpus")?.collect::<Result<_, _>>()?;
+    files.sort_by_key(|file| file.file_name());
+    ensure!(files.len() > 20, "only {} files of the fuzzers", files.len());
+    for file in files {
+        let bytes = fs::read(file.path())?;
+        // Whatever the fuzzer's own header is, the frame begins at one of these.
+        seeds.extend(
+            [0, 2, 4, 8]
+                .iter()
+                .filter_map(|at| bytes.get(*at..))
+                .filter(|frame| frame.len() > 14)
+                .map(<[u8]>::to_vec),
+        );
+    }
+    Ok(seeds)
 }
 
 /// xorshift64: the same frames in every run.

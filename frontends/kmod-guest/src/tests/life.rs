@@ -3,7 +3,7 @@
 use crate::{
     frames,
     net::Namespace,
-    system::{run, wait_for},
+    system::{run, scale, wait_for},
     topology::Pair,
 };
 use anyhow::{Result, ensure};
@@ -46,11 +46,30 @@ pub fn follows_lower_device() -> Result<()> {
     wait_for("the end of cvsw0 with its lower device", || Ok(!other.run("ip link")?.contains("cvsw0")))
 }
 
+/// The lower device goes to another namespace; the vNIC stays where it is, and on it.
+pub fn lower_device_moves() -> Result<()> {
+    let pair = Pair::veth()?;
+    let other = Namespace::new("other")?;
+    pair.vm.run("ip link set eth0 netns other")?;
+    // A device comes down when it moves.
+    wait_for("no carrier", || Ok(pair.vm.run("ip link show dev cvsw0")?.contains("NO-CARRIER")))?;
+    other.run("ip link set eth0 up")?;
+    wait_for("carrier", || Ok(pair.vm.run("ip link show dev cvsw0")?.contains("LOWER_UP")))?;
+    pair.vm.run("ping -c 2 -i 0.2 -W 5 10.0.0.2")?;
+    pair.flows("icmp,actions=drop")?;
+    ensure!(pair.vm.run("ping -c 1 -W 1 10.0.0.2").is_err(), "its flows are not applied any more");
+    // The namespace of the lower device ends, and the device with it.
+    drop(other);
+    wait_for("the end of cvsw0 with its lower device", || Ok(!pair.vm.run("ip link")?.contains("cvsw0")))?;
+    wait_for("the end of its memory", || Ok(engines()? == 0))
+}
+
 /// Adds and deletes in a loop while frames come from both sides.
 pub fn add_and_delete() -> Result<()> {
     let pair = Pair::veth()?;
+    let cycles = CYCLES * scale()?;
     let mut batch = String::from("link del cvsw0\n");
-    for _ in 0..CYCLES {
+    for _ in 0..cycles {
         batch += "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up\nlink del cvsw0\n";
     }
     write!(batch, "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up")?;
@@ -63,8 +82,8 @@ pub fn add_and_delete() -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         let from_peer = peer.join().map_err(|_| anyhow::anyhow!("panic"))??;
         let from_vm = vm.join().map_err(|_| anyhow::anyhow!("panic"))??;
-        ensure!(from_peer > CYCLES && from_vm > 10, "little traffic: {from_peer} frames in, {from_vm} out");
-        println!("KMOD-NOTE {CYCLES} cycles under {from_peer} frames in, {from_vm} out");
+        ensure!(from_peer > cycles && from_vm > 10, "little traffic: {from_peer} frames in, {from_vm} out");
+        println!("KMOD-NOTE {cycles} cycles under {from_peer} frames in, {from_vm} out");
         result.map(drop)
     })?;
     ensure!(engines()? == 1, "{} engines in memory, one device", engines()?);
@@ -89,7 +108,7 @@ fn flood(namespace: &Namespace, device: &str, frame: &[u8], stop: &AtomicBool) -
 /// Engines that the kernel holds memory for.
 fn engines() -> Result<usize> {
     let areas = fs::read_to_string("/proc/vmallocinfo")?;
-    Ok(areas.lines().filter(|line| line.contains("cvsw_init")).count())
+    Ok(areas.lines().filter(|line| line.contains("cvsw_lanes_alloc")).count())
 }
 
 /// Ends of namespaces, lower devices and the module itself leave nothing behind.
@@ -114,4 +133,13 @@ pub fn teardown() -> Result<()> {
     pair.vm.run("ip link add link eth0 name cvsw0 type cvsw")?;
     pair.vm.run("ip link del eth0")?;
     wait_for("the end of the engine with the lower device", || Ok(engines()? == 0))
+}
+
+/// A module that computes a published test vector otherwise (here the vector was changed) is not loaded.
+pub fn self_test() -> Result<()> {
+    run("rmmod cvsw")?;
+    let refused = run("insmod /broken/cvsw.ko").expect_err("a module whose ciphers are wrong");
+    ensure!(format!("{refused:#}").contains("Bad message"), "{refused:#}");
+    ensure!(!fs::exists("/sys/module/cvsw")?, "it stayed loaded");
+    run("modprobe cvsw").map(drop)
 }

@@ -5,6 +5,7 @@ mod control;
 mod ctl;
 mod esp;
 mod fuzz;
+mod lanes;
 mod life;
 mod managed;
 mod traffic;
@@ -35,12 +36,16 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "esp", run: esp::esp },
     Test { group: "functions", name: "keys", run: esp::keys },
     Test { group: "functions", name: "control", run: control::control },
+    Test { group: "functions", name: "lanes", run: lanes::lanes },
     Test { group: "functions", name: "follows_lower_device", run: life::follows_lower_device },
+    Test { group: "functions", name: "lower_device_moves", run: life::lower_device_moves },
     Test { group: "functions", name: "fuzz", run: fuzz::fuzz },
     Test { group: "functions", name: "add_and_delete", run: life::add_and_delete },
     Test { group: "functions", name: "teardown", run: life::teardown },
+    Test { group: "functions", name: "self_test", run: life::self_test },
     Test { group: "controller", name: "managed", run: managed::managed },
     Test { group: "unikernel", name: "unikernel", run: unikernel::unikernel },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
+    Test { group: "bulk", name: "contention", run: traffic::contention },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
 ];

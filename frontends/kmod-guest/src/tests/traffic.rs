@@ -1,6 +1,11 @@
 //! Ordinary traffic through a cvsw without flows.
 
-use crate::{frames, net::Namespace, system::wait_for, topology::Pair};
+use crate::{
+    frames,
+    net::Namespace,
+    system::{scale, wait_for},
+    topology::Pair,
+};
 use anyhow::{Context, Result, ensure};
 use std::{
     io::{Read, Write},
@@ -52,8 +57,9 @@ fn tagged_frames(pair: &Pair) -> Result<()> {
 pub fn tcp_veth() -> Result<()> {
     let pair = Pair::veth()?;
     for (mtu, offloads, size) in
-        [(1500, true, 50 * MIB), (9000, true, 8 * MIB), (1500, false, 4 * MIB), (9000, false, 8 * MIB)]
+        [(1500, true, 50 * MIB), (9000, true, 50 * MIB), (1500, false, 50 * MIB), (9000, false, 50 * MIB)]
     {
+        let size = size * scale()?;
         set_mtu_and_offloads(&pair, mtu, offloads)?;
         let counters = || {
             let frames = pair.vm.counter("cvsw0", "tx_frames")? + pair.vm.counter("cvsw0", "rx_frames")?;
@@ -80,6 +86,34 @@ pub fn tcp_virtio() -> Result<()> {
          ip neighbour add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent",
     )?;
     tcp_both_ways(&pair, 8 * MIB, "virtio-net, bare")
+}
+
+/// How often processors wait for each other: the same two streams over one queue, and so one lane, and over two.
+pub fn contention() -> Result<()> {
+    for queues in [1, 2] {
+        let pair = Pair::veth_with_queues(queues)?;
+        let counter = |name: &str| pair.vm.counter("cvsw0", name);
+        ensure!(counter("lanes")? == u64::from(queues), "{} lanes, {queues} queues", counter("lanes")?);
+        thread::scope(|scope| -> Result<()> {
+            let pair = &pair;
+            let streams = [5000, 5001].map(|port| {
+                let at = format!("10.0.0.2:{port}");
+                scope.spawn(move || tcp_through(&pair.vm, &at, &pair.peer, &at, 16 * MIB))
+            });
+            streams.into_iter().try_for_each(|stream| {
+                stream.join().map_err(|_| anyhow::anyhow!("a stream's thread panicked"))?.map(drop)
+            })
+        })?;
+        let frames = counter("tx_frames")? + counter("rx_frames")?;
+        let (operations, waits) = (counter("lock_operations")?, counter("lock_contended")?);
+        ensure!(frames >= operations && operations > 1000, "{operations} lock operations, {frames} frames");
+        println!(
+            "KMOD-NOTE lanes {queues}: {:.2} lock operations per frame, {:.1} of 1000 had to wait",
+            operations as f64 / frames as f64,
+            waits as f64 * 1000.0 / operations as f64
+        );
+    }
+    Ok(())
 }
 
 fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {

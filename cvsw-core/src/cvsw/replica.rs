@@ -1,0 +1,40 @@
+//! One vNIC on several processors: one engine for each, all with the same table.
+//!
+//! The *first* engine is the vNIC: it takes control frames, flow mods, keys and ticks, and answers. The others, its
+//! *replicas*, only process frames. Around every change of the first, with nobody using any of them, a front-end calls
+//!
+//! 1. [`Cvsw::gather`] for each replica, so that the first knows what was counted and used elsewhere (a removed entry
+//!    reports it, an idle timeout depends on it),
+//! 2. what changes the first,
+//! 3. [`Cvsw::follow`] for each replica.
+//!
+//! Security associations stay with the first alone: a sequence number used twice with one key gives the key away, and a
+//! replayed packet must not find a second window. Frames of a vNIC that has any are for the first; a replica drops what
+//! demands encryption (`esp_no_sa`).
+
+use super::Cvsw;
+
+impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
+    /// Takes over what the entries of `replica` counted since the last time.
+    pub fn gather(&mut self, replica: &mut Self) {
+        self.table.gather(&mut replica.table);
+    }
+
+    /// Makes this engine, a replica, process frames as `first` does. Its own counters and what its cache knows stay.
+    pub fn follow(&mut self, first: &Self) {
+        if self.table.generation() != first.table.generation() {
+            self.table.follow(&first.table);
+        }
+        self.encrypted_only.clone_from(&first.encrypted_only);
+        self.path_mtu.follow(&first.path_mtu);
+        self.link_mtu = first.link_mtu;
+        self.seed = first.seed;
+        self.ethertype = first.ethertype;
+        self.active = first.active;
+    }
+
+    /// Whether there is a security association: then the first engine must process every frame.
+    pub fn has_sas(&self) -> bool {
+        self.sas.iter().next().is_some()
+    }
+}

@@ -1,0 +1,55 @@
+//! One vNIC on several processors: a lower device with two queues.
+
+use crate::{frames, net::RawSocket, system::wait_for, topology::Pair};
+use anyhow::{Result, ensure};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use std::time::{Duration, Instant};
+
+const FRAMES: usize = 20;
+
+/// Frames on both processors meet the same table; counters, timeouts and changes are those of one table.
+pub fn lanes() -> Result<()> {
+    let pair = Pair::veth_with_queues(2)?;
+    let counter = |name: &str| pair.vm.counter("cvsw0", name);
+    ensure!(counter("lanes")? == 2, "{} lanes on two queues and two processors", counter("lanes")?);
+    pair.flows("priority=5,idle_timeout=6,in_port=HOST,udp,tp_dst=2000,actions=mod_tp_dst:9")?;
+    let (up, down) = (pair.vm.raw("cvsw0")?, pair.peer.raw("eth0")?);
+    for cpu in 0..2 {
+        send_on(cpu, &up, FRAMES)?;
+    }
+    for _ in 0..2 * FRAMES {
+        down.expect("a changed frame", |frame| frame.ends_with(b"lane") && frame[36..38] == [0, 9])?;
+    }
+    let listed = || pair.vm.run("cvsw ctl --dev cvsw0 flows list");
+    ensure!(listed()?.contains(&format!("n_packets={},", 2 * FRAMES)), "counters of two lanes:\n{}", listed()?);
+    ensure!(counter("tx_frames")? == 2 * FRAMES as u64, "{} frames", counter("tx_frames")?);
+    // In use on one processor only, and longer than the timeout.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        send_on(1, &up, 1)?;
+        let _ = down.receive(Duration::from_millis(300))?;
+    }
+    ensure!(counter("flows")? == 1, "an entry in use on the second processor was removed as idle");
+    wait_for("the end of the idle entry", || Ok(counter("flows")? == 0))?;
+    for cpu in 0..2 {
+        send_on(cpu, &up, 1)?;
+        down.expect("an unchanged frame", |frame| frame.ends_with(b"lane") && frame[36..38] == [7, 208])?;
+    }
+    Ok(())
+}
+
+/// Sends from one processor, and so through its lane.
+fn send_on(cpu: usize, socket: &RawSocket, count: usize) -> Result<()> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> Result<()> {
+            let mut set = CpuSet::new();
+            set.set(cpu)?;
+            sched_setaffinity(Pid::from_raw(0), &set)?;
+            (0..count).try_for_each(|_| socket.send(&frames::udp_to_peer(1000, 2000, b"lane")))
+        });
+        thread.join().map_err(|_| anyhow::anyhow!("a test thread panicked"))?
+    })
+}
