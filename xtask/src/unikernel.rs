@@ -66,7 +66,8 @@ pub fn check() -> Result<()> {
     ensure!(size < LARGEST, "the image has {size} bytes without symbols, at most {LARGEST} are allowed");
     lint()?;
     let tests = Cmd::limited(TEST_LIMIT, "cargo").words("test --quiet").env("CVSW_UNIKERNEL", &image);
-    in_image_folder(tests)?.words("-- --test-threads=2").run()?;
+    // With what they print: times and sizes.
+    in_image_folder(tests)?.words("-- --test-threads=2 --nocapture").run()?;
     LABORATORIES.iter().try_for_each(|options| {
         Cmd::limited(TEST_LIMIT, "cargo")
             .words(

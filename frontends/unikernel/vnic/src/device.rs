@@ -198,8 +198,11 @@ impl<N: Nic, E: Engine, C: Ciphers> Lower<'_, N, E, C> {
             let mut frame = self.nic.receive(timestamp)?;
             match self.engine.process_with(&mut self.ciphers, engine_time(timestamp), Direction::Rx, &mut frame) {
                 Verdict::Forward => return Some(frame),
-                Verdict::Consumed | Verdict::Drop(_) => self.nic.recycle(frame.into_buffer()),
+                // A control message, which may have held a key: the buffer must not keep it.
+                Verdict::Consumed => frame.bytes_mut().fill(0),
+                Verdict::Drop(_) => {}
             }
+            self.nic.recycle(frame.into_buffer());
         }
         None
     }

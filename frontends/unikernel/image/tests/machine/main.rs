@@ -98,6 +98,7 @@ fn a_new_mtu_in_the_middle_of_a_connection() {
     let net = Net::new();
     let hardware = Hardware { megabytes: MEMORY_FLOOR, ..Hardware::new(Machine::Micro) };
     let mut guest = Guest::start_on(&hardware, &net, CLEAR, None);
+    println!("{:?} with {} MiB of memory", hardware.machine, hardware.megabytes);
     net.wait_for_ping();
     let raw = net.raw();
     raw.send(&control(1, 0));
@@ -315,7 +316,8 @@ fn a_hang_is_noticed() {
 #[test]
 fn a_panic_says_where_and_fails() {
     let net = Net::new();
-    let mut guest = Guest::start(Machine::Q35, &net, CLEAR);
+    let hardware = Hardware { megabytes: MEMORY_FLOOR, ..Hardware::new(Machine::Q35) };
+    let mut guest = Guest::start_on(&hardware, &net, CLEAR, None);
     net.wait_for_ping();
     net.ask_to("panic");
     assert_eq!(guest.wait(), Some(35), "{}", guest.console());
