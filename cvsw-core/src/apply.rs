@@ -136,6 +136,18 @@ impl Program {
         self.rewrite.flags & UNCOVERS != 0
     }
 
+    /// Whether the actions do nothing but rewrite header fields: then [`Program::rewrite`] is all that [`run`] would do.
+    #[inline]
+    pub const fn only_rewrites(&self) -> bool {
+        self.rewrite.flags & (MORE | EMPTY) == 0
+    }
+
+    /// Runs the leading rewrites.
+    #[inline]
+    pub fn rewrite<B: Buffer>(&self, frame: &mut Frame<B>, headers: &Headers) {
+        self.rewrite.apply(frame, headers);
+    }
+
     /// Reads what [`run`] will read, so that it is in the processor's cache by then: the first of the actions behind
     /// the rewrites, which lies beside the template.
     #[inline]
@@ -220,7 +232,14 @@ pub fn run<B: Buffer, C: Ciphers, O: Observer, const SAS: usize>(
                 let headers_wanted = !matches!(rest, [] | [Op::End | Op::Drop { .. } | Op::Resubmit { .. }, ..]);
                 run.strip_vxlan(frame, *op, headers_wanted, context.encrypted_only)
             }
-            Op::SetVxlan { sealed } => run.set_vxlan(frame, &program.template, sealed, context),
+            Op::SetVxlan { sealed } => match rest {
+                // Mostly the encryption follows at once. A trace shows both.
+                [Op::Encrypt { sa }, behind @ ..] if !O::ENABLED => {
+                    ops = behind;
+                    run.set_vxlan_and_encrypt(frame, &program.template, *sa, context)
+                }
+                _ => run.set_vxlan(frame, &program.template, sealed, context),
+            },
             Op::Encrypt { sa } => run.encrypt(frame, context, sa, O::ENABLED),
             Op::Decrypt => run.decrypt(frame, context, O::ENABLED),
             Op::Drop { .. } => Step::Done(Next::Drop(DropReason::Policy)),
@@ -428,6 +447,21 @@ impl Run<'_> {
         *context.ip_id = context.ip_id.wrapping_add(1);
         self.headers = vxlan::OUTER_HEADERS;
         Step::Applied
+    }
+
+    /// Encapsulates and seals.
+    fn set_vxlan_and_encrypt<B: Buffer, C: Ciphers, const SAS: usize>(
+        &mut self,
+        frame: &mut Frame<B>,
+        template: &vxlan::Template,
+        sa: u32,
+        context: &mut Context<'_, C, SAS>,
+    ) -> Step {
+        let Context { now, sas, ciphers, ip_id, .. } = context;
+        let inner = (template, self.inner_key.as_ref().unwrap_or(self.key), **ip_id);
+        let result = esp::encapsulate_and_seal(frame, &mut self.headers, inner, sas, *ciphers, *now, sa);
+        **ip_id = ip_id.wrapping_add(1);
+        protected(sas, result, false)
     }
 
     fn strip_vxlan<B: Buffer>(

@@ -254,6 +254,17 @@ impl FlowKey {
         out
     }
 
+    /// [`FlowKey::matches`] for a mask without the words that only IPv6 frames use.
+    #[inline]
+    pub(crate) fn matches_narrow(&self, value: &Self, mask: &Self) -> bool {
+        let ((key, _), (value, _), (mask, _)) = (self.split(), value.split(), mask.split());
+        let mut difference = 0;
+        for ((key, value), mask) in key.iter().zip(value).zip(mask) {
+            difference |= (key & mask) ^ value;
+        }
+        difference == 0
+    }
+
     /// Whether this key, under `mask`, equals `value` (which must itself be masked already).
     pub fn matches(&self, value: &Self, mask: &Self) -> bool {
         let mut difference = 0;

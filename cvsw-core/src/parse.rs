@@ -1,5 +1,7 @@
 //! Frame bytes to flow key and header offsets, once per header stack.
 
+mod plain;
+
 use crate::{
     key::{FlowKey, VLAN_PRESENT},
     wire::{
@@ -8,8 +10,9 @@ use crate::{
         icmp, ipv4, ipv6, tcp, udp, vlan,
     },
 };
-use zerocopy::FromBytes;
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros};
+
+pub(crate) use plain::{PLAIN_TCP, PLAIN_UDP, parse_plain};
 
 /// Network layer found in a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
@@ -159,7 +162,7 @@ pub fn parse(bytes: &[u8], in_port: u16, tun_id: u32) -> Option<Parsed> {
 }
 
 /// [`parse`] into the caller's memory. If the frame is too short the answer is `false`, and `parsed` unchanged.
-#[inline]
+#[inline(never)]
 pub(crate) fn parse_into(parsed: &mut Parsed, bytes: &[u8], in_port: u16, tun_id: u32) -> bool {
     let Some((header, mut rest)) = bytes.split_first_chunk::<{ ethernet::LEN }>() else { return false };
     // Two overlapping loads make the first two words of the key: dst and in_port, src and EtherType.

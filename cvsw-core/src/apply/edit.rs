@@ -5,7 +5,7 @@
 use crate::{
     flow::{Ipv4Addr, MacAddr},
     frame::{Buffer, Checksum, Frame},
-    parse::{Headers, Network, Transport, parse},
+    parse::{Headers, Network, PLAIN_TCP, PLAIN_UDP, Transport, parse},
     stats::DropReason,
     wire::{checksum, ethernet, ipv4::ECN_MASK, tcp, udp, vlan},
 };
@@ -80,17 +80,31 @@ impl Rewrite {
     /// Changes the frame. `false`: it has none of the fields.
     #[inline]
     pub(super) fn apply<B: Buffer>(&self, frame: &mut Frame<B>, headers: &Headers) -> bool {
-        let mut applied = false;
-        if self.fields & (ETH_DST | ETH_SRC) != 0 {
-            applied = self.apply_eth(frame.bytes_mut());
-        }
-        if self.fields & (NW | TP | TOS) == 0 {
-            return applied;
-        }
         // A checksum to be filled in may also belong to a packet inside this one, which nothing here changes.
         let partial =
             matches!(frame.offload.checksum, Checksum::Partial { start, .. } if start == headers.transport_offset);
         let bytes = frame.bytes_mut();
+        // The same for all of them; but where the headers lie at known places, the compiler knows them too.
+        if *headers == PLAIN_TCP {
+            self.apply_at(bytes, &PLAIN_TCP, partial)
+        } else if *headers == PLAIN_UDP {
+            self.apply_at(bytes, &PLAIN_UDP, partial)
+        } else {
+            self.apply_anywhere(bytes, headers, partial)
+        }
+    }
+
+    #[inline(never)]
+    fn apply_anywhere(&self, bytes: &mut [u8], headers: &Headers, partial: bool) -> bool {
+        self.apply_at(bytes, headers, partial)
+    }
+
+    #[inline(always)]
+    fn apply_at(&self, bytes: &mut [u8], headers: &Headers, partial: bool) -> bool {
+        let eth = self.fields & (ETH_DST | ETH_SRC) != 0 && self.apply_eth(bytes);
+        if self.fields & (NW | TP | TOS) == 0 {
+            return eth;
+        }
         let (mut network, mut pseudo_header) = (false, 0);
         match headers.network {
             Network::Ipv4 if self.fields & (NW | TOS) != 0 => {
@@ -106,9 +120,10 @@ impl Rewrite {
             // ICMP has no pseudo-header, and a later fragment no checksum.
             Transport::Icmp | Transport::Other => false,
         };
-        applied | network | transport
+        eth | network | transport
     }
 
+    #[inline(always)]
     fn apply_eth(&self, bytes: &mut [u8]) -> bool {
         let Ok((header, _)) = ethernet::Header::mut_from_prefix(bytes) else { return false };
         if self.fields & ETH_DST != 0 {
@@ -121,14 +136,14 @@ impl Rewrite {
     }
 
     /// Whether there is a field, and what the pseudo-header's sum changed by.
+    #[inline(always)]
     fn apply_ipv4(&self, bytes: &mut [u8], headers: &Headers) -> (bool, u64) {
         let Some(ip) = headers.ipv4_mut(bytes) else { return (false, 0) };
-        let [old_src, old_dst] = [ip.src, ip.dst].map(u32::from_be_bytes);
-        let [src_mask, dst_mask] = [(self.nw_mask >> 32) as u32, self.nw_mask as u32];
-        let src = old_src & !src_mask | (self.nw >> 32) as u32;
-        let dst = old_dst & !dst_mask | self.nw as u32;
-        (ip.src, ip.dst) = (src.to_be_bytes(), dst.to_be_bytes());
-        let pseudo_header = checksum::difference32(old_src, src).wrapping_add(checksum::difference32(old_dst, dst));
+        let old = u64::from(u32::from_be_bytes(ip.src)) << 32 | u64::from(u32::from_be_bytes(ip.dst));
+        let new = old & !self.nw_mask | self.nw;
+        (ip.src, ip.dst) = (((new >> 32) as u32).to_be_bytes(), (new as u32).to_be_bytes());
+        let pseudo_header = checksum::difference32((old >> 32) as u32, (new >> 32) as u32)
+            .wrapping_add(checksum::difference32(old as u32, new as u32));
         let mut difference = pseudo_header;
         if self.fields & TOS != 0 {
             let tos = ip.tos & ECN_MASK | self.tos;
@@ -139,6 +154,7 @@ impl Rewrite {
         (true, pseudo_header)
     }
 
+    #[inline(always)]
     fn apply_tcp(&self, bytes: &mut [u8], headers: &Headers, partial: bool, pseudo_header: u64) -> bool {
         let applicable = self.fields & TP != 0 && headers.holds_tcp_options(bytes);
         let segment = bytes.get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();
@@ -153,6 +169,7 @@ impl Rewrite {
         applicable
     }
 
+    #[inline(always)]
     fn apply_udp(&self, bytes: &mut [u8], headers: &Headers, partial: bool, pseudo_header: u64) -> bool {
         let datagram = bytes.get_mut(usize::from(headers.transport_offset)..).unwrap_or_default();
         let Ok((udp, _)) = udp::Header::mut_from_prefix(datagram) else { return false };
@@ -170,6 +187,7 @@ impl Rewrite {
     }
 
     /// What the sum of the transport header changed by.
+    #[inline(always)]
     fn apply_ports(&self, src: &mut U16, dst: &mut U16) -> u64 {
         let old = u32::from(src.get()) << 16 | u32::from(dst.get());
         let new = old & !self.tp_mask | self.tp;

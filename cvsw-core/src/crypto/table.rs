@@ -254,6 +254,8 @@ impl<const SAS: usize> SaTable<SAS> {
     ///
     /// # Errors
     /// The reason for which the packet must be dropped, and the slot whose counters it concerns, if any.
+    // Inlined, so that the header is not written in small pieces and read back in large ones, for which a processor waits.
+    #[inline(always)]
     pub fn next_outbound(
         &mut self,
         now: Instant,

@@ -9,17 +9,22 @@ use crate::{
     apply::{self, Context, Next, Program},
     control::{ControlKind, control_kind},
     crypto::{Ciphers, NoCiphers},
-    flow::{Direction, FlowId, FlowTable, RESUBMIT_IN_PORT, cache::FlowCache, hash::hash_key},
+    flow::{Direction, FlowId, FlowTable, RESUBMIT_IN_PORT, cache::FlowCache, hash::hash_key, table::Lookup},
     frame::{Buffer, Frame, GsoKind},
     key::FlowKey,
-    parse::{Parsed, parse, parse_into},
+    parse::{Parsed, parse, parse_into, parse_plain},
     path_mtu::Fit,
     stats::{ControlError, DropReason},
     time::Instant,
     trace::{NoTrace, Observer},
     verdict::Verdict,
+    wire::ethernet::ETHERTYPE_IPV4,
 };
+use core::hint::black_box;
 use zerocopy::FromZeros;
+
+/// Entries that the processor's first-level cache keeps anyway.
+const NEAR: usize = 64;
 
 /// What the stages tell each other about one frame. All-zero memory is one that was not parsed.
 #[derive(FromZeros)]
@@ -45,6 +50,36 @@ enum Found {
     Entry(FlowId),
     /// Larger than the MTU that the VM is held to.
     TooBig,
+    /// Not in the cache; only during the look-up stage.
+    Missing,
+}
+
+impl From<Option<FlowId>> for Found {
+    #[inline]
+    fn from(answer: Option<FlowId>) -> Self {
+        answer.map_or(Self::Nothing, Self::Entry)
+    }
+}
+
+impl Work {
+    /// Whether the frame is to be looked up.
+    #[inline]
+    const fn is_wanted(&self) -> bool {
+        !matches!(self.found, Found::Short | Found::TooBig)
+    }
+
+    #[inline]
+    const fn is_missing(&self) -> bool {
+        matches!(self.found, Found::Missing)
+    }
+
+    #[inline]
+    const fn entry(&self) -> Option<FlowId> {
+        match self.found {
+            Found::Entry(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
@@ -116,12 +151,19 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     #[inline(never)] // each stage has the processor's registers for itself
     fn parse_all<B: Buffer>(&mut self, direction: Direction, frames: &[Frame<B>]) -> (usize, Option<ControlKind>) {
         let (seed, ethertype, active) = (self.seed, self.ethertype, self.active);
+        // A plain frame is IPv4: no control frame, unless somebody has chosen that EtherType for them.
+        let plain = active && ethertype != ETHERTYPE_IPV4;
         for ((frame, work), at) in frames.iter().zip(&mut self.work).zip(0usize..) {
             let bytes = frame.bytes();
+            work.found = Found::Nothing;
+            if plain && parse_plain(&mut work.parsed, bytes, direction.in_port()) {
+                work.hash = hash_key(seed, &work.parsed.key);
+                work.wide = false;
+                continue;
+            }
             if let Some(kind) = control_kind(bytes, ethertype) {
                 return (at, Some(kind));
             }
-            work.found = Found::Nothing;
             if active {
                 if parse_into(&mut work.parsed, bytes, direction.in_port(), 0) {
                     work.hash = hash_key(seed, &work.parsed.key);
@@ -155,8 +197,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         for ((frame, verdict), index) in frames.iter_mut().zip(verdicts).zip(0usize..) {
             tally.arrived(frame.len());
             *verdict = match self.work.get(index).map_or(Found::Nothing, |work| work.found) {
+                Found::Entry(id) if self.rewrite(frame, index, id) => self.fit(direction, frame),
                 Found::Entry(id) => self.execute(ciphers, now, direction, frame, index, id, &mut NoTrace),
-                Found::Nothing => {
+                // Nothing is missing after the look-up stage.
+                Found::Nothing | Found::Missing => {
                     tally.missed = tally.missed.wrapping_add(1);
                     self.fit(direction, frame)
                 }
@@ -189,38 +233,51 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         }
     }
 
-    /// The second stage. It also counts the frames for their entries: the entries of all frames come into the
-    /// processor's cache at the same time, not one by one when their actions run.
+    /// The second stage. Each of its steps first reads what the step needs for all frames, and decides nothing on it: so
+    /// the processor waits for the memory of all frames at once, not for that of one after the other.
     #[inline(never)]
     fn find_all<B: Buffer>(&mut self, now: Instant, frames: &[Frame<B>]) {
         let generation = self.table.generation();
-        let (mut hits, mut misses) = (0u64, 0u64);
         let Self { cache, table, work, .. } = self;
-        for (frame, work) in frames.iter().zip(work) {
-            if matches!(work.found, Found::Short | Found::TooBig) {
-                continue;
-            }
-            let key = &work.parsed.key;
-            let answer = match cache.get(work.hash, key, work.wide, generation) {
+        let work = work.get_mut(..frames.len()).unwrap_or_default();
+        black_box(work.iter().fold(0, |read, work| read ^ cache.touch(work.hash)));
+        let (mut hits, mut misses) = (0u64, false);
+        for work in work.iter_mut().filter(|work| work.is_wanted()) {
+            match cache.get(work.hash, &work.parsed.key, work.wide, generation) {
                 Some(answer) => {
                     hits = hits.wrapping_add(1);
-                    answer
+                    work.found = answer.into();
                 }
-                None => {
-                    misses = misses.wrapping_add(1);
-                    look_up(table, cache, work.hash, key)
-                }
-            };
-            if let Some(id) = answer {
-                work.found = Found::Entry(id);
+                None => (work.found, misses) = (Found::Missing, true),
+            }
+        }
+        if misses {
+            hits = hits.wrapping_add(look_up_missing(table, cache, work, &mut self.stats.cache_misses));
+        }
+        self.stats.cache_hits = self.stats.cache_hits.wrapping_add(hits);
+        if table.len() > NEAR {
+            black_box(work.iter().fold(0, |read, work| read ^ work.entry().map_or(0, |id| table.touch(id))));
+        }
+        // The entries' counters and what their actions need lie side by side, so the frames are counted here.
+        for (frame, work) in frames.iter().zip(work) {
+            if let Some(id) = work.entry() {
                 table.hit(id, now, frame.len());
                 if let Some(program) = table.payload(id) {
                     program.fetch();
                 }
             }
         }
-        self.stats.cache_hits = self.stats.cache_hits.wrapping_add(hits);
-        self.stats.cache_misses = self.stats.cache_misses.wrapping_add(misses);
+    }
+
+    /// Runs the entry's actions if they only rewrite header fields.
+    #[inline]
+    fn rewrite<B: Buffer>(&self, frame: &mut Frame<B>, slot: usize, id: FlowId) -> bool {
+        let (Some(program), Some(work)) = (self.table.payload(id), self.work.get(slot)) else { return false };
+        let all = program.only_rewrites();
+        if all {
+            program.rewrite(frame, &work.parsed.headers);
+        }
+        all
     }
 
     /// Runs the entry's actions, and those of the entries that it resubmits to. `slot` is where the frame's
@@ -286,7 +343,9 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             return answer;
         }
         self.stats.cache_misses = self.stats.cache_misses.wrapping_add(1);
-        look_up(&self.table, &mut self.cache, hash, key)
+        let answer = self.table.lookup(key);
+        self.cache.put(hash, key, generation, answer);
+        answer
     }
 
     /// The last checks before a frame goes on in its direction.
@@ -363,17 +422,39 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 }
 
-/// A look-up that the cache could not answer.
+/// Looks up what the cache could not answer, and tells it. Returns the number of those that it could answer by then,
+/// since the same key came more than once; adds the others to `misses`.
 #[inline(never)]
-fn look_up<const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
+fn look_up_missing<const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
     table: &FlowTable<Program, FLOWS, MASKS>,
     cache: &mut FlowCache<CACHE>,
-    hash: u64,
-    key: &FlowKey,
-) -> Option<FlowId> {
-    let answer = table.lookup(key);
-    cache.put(hash, key, table.generation(), answer);
-    answer
+    work: &mut [Work],
+    misses: &mut u64,
+) -> u64 {
+    let mut answers = [None; BURST];
+    {
+        let mut lookups: heapless::Vec<Lookup<'_>, BURST> = heapless::Vec::new();
+        for work in work.iter().filter(|work| work.is_missing()) {
+            // There are no more than `BURST`.
+            let _ = lookups.push(Lookup::new(&work.parsed.key));
+        }
+        table.lookup_all(&mut lookups);
+        for (answer, lookup) in answers.iter_mut().zip(&lookups) {
+            *answer = lookup.found();
+        }
+    }
+    let generation = table.generation();
+    let mut known = 0u64;
+    for (work, answer) in work.iter_mut().filter(|work| work.is_missing()).zip(answers) {
+        work.found = answer.into();
+        if cache.get(work.hash, &work.parsed.key, work.wide, generation).is_some() {
+            known = known.wrapping_add(1);
+        } else {
+            *misses = misses.wrapping_add(1);
+            cache.put(work.hash, &work.parsed.key, generation, answer);
+        }
+    }
+    known
 }
 
 /// Counters of one run through the stages, kept in registers until its end.

@@ -39,6 +39,15 @@ impl<const SLOTS: usize> FlowCache<SLOTS> {
     /// Checked when an engine with this cache is initialised.
     pub const VALID: () = assert!(SLOTS.is_power_of_two(), "the cache size must be a power of two");
 
+    /// Reads the slots in which a key with this hash may be. The value means nothing: the point is that the processor has
+    /// them in its cache then.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u64 {
+        let first = Self::index(hash);
+        let generation = |index: usize| self.slots.get(index).map_or(0, |slot| slot.generation);
+        generation(first) ^ generation(first ^ 1)
+    }
+
     /// What the table answered for `key` in this `generation`: `Some(None)` is a remembered miss. `wide`:
     /// `FlowKey::is_wide`, which whoever hashed the key knows.
     #[inline]

@@ -1,7 +1,7 @@
 //! The flow table: a tuple-space classifier with fixed capacity.
 //!
-//! Entries with the same mask form a *tuple*. A look-up visits tuples in order of their highest priority, does
-//! one hash probe in each, and stops as soon as no later tuple can win. So its cost grows with the number of
+//! Entries with the same mask form a *tuple*. A look-up ([`search`]) visits tuples in order of their highest priority,
+//! does one hash probe in each, and stops as soon as no later tuple can win. So its cost grows with the number of
 //! distinct masks, not of entries; inserting and removing one entry touches one hash chain and never rebuilds
 //! anything.
 //!
@@ -14,15 +14,14 @@
 
 mod change;
 mod replica;
+mod search;
 mod timeout;
 
-use super::{
-    hash::{hash_masked, hash_masked_narrow},
-    matching::Match,
-};
+use super::matching::Match;
 use crate::{key::FlowKey, time::Instant};
 use zerocopy::FromZeros;
 
+pub use search::{Lookup, Probe};
 pub use timeout::RemovalReason;
 
 /// Index of an entry; valid as long as the entry is in the table.
@@ -99,15 +98,6 @@ pub struct Entry<P> {
     in_use: u16,
 }
 
-/// A step of a look-up, by what it costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// One hash and one bucket: for each mask that may still win.
-    Tuple,
-    /// One entry of the bucket's chain, mostly a cache miss of the processor.
-    Entry,
-}
-
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C)]
 struct Bucket {
@@ -171,41 +161,16 @@ where
         self.generation
     }
 
-    /// The entry that applies to a frame with `key`.
-    pub fn lookup(&self, key: &FlowKey) -> Option<FlowId> {
-        self.lookup_with(key, |_| {})
-    }
-
-    /// [`FlowTable::lookup`] that tells `probed` what it costs.
-    #[inline]
-    pub fn lookup_with(&self, key: &FlowKey, mut probed: impl FnMut(Probe)) -> Option<FlowId> {
-        let mut best: Option<(&Entry<P>, FlowId)> = None;
-        for &index in self.order.iter().take(self.tuple_count as usize) {
-            let Some(tuple) = self.tuples.get(usize::from(index)) else { break };
-            if best.is_some_and(|(entry, _)| entry.priority > tuple.max_priority) {
-                break;
-            }
-            probed(Probe::Tuple);
-            let hash = if tuple.wide == 0 {
-                hash_masked_narrow(self.seed, key, &tuple.mask)
-            } else {
-                hash_masked(self.seed, key, &tuple.mask)
-            };
-            let same = |value: &FlowKey| key.matches(value, &tuple.mask);
-            let Some(found) = self.probe(index, tuple_hash(hash, index), same, || probed(Probe::Entry)) else {
-                continue;
-            };
-            if best.is_none_or(|(entry, _)| found.0.beats(entry)) {
-                best = Some(found);
-            }
-        }
-        best.map(|(_, id)| id)
-    }
-
     /// The entry with this id.
     #[inline]
     pub fn get(&self, id: FlowId) -> Option<&Entry<P>> {
         self.entries.get(id.index()).filter(|entry| entry.in_use != 0)
+    }
+
+    /// Reads the front of an entry. The value means nothing: the point is that the processor has it in its cache then.
+    #[inline]
+    pub fn touch(&self, id: FlowId) -> u64 {
+        self.entries.get(id.index()).map_or(0, |entry| entry.packets)
     }
 
     /// What the entry carries.

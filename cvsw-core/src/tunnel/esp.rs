@@ -7,15 +7,15 @@
 //!
 //! A stock peer (Linux `ip xfrm`, mode transport) understands it.
 
-use super::ip_payload;
+use super::{ip_payload, vxlan};
 use crate::{
     crypto::{Ciphers, PacketHeader, SaTable, Suite},
-    flow::Ipv4Addr,
+    flow::{FlowKey, Ipv4Addr},
     frame::{Buffer, Checksum, Frame, GsoKind, Offload},
     parse::{Headers, Network, Transport},
     stats::DropReason,
     time::Instant,
-    wire::{checksum, esp, ipv4, udp},
+    wire::{checksum, esp, ethernet, ipv4, udp},
 };
 use zerocopy::FromBytes;
 
@@ -66,13 +66,7 @@ pub fn seal<B: Buffer, C: Ciphers, const SAS: usize>(
     let Place { payload, len, destination } = place(frame, headers)?;
     let padding = Suite::padding(len);
     let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
-    // Checked here for the longest ICV, so that no sequence number is used in vain.
-    if frame.headroom() < esp::LEN {
-        return Err(DropReason::NoHeadroom.into());
-    }
-    if frame.tailroom() < room_behind.wrapping_add(esp::MAX_ICV) {
-        return Err(DropReason::NoTailroom.into());
-    }
+    check_room(frame, esp::LEN, room_behind)?;
     let outbound = sas.next_outbound(now, id, destination)?;
     let refused = |reason| Refused { reason, slot: Some(outbound.slot) };
     let grown = esp::LEN.wrapping_add(room_behind).wrapping_add(outbound.suite.icv_len());
@@ -94,6 +88,55 @@ pub fn seal<B: Buffer, C: Ciphers, const SAS: usize>(
     headers.transport = Transport::Other;
     frame.offload = Offload::default();
     Ok(Done { slot: outbound.slot, bytes: len })
+}
+
+/// [`vxlan::Template::encapsulate`] and [`seal`] in one: the headers are written once, where they stay. The frame that
+/// leaves is the same.
+#[allow(clippy::too_many_arguments, reason = "what both take")]
+pub fn encapsulate_and_seal<B: Buffer, C: Ciphers, const SAS: usize>(
+    frame: &mut Frame<B>,
+    headers: &mut Headers,
+    (template, key, ip_id): (&vxlan::Template, &FlowKey, u16),
+    sas: &mut SaTable<SAS>,
+    ciphers: &mut C,
+    now: Instant,
+    id: u32,
+) -> Result<Done, Refused> {
+    let tos = vxlan::prepare(frame, headers)?;
+    let inner_len = frame.len();
+    let len = inner_len.wrapping_add(vxlan::SEALED_HEADERS);
+    let padding = Suite::padding(len);
+    let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
+    check_room(frame, size_of::<vxlan::SealedOuter>(), room_behind)?;
+    let outbound = sas.next_outbound(now, id, template.destination())?;
+    let refused = |reason| Refused { reason, slot: Some(outbound.slot) };
+    let sealed = esp::LEN.wrapping_add(len).wrapping_add(room_behind).wrapping_add(outbound.suite.icv_len());
+    let ip_length = u16::try_from(ipv4::LEN.wrapping_add(sealed)).map_err(|_| refused(DropReason::FrameTooBig))?;
+    frame.push_front(size_of::<vxlan::SealedOuter>()).map_err(|_| refused(DropReason::NoHeadroom))?;
+    let total = ethernet::LEN.wrapping_add(usize::from(ip_length));
+    frame.set_len(total).map_err(|_| refused(DropReason::NoTailroom))?;
+    let bytes = frame.bytes_mut();
+    let (outer, _) = vxlan::SealedOuter::mut_from_prefix(bytes).map_err(|_| refused(DropReason::NoHeadroom))?;
+    template.write_sealed(outer, outbound.header.wire(), (tos, ip_length, ip_id), inner_len, key);
+    let start = usize::from(vxlan::OUTER_HEADERS.transport_offset).wrapping_add(esp::LEN);
+    let data = bytes.get_mut(start..).unwrap_or_default();
+    write_trailer(data.get_mut(len..).unwrap_or_default(), padding, ipv4::PROTOCOL_UDP);
+    ciphers.seal(outbound.slot, &outbound.header, data).map_err(|error| refused(error.into()))?;
+    *headers = Headers { transport: Transport::Other, ..vxlan::OUTER_HEADERS };
+    frame.offload = Offload::default();
+    Ok(Done { slot: outbound.slot, bytes: len })
+}
+
+/// Whether there is room for `front` bytes in front of a frame, and for `behind` bytes and the longest ICV behind it:
+/// checked before a sequence number is taken, so that none is used in vain.
+fn check_room<B: Buffer>(frame: &Frame<B>, front: usize, behind: usize) -> Result<(), DropReason> {
+    if frame.headroom() < front {
+        return Err(DropReason::NoHeadroom);
+    }
+    if frame.tailroom() < behind.wrapping_add(esp::MAX_ICV) {
+        return Err(DropReason::NoTailroom);
+    }
+    Ok(())
 }
 
 /// Opens the ESP packet in `frame`, which `headers` describe; they then describe the opened frame, which is IPv4/UDP.

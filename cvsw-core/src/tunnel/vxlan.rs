@@ -2,11 +2,11 @@
 
 use super::{ecn, ip_payload};
 use crate::{
-    flow::{Field, FlowKey, Tunnel, hash::hash_key},
+    flow::{Field, FlowKey, Ipv4Addr, Tunnel, hash::hash_key},
     frame::{Buffer, Checksum, Frame, GsoKind, Offload},
     parse::{Headers, Network, Transport, parse},
     stats::DropReason,
-    wire::{checksum, ethernet, ipv4, udp, vxlan},
+    wire::{checksum, esp, ethernet, ipv4, udp, vxlan},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
 
@@ -36,6 +36,20 @@ struct Outer {
     udp: udp::Header,
     vxlan: vxlan::Header,
 }
+
+/// The same with ESP in transport mode: what stands behind its header will be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct SealedOuter {
+    ethernet: ethernet::Header,
+    ip: ipv4::Header,
+    esp: esp::Header,
+    udp: udp::Header,
+    vxlan: vxlan::Header,
+}
+
+/// Bytes in front of the inner frame that are sealed with it.
+pub(super) const SEALED_HEADERS: usize = udp::LEN + size_of::<vxlan::Header>();
 
 /// An encapsulation, compiled: the outer headers with everything filled in that all packets share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -91,11 +105,7 @@ impl Template {
         key: &FlowKey,
         ip_id: u16,
     ) -> Result<(), DropReason> {
-        if frame.offload.gso.kind != GsoKind::None {
-            return Err(DropReason::GsoUnsupported);
-        }
-        frame.complete_checksum().map_err(|_| DropReason::BadOffload)?;
-        let tos = headers.tos(frame.bytes()).unwrap_or(0);
+        let tos = prepare(frame, headers)?;
         frame.push_front(OVERHEAD).map_err(|_| DropReason::NoHeadroom)?;
         let ip_length = frame.len().wrapping_sub(ethernet::LEN);
         let ip_length = u16::try_from(ip_length).map_err(|_| DropReason::FrameTooBig)?;
@@ -103,17 +113,60 @@ impl Template {
             return Err(DropReason::NoHeadroom);
         };
         *outer = self.outer;
-        outer.ip.tos = tos;
-        outer.ip.total_length.set(ip_length);
-        outer.ip.identification.set(ip_id);
-        let sum = [u16::from(tos), ip_length, ip_id].map(u64::from);
-        let sum = sum.iter().fold(u64::from(self.ip_sum.get()), |sum, word| sum.wrapping_add(*word));
-        outer.ip.checksum.set(!checksum::fold(sum));
+        self.patch_ip(&mut outer.ip, tos, ip_length, ip_id);
         outer.udp.src.set(source_port(key));
         outer.udp.length.set(ip_length.wrapping_sub(ipv4::LEN as u16));
         frame.offload = Offload::default();
         Ok(())
     }
+
+    /// The destination of the outer packet.
+    pub(super) const fn destination(&self) -> Ipv4Addr {
+        self.outer.ip.dst
+    }
+
+    /// Writes the outer headers of a packet whose VXLAN part is `inner_len` bytes of an inner frame and will be sealed:
+    /// Ethernet, IPv4 with protocol ESP, `esp`, UDP and VXLAN. `ip_length` is that of the sealed packet.
+    #[inline(always)]
+    pub(super) fn write_sealed(
+        &self,
+        out: &mut SealedOuter,
+        esp: &esp::Header,
+        (tos, ip_length, ip_id): (u8, u16, u16),
+        inner_len: usize,
+        key: &FlowKey,
+    ) {
+        let Outer { ethernet, ip, udp, vxlan } = self.outer;
+        *out = SealedOuter { ethernet, ip, esp: *esp, udp, vxlan };
+        self.patch_ip(&mut out.ip, tos, ip_length, ip_id);
+        let change = checksum::difference16(ipv4::PROTOCOL_UDP.into(), ipv4::PROTOCOL_ESP.into());
+        out.ip.protocol = ipv4::PROTOCOL_ESP;
+        out.ip.checksum.set(checksum::update(out.ip.checksum.get(), change));
+        out.udp.src.set(source_port(key));
+        // The packet's length fits 16 bits, so this part of it does.
+        out.udp.length.set(SEALED_HEADERS.wrapping_add(inner_len) as u16);
+    }
+
+    /// Fills in what differs from packet to packet, and the checksum.
+    #[inline]
+    fn patch_ip(&self, ip: &mut ipv4::Header, tos: u8, length: u16, ip_id: u16) {
+        ip.tos = tos;
+        ip.total_length.set(length);
+        ip.identification.set(ip_id);
+        let sum = [u16::from(tos), length, ip_id].map(u64::from);
+        let sum = sum.iter().fold(u64::from(self.ip_sum.get()), |sum, word| sum.wrapping_add(*word));
+        ip.checksum.set(!checksum::fold(sum));
+    }
+}
+
+/// What an encapsulation begins with: nothing may be left for others to do inside. Returns the frame's ToS octet.
+#[inline]
+pub(super) fn prepare<B: Buffer>(frame: &mut Frame<B>, headers: &Headers) -> Result<u8, DropReason> {
+    if frame.offload.gso.kind != GsoKind::None {
+        return Err(DropReason::GsoUnsupported);
+    }
+    frame.complete_checksum().map_err(|_| DropReason::BadOffload)?;
+    Ok(headers.tos(frame.bytes()).unwrap_or(0))
 }
 
 /// Removes the outer headers, and what lies behind the outer UDP datagram, from `frame`, which `headers`
