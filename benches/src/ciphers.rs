@@ -8,7 +8,10 @@ use cvsw_core::{
     crypto::{Ciphers, KeyMaterial, PacketHeader, Portable, SaConfig, Suite},
     flow::text::parse_flow,
 };
-use cvsw_userspace::ciphers::FastCiphers;
+use cvsw_userspace::{
+    ciphers::FastCiphers,
+    pool::{Buffer, HEADROOM},
+};
 use std::{
     hint::black_box,
     io,
@@ -17,8 +20,6 @@ use std::{
 };
 use zerocopy::FromZeros;
 
-/// Room in front of a frame, as the userspace port has it.
-const HEADROOM: usize = 128;
 /// Room behind a frame.
 const TAILROOM: usize = 32;
 
@@ -126,7 +127,8 @@ impl Case {
     fn seal(&self, mut ciphers: impl Ciphers, time: Duration, buffers: usize) -> f64 {
         ciphers.install(0, &self.key()).expect("a slot");
         // Buffers of the size that frames have, of which only the middle is sealed.
-        let buffer = vec![0x77; HEADROOM + self.size + self.suite.icv_len() + TAILROOM].into_boxed_slice();
+        let mut buffer = Buffer::new(HEADROOM + self.size + self.suite.icv_len() + TAILROOM);
+        buffer.fill(0x77);
         let mut burst = vec![buffer; buffers];
         let mut sequence = 0u64;
         shortest(time, buffers as u32, || {
@@ -167,7 +169,8 @@ impl Case {
         let headers = pristine.len().min(64);
         let mut frames: Vec<_> = (0..BURST)
             .map(|_| {
-                let buffer = [&[0; HEADROOM][..], &pristine, &[0; TAILROOM]].concat().into_boxed_slice();
+                let mut buffer = Buffer::new(HEADROOM + pristine.len() + TAILROOM);
+                buffer[HEADROOM..HEADROOM + pristine.len()].copy_from_slice(&pristine);
                 Frame::new(buffer, HEADROOM, pristine.len()).expect("room")
             })
             .collect();
@@ -229,13 +232,13 @@ pub const fn openssl_name(suite: Suite) -> &'static str {
     }
 }
 
-/// Bytes per second that `openssl speed -evp NAME -bytes SIZE` reports, the best of three runs of a second.
+/// Bytes per second that `openssl speed -evp NAME -bytes SIZE` reports, the best of `runs` runs of a second.
 ///
 /// # Errors
 /// If OpenSSL cannot be run or says something else than expected.
-pub fn openssl(name: &str, size: usize) -> io::Result<f64> {
+pub fn openssl(name: &str, size: usize, runs: u32) -> io::Result<f64> {
     let mut best = 0.0f64;
-    for _ in 0..3 {
+    for _ in 0..runs {
         let output = Command::new("openssl")
             .args(["speed", "-mr", "-seconds", "1", "-evp", name, "-bytes", &size.to_string()])
             .output()?;

@@ -9,10 +9,9 @@ use cvsw_core::{
     flow::{Action, ActionList, FlowMod, Match, Tunnel},
     key::Field,
 };
+use cvsw_userspace::pool::{Buffer, HEADROOM, PoolFrame};
 use zerocopy::FromZeros;
 
-/// Room in front of each frame, as the userspace port has it.
-const HEADROOM: usize = 128;
 /// Bytes at the front of a frame that actions may change; all frames are at least that long.
 const CHANGED: usize = 64;
 
@@ -136,7 +135,7 @@ pub fn load(setup: &Setup) -> Box<dyn Load> {
 struct Workload<const FLOWS: usize, const CACHE: usize> {
     engine: Box<Cvsw<FLOWS, CACHE, 128>>,
     setup: Setup,
-    frames: Vec<Frame<Box<[u8]>>>,
+    frames: Vec<PoolFrame>,
     verdicts: [Verdict; BURST],
     pristine: Vec<u8>,
     front: [u8; CHANGED],
@@ -156,8 +155,8 @@ impl<const FLOWS: usize, const CACHE: usize> Workload<FLOWS, CACHE> {
         let pristine = setup.kind.frame(setup.size);
         let frames = (0..BURST)
             .map(|_| {
-                let mut buffer = vec![0; HEADROOM + pristine.len()].into_boxed_slice();
-                buffer[HEADROOM..].copy_from_slice(&pristine);
+                let mut buffer = Buffer::new(HEADROOM + pristine.len());
+                buffer[HEADROOM..HEADROOM + pristine.len()].copy_from_slice(&pristine);
                 Frame::new(buffer, HEADROOM, pristine.len()).expect("room")
             })
             .collect();

@@ -171,7 +171,7 @@ mod tests {
     fn segments_longer_than_a_buffer_are_dropped_and_counted() {
         let mut counters = PortCounters::default();
         let mut frames = FrameVec::new();
-        let mut pool = Mempool::new(4, HEADROOM + 80);
+        let mut pool = Mempool::new(4, HEADROOM + 64);
         begun(49, None, &mut counters).cut(&mut pool, &mut frames, &mut counters);
         assert_eq!((frames.len(), counters.drops(PortDrop::RxTooBig)), (0, 3));
         assert_eq!(pool.available(), 4);

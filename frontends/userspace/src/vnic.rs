@@ -251,10 +251,15 @@ impl Vnic {
             &mut self.verdicts,
         );
         debug_assert_eq!(processed, received, "a burst never exceeds the verdicts");
-        for (frame, verdict) in self.frames.drain(..).zip(&self.verdicts) {
-            match verdict {
-                Verdict::Forward => self.forward.push(frame),
-                Verdict::Consumed | Verdict::Drop(_) => self.pool.put(frame),
+        if self.verdicts.iter().take(received).all(|verdict| *verdict == Verdict::Forward) {
+            // `forward` is empty between bursts.
+            std::mem::swap(&mut self.frames, &mut self.forward);
+        } else {
+            for (frame, verdict) in self.frames.drain(..).zip(&self.verdicts) {
+                match verdict {
+                    Verdict::Forward => self.forward.push(frame),
+                    Verdict::Consumed | Verdict::Drop(_) => self.pool.put(frame),
+                }
             }
         }
         if !to.capabilities().checksum {

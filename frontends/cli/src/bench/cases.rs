@@ -70,7 +70,8 @@ pub fn changes(quick: bool) -> Vec<Setup> {
 
 /// Loops over ports: one entry, and this many flows of 64-byte frames.
 pub fn port_loops(kinds: &[Kind]) -> Vec<(Kind, u32)> {
-    kinds.iter().flat_map(|&kind| [1, 1000, 10_000].map(|flows| (kind, flows))).collect()
+    let bare = [(Kind::Restore, 1), (Kind::Restore, 10_000)];
+    bare.into_iter().chain(kinds.iter().flat_map(|&kind| [1, 1000, 10_000].map(|flows| (kind, flows)))).collect()
 }
 
 /// 1, 2, 4 .. and `most`.

@@ -1,6 +1,7 @@
 //! `cvsw bench`: how fast the engine is on this machine, in the manner of `openssl speed`.
 
 mod cases;
+mod ciphers;
 mod measure;
 mod peers;
 mod port_loop;
@@ -18,7 +19,8 @@ Examples:
   cvsw bench                                  everything, about a minute
   cvsw bench --quick                          64 bytes only, a few seconds
   cvsw bench --scenario pass,rewrite --threads 4 --json
-  cvsw bench --quick --against                and Open vSwitch with DPDK, and dpdk-testpmd
+  cvsw bench --quick --against                and Open vSwitch with DPDK, dpdk-testpmd and OpenSSL
+  cvsw bench --only ciphers --against         only sealing and opening, beside OpenSSL
 
 Each thread has an engine and a table of its own. A figure is the median of many short measurements, so a busy
 machine disturbs it little; still, an idle machine and a pinned process (taskset -c 1) give the best ones.
@@ -28,7 +30,22 @@ into each buffer, is part of every other figure, and is not subtracted.
 
 --against compares whole loops: our userspace port between two ports that make frames up and throw them away, and
 the same with the peers (net_null ports; with the packages openvswitch-switch-dpdk, dpdk-dev and librte-net-null23).
-It needs root. A peer that is not installed is named as missing.";
+It needs root. A peer that is not installed is named as missing. \"bare loop\" is the loop without an engine: frames are
+made and thrown away; it is part of the other rows, and the peers' figures contain the like.
+
+Sealing and opening are compared with openssl speed. \"seal\" uses one buffer again and again, as openssl does; \"seal x
+32\" the buffers of a burst in turn, which the whole path (parse, look up, VXLAN, ESP) is compared with.";
+
+/// A part of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The engine alone, and changes of its table
+    Engine,
+    /// The userspace port between two null ports
+    Port,
+    /// Sealing and opening
+    Ciphers,
+}
 
 /// Arguments of `cvsw bench`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +60,9 @@ pub struct BenchArgs {
     /// Most threads; the figures are taken for 1, 2, 4 .. N [default: the number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    /// Only this part
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
     /// Also run the peers that are installed, and print ratios
     #[arg(long)]
     against: bool,
@@ -59,26 +79,49 @@ pub fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let progress = Progress { quiet: args.json };
 
-    let cases = cases::all(&kinds, args.quick, threads);
+    let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut report = Report::new(args.quick);
-    for (index, case) in cases.iter().enumerate() {
-        progress.say(&format!("{}/{} {}", index + 1, cases.len(), case.name()));
-        report.engine.push(Row::new(case, measure::frames(case, &effort)));
+    if wanted(Part::Engine) {
+        engine(&mut report, &kinds, &effort, args.quick, threads, &progress);
     }
-    for setup in cases::changes(args.quick) {
-        progress.say(&format!("insert and delete, {} entries", setup.flows));
-        report.changes.push(ChangeRow::new(&setup, measure::changes(&setup, &effort)));
+    if wanted(Part::Port) {
+        port(&mut report, &kinds, &effort, args.against, &progress)?;
     }
-    for (kind, packet_flows) in cases::port_loops(&kinds) {
-        progress.say(&format!("port loop, {}, {packet_flows} packet flows", kind.name()));
-        report.port_loop.push(PortRow::new(kind, packet_flows, port_loop::measure(kind, packet_flows, &effort)?));
-    }
-    if args.against {
-        report.peers = peers::measure(&kinds, &report.port_loop, &progress)?;
+    if wanted(Part::Ciphers) {
+        (report.ciphers, report.openssl) = ciphers::measure(&effort, args.against, &progress)?;
     }
     progress.done();
     output::report(&report, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn engine(report: &mut Report, kinds: &[Kind], effort: &Effort, quick: bool, threads: usize, progress: &Progress) {
+    let cases = cases::all(kinds, quick, threads);
+    for (index, case) in cases.iter().enumerate() {
+        progress.say(&format!("{}/{} {}", index + 1, cases.len(), case.name()));
+        report.engine.push(Row::new(case, measure::frames(case, effort)));
+    }
+    for setup in cases::changes(quick) {
+        progress.say(&format!("insert and delete, {} entries", setup.flows));
+        report.changes.push(ChangeRow::new(&setup, measure::changes(&setup, effort)));
+    }
+}
+
+fn port(
+    report: &mut Report,
+    kinds: &[Kind],
+    effort: &Effort,
+    against: bool,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    for (kind, packet_flows) in cases::port_loops(kinds) {
+        progress.say(&format!("port loop, {}, {packet_flows} packet flows", kind.name()));
+        report.port_loop.push(PortRow::new(kind, packet_flows, port_loop::measure(kind, packet_flows, effort)?));
+    }
+    if against {
+        report.peers = peers::measure(kinds, &report.port_loop, progress)?;
+    }
+    Ok(())
 }
 
 /// What is being measured, on standard error while nobody wants JSON only.

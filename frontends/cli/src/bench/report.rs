@@ -1,6 +1,11 @@
 //! The tables.
 
-use super::{cases::Case, measure::Figures, peers::PeerRow};
+use super::{
+    cases::Case,
+    ciphers::{CipherRow, OpensslRow},
+    measure::Figures,
+    peers::PeerRow,
+};
 use cvsw_benches::{Kind, Setup};
 use serde::Serialize;
 use std::fmt;
@@ -23,6 +28,11 @@ pub struct Report {
     /// Other switches in the same run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerRow>,
+    /// Sealing and opening.
+    pub ciphers: Vec<CipherRow>,
+    /// OpenSSL, in the same run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub openssl: Vec<OpensslRow>,
 }
 
 /// One line of the engine's table.
@@ -74,6 +84,8 @@ impl Report {
             changes: Vec::new(),
             port_loop: Vec::new(),
             peers: Vec::new(),
+            ciphers: Vec::new(),
+            openssl: Vec::new(),
         }
     }
 }
@@ -106,6 +118,10 @@ impl ChangeRow {
 }
 
 impl PortRow {
+    fn name(&self) -> &'static str {
+        port_name(&self.scenario)
+    }
+
     /// The line of one loop.
     pub fn new(scenario: Kind, packet_flows: u32, nanos: f64) -> Self {
         Self { scenario, packet_flows, mpps: 1e3 / nanos, nanoseconds_per_packet: nanos }
@@ -114,10 +130,28 @@ impl PortRow {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cvsw {} on {}\n\nThe engine alone:\n", self.version, self.processor)?;
+        writeln!(f, "cvsw {} on {}", self.version, self.processor)?;
+        if !self.engine.is_empty() {
+            self.write_engine(f)?;
+        }
+        if !self.port_loop.is_empty() {
+            self.write_port_loop(f)?;
+        }
+        if !self.ciphers.is_empty() {
+            writeln!(f, "\nSealing and opening, one thread:\n")?;
+            CipherRow::header(f)?;
+            self.openssl.iter().try_for_each(|row| writeln!(f, "{row}"))?;
+            self.ciphers.iter().try_for_each(|row| writeln!(f, "{row}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn write_engine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<12} {:>5} {:>6} {:>5} {:<8} {:<5} {:>7} {:>9} {:>9} {:>9} {:>6}",
+            "\nThe engine alone:\n\n{:<12} {:>5} {:>6} {:>5} {:<8} {:<5} {:>7} {:>9} {:>9} {:>9} {:>6}",
             "scenario", "bytes", "flows", "masks", "traffic", "cache", "threads", "Mpps", "ns", "cycles", "hits"
         )?;
         for row in &self.engine {
@@ -137,22 +171,19 @@ impl fmt::Display for Report {
                 row.cache_hit_share * 100.0
             )?;
         }
-        writeln!(f, "\nDeleting one entry and inserting it again:\n")?;
-        writeln!(f, "{:>7} {:>5} {:>9}", "entries", "masks", "ns")?;
+        writeln!(f, "\nDeleting one entry and inserting it again:\n\n{:>7} {:>5} {:>9}", "entries", "masks", "ns")?;
         for row in &self.changes {
             writeln!(f, "{:>7} {:>5} {:>9.0}", row.entries, row.masks, row.nanoseconds_per_insert_and_delete)?;
         }
+        Ok(())
+    }
+
+    fn write_port_loop(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nThe userspace port between two null ports, 64 bytes, one entry, one thread:\n")?;
         writeln!(f, "{:<12} {:>12} {:>9} {:>9}", "scenario", "packet flows", "Mpps", "ns")?;
         for row in &self.port_loop {
-            writeln!(
-                f,
-                "{:<12} {:>12} {:>9.2} {:>9.1}",
-                row.scenario.name(),
-                row.packet_flows,
-                row.mpps,
-                row.nanoseconds_per_packet
-            )?;
+            let (scenario, mpps, nanos) = (row.name(), row.mpps, row.nanoseconds_per_packet);
+            writeln!(f, "{scenario:<12} {:>12} {mpps:>9.2} {nanos:>9.1}", row.packet_flows)?;
         }
         if !self.peers.is_empty() {
             writeln!(f, "\nThe same of other switches, one core (ratio: our packets per second over theirs):\n")?;
@@ -164,7 +195,15 @@ impl fmt::Display for Report {
 }
 
 fn name<S: serde::Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.name())
+    serializer.serialize_str(port_name(kind))
+}
+
+/// The name of a loop: without an engine, making frames and throwing them away is all that it does.
+const fn port_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Restore => "bare loop",
+        kind => kind.name(),
+    }
 }
 
 /// The processor's name.

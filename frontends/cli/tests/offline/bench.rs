@@ -18,7 +18,14 @@ fn a_quick_run_reports_every_part() {
         assert!(figure("cache_hit_share") == 0.0 || row["cache"] == "hit", "{row}");
     }
     assert_eq!(report["changes"].as_array().map(Vec::len), Some(2));
-    assert_eq!(report["port_loop"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["port_loop"].as_array().map(Vec::len), Some(5), "two of them without an engine");
+    let ciphers = report["ciphers"].as_array().expect("sealing and opening");
+    assert_eq!(ciphers.len(), 6 * 2 * 4 * 3, "suites, implementations, operations, sizes");
+    for row in ciphers {
+        assert!(row["nanoseconds_per_packet"].as_f64().is_some_and(|nanos| nanos > 0.0), "{row}");
+        assert_eq!(row["operation"] == "vxlan+esp", row["over_bare_seal"].is_number(), "{row}");
+        assert_eq!(row["of_openssl"], Value::Null, "nobody asked for it");
+    }
     assert_eq!(report["peers"], Value::Null, "nobody asked for them");
 }
 

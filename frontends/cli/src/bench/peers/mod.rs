@@ -71,9 +71,8 @@ pub fn measure(kinds: &[Kind], ours: &[PortRow], progress: &Progress) -> Result<
     match ovs::Ovs::start() {
         Ok(ovs) => {
             for row in ours.iter().filter(|row| kinds.contains(&row.scenario)) {
-                let Some(actions) = ovs::actions(row.scenario) else { continue };
                 progress.say(&format!("Open vSwitch, {}, {} flows", row.scenario.name(), row.packet_flows));
-                rows.push(PeerRow::new(ovs::NAME, row, ovs.mpps(row.scenario, row.packet_flows, actions)));
+                rows.push(PeerRow::new(ovs::NAME, row, ovs.mpps(row.scenario, row.packet_flows)));
             }
             ovs.stop();
         }

@@ -16,16 +16,24 @@ use std::{
 pub const NAME: &str = "Open vSwitch-DPDK";
 /// Where the package puts the program beside the one without DPDK.
 const PACKAGED: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+/// The bridge with the flow that is measured.
+const INNER: &str = "br0";
+/// The bridge that has the tunnels' address.
+const OUTER: &str = "br1";
+/// Ends of the tunnel, as the benchmark's frames have them.
+const ADDRESS_A: &str = "192.0.2.1";
+const ADDRESS_B: &str = "192.0.2.2";
+const MAC_A: &str = "02:00:00:01:00:01";
+const MAC_B: &str = "02:00:00:01:00:02";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// What its flow does in a scenario; `None`: it is not measured there.
-pub fn actions(kind: Kind) -> Option<&'static str> {
+/// What its flow does in a scenario; `None`: it has no action for that, but a tunnel port.
+fn actions(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Pass => Some("output:2"),
+        Kind::Restore | Kind::Pass => Some("output:2"),
         Kind::Rewrite => Some("mod_nw_src:10.9.9.1,mod_nw_dst:10.9.9.2,mod_tp_dst:8080,output:2"),
         Kind::VlanPush => Some("mod_vlan_vid:7,output:2"),
-        // Its tunnels are ports with an address of the host behind them, not actions.
-        Kind::VxlanEncap | Kind::VxlanDecap | Kind::Restore => None,
+        Kind::VxlanEncap | Kind::VxlanDecap => None,
     }
 }
 
@@ -63,58 +71,81 @@ impl Ovs {
     }
 
     /// Million packets per second of processor time that its PMD thread forwards.
-    pub fn mpps(&self, kind: Kind, packet_flows: u32, actions: &str) -> Result<f64> {
+    pub fn mpps(&self, kind: Kind, packet_flows: u32) -> Result<f64> {
         let file = self.directory.join(format!("{}-{packet_flows}.pcap", kind.name()));
         capture::write(&file, kind, packet_flows)?;
-        let device = format!("net_pcap{},rx_pcap={},infinite_rx=1", packet_flows, file.display());
-        let input = format!("options:dpdk-devargs=\"{device}\"");
-        let result = vsctl(
-            &self.directory,
-            &[
-                "--",
-                "add-br",
-                "br0",
-                "--",
-                "set",
-                "bridge",
-                "br0",
-                "datapath_type=netdev",
-                "fail_mode=secure",
-                "--",
-                "add-port",
-                "br0",
-                "out",
-                "--",
-                "set",
-                "interface",
-                "out",
-                "type=dpdk",
-                "ofport_request=2",
-                "options:dpdk-devargs=net_null0",
-            ],
-        )
-        .and_then(|()| self.ofctl(&["add-flow", "br0", &format!("actions={actions}")]))
-        .and_then(|()| {
-            vsctl(
-                &self.directory,
-                &[
-                    "--",
-                    "add-port",
-                    "br0",
-                    "in",
-                    "--",
-                    "set",
-                    "interface",
-                    "in",
-                    "type=dpdk",
-                    "ofport_request=1",
-                    &input,
-                ],
-            )
-        })
-        .and_then(|()| self.measure());
-        vsctl(&self.directory, &["--", "--if-exists", "del-br", "br0"])?;
+        let result = match actions(kind) {
+            Some(actions) => self.plain(actions),
+            None => self.tunnel(kind),
+        };
+        let result = result.and_then(|bridge| {
+            let device = format!("net_pcap{packet_flows},rx_pcap={},infinite_rx=1", file.display());
+            self.add_port(bridge, "in", 1, "dpdk", &[&format!("dpdk-devargs=\"{device}\"")])?;
+            self.measure()
+        });
+        for bridge in [INNER, OUTER] {
+            vsctl(&self.directory, &["--", "--if-exists", "del-br", bridge])?;
+        }
         result
+    }
+
+    /// One bridge with one flow. Returns the bridge that frames come to.
+    fn plain(&self, actions: &str) -> Result<&'static str> {
+        self.add_bridge(INNER, MAC_A)?;
+        self.add_port(INNER, "out", 2, "dpdk", &["dpdk-devargs=net_null0"])?;
+        self.add_flow(INNER, &format!("actions={actions}"))?;
+        Ok(INNER)
+    }
+
+    /// Its tunnels are ports with an address of the host behind them: a second bridge has that address, and the devices
+    /// of the underlay. Returns the bridge that frames come to.
+    fn tunnel(&self, kind: Kind) -> Result<&'static str> {
+        let ((here, mac), (there, other_mac)) = match kind {
+            Kind::VxlanDecap => ((ADDRESS_B, MAC_B), (ADDRESS_A, MAC_A)),
+            _ => ((ADDRESS_A, MAC_A), (ADDRESS_B, MAC_B)),
+        };
+        self.add_bridge(INNER, MAC_A)?;
+        self.add_bridge(OUTER, mac)?;
+        self.add_port(INNER, "vx", 2, "vxlan", &[&format!("remote_ip={there}"), "key=42"])?;
+        self.ip(&["link", "set", OUTER, "up"])?;
+        self.ip(&["address", "add", &format!("{here}/24"), "dev", OUTER])?;
+        self.appctl(&["ovs/route/add", &format!("{here}/24"), OUTER])?;
+        self.appctl(&["tnl/neigh/set", OUTER, there, other_mac])?;
+        if kind == Kind::VxlanDecap {
+            self.add_port(INNER, "out", 3, "dpdk", &["dpdk-devargs=net_null0"])?;
+            self.add_flow(OUTER, "in_port=1,actions=LOCAL")?;
+            self.add_flow(INNER, "in_port=2,actions=output:3")?;
+            Ok(OUTER)
+        } else {
+            self.add_port(OUTER, "out", 2, "dpdk", &["dpdk-devargs=net_null0"])?;
+            self.add_flow(OUTER, "in_port=LOCAL,actions=output:2")?;
+            self.add_flow(INNER, "in_port=1,actions=output:2")?;
+            Ok(INNER)
+        }
+    }
+
+    fn add_bridge(&self, bridge: &str, mac: &str) -> Result<()> {
+        let hwaddr = format!("other-config:hwaddr={mac}");
+        let set = ["set", "bridge", bridge, "datapath_type=netdev", "fail_mode=secure", &hwaddr];
+        vsctl(&self.directory, &[&["--", "add-br", bridge, "--"], &set[..]].concat())
+    }
+
+    fn add_port(&self, bridge: &str, port: &str, number: u16, kind: &str, options: &[&str]) -> Result<()> {
+        let (kind, number) = (format!("type={kind}"), format!("ofport_request={number}"));
+        let options: Vec<_> = options.iter().map(|option| format!("options:{option}")).collect();
+        let mut words = vec!["--", "add-port", bridge, port, "--", "set", "interface", port, &kind, &number];
+        words.extend(options.iter().map(String::as_str));
+        vsctl(&self.directory, &words)
+    }
+
+    fn add_flow(&self, bridge: &str, flow: &str) -> Result<()> {
+        self.ofctl(&["add-flow", bridge, flow])
+    }
+
+    /// Runs `ip` where the switch's own interfaces are: in its network namespace.
+    fn ip(&self, words: &[&str]) -> Result<()> {
+        let namespace = format!("--net=/proc/{}/ns/net", self.switch.id.pid);
+        Tool::new("nsenter", [&[&namespace, "ip"], words].concat()).run().map(drop)
     }
 
     fn measure(&self) -> Result<f64> {
@@ -134,12 +165,14 @@ impl Ovs {
 
     /// Packets that its PMD threads have received.
     fn received(&self) -> Result<f64> {
-        let control = self.directory.join("ovs-vswitchd.ctl");
-        let text =
-            Tool::new("ovs-appctl", ["-t".as_ref(), control.as_os_str(), "dpif-netdev/pmd-stats-show".as_ref()])
-                .run()?;
+        let text = self.appctl(&["dpif-netdev/pmd-stats-show"])?;
         let counts = text.lines().filter_map(|line| line.trim().strip_prefix("packets received:"));
         counts.map(|count| count.trim().parse::<f64>().context("a packet count")).sum()
+    }
+
+    fn appctl(&self, words: &[&str]) -> Result<String> {
+        let control = self.directory.join("ovs-vswitchd.ctl").display().to_string();
+        Tool::new("ovs-appctl", [&["-t", &control], words].concat()).run()
     }
 
     fn ofctl(&self, words: &[&str]) -> Result<()> {
@@ -177,8 +210,13 @@ fn configure(program: &Path, directory: &Path) -> Result<Process> {
             &extra,
         ],
     )?;
-    let mut switch = Command::new(program);
-    switch.arg(format!("unix:{}", directory.join("db.sock").display())).arg("--disable-system");
+    // In a network namespace of its own: a bridge is an interface, and for tunnels it has an address.
+    let mut switch = Command::new("unshare");
+    switch
+        .args(["--net", "--"])
+        .arg(program)
+        .arg(format!("unix:{}", directory.join("db.sock").display()))
+        .arg("--disable-system");
     let mut switch = spawn("ovs-vswitchd", switch, directory)?;
     let control = directory.join("ovs-vswitchd.ctl");
     switch.wait_for("the switch's control socket", START_LIMIT, || Ok(control.exists().then_some(())))?;
