@@ -71,8 +71,7 @@ const LAST: u64 = 0x1a57_1a57_1a57_1a57;
 /// Longest wait for reports of removals.
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a report of a removal says, but for the match (in which the switch leaves out what is not OpenFlow 1.0's) and
-/// the time.
+/// What a report of a removal says, but for the match (in which the switch leaves out what is not OpenFlow 1.0's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Removed {
     cookie: u64,
@@ -81,6 +80,8 @@ pub struct Removed {
     idle_timeout: u16,
     packets: u64,
     bytes: u64,
+    /// Whole seconds.
+    lived: u32,
 }
 
 impl Removed {
@@ -93,6 +94,31 @@ impl Removed {
             idle_timeout: removed.idle_timeout,
             packets: removed.packets,
             bytes: removed.bytes,
+            lived: removed.duration_sec,
+        }
+    }
+
+    /// Forgets how long the entry lived: for comparisons where the clocks of the two sides are not the same.
+    pub fn forget_time(&mut self) {
+        self.lived = 0;
+    }
+
+    /// The entry's cookie.
+    pub const fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Seconds that it lived.
+    pub const fn lived(&self) -> u32 {
+        self.lived
+    }
+
+    /// Why it was removed.
+    pub const fn reason(&self) -> &'static str {
+        match self.reason {
+            0 => "idle",
+            1 => "hard",
+            _ => "delete",
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::{
     bridge::{Answer, Refusal, Removed},
+    judge,
     known::{self, Known},
+    spec::FLOWS,
     wire::Listed,
 };
 use cvsw_core::{
@@ -12,6 +14,7 @@ use cvsw_core::{
     openflow::{FlowRemoved, decode_flow_mod},
     trace::{Considered, Effect, Event, Observer},
 };
+use std::time::Duration;
 use zerocopy::FromZeros;
 
 /// Bytes in front of a frame, for tags.
@@ -21,7 +24,10 @@ const HEADROOM: usize = 64;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 99];
 
 /// The engine under test.
-pub struct Engine(Box<Cvsw<256, 256, 64>>);
+pub struct Engine {
+    cvsw: Box<Cvsw<FLOWS, 256, 64>>,
+    now: Instant,
+}
 
 /// What the engine did with a frame.
 #[derive(Debug)]
@@ -38,9 +44,9 @@ impl Engine {
     /// An engine with an empty table.
     pub fn new(seed: u64) -> Self {
         // `new_box_zeroed` fails only without memory.
-        let mut cvsw: Box<Cvsw<256, 256, 64>> = Cvsw::new_box_zeroed().expect("memory for one engine");
+        let mut cvsw: Box<Cvsw<FLOWS, 256, 64>> = Cvsw::new_box_zeroed().expect("memory for one engine");
         cvsw.init(&Config { mac: MAC, hash_seed: seed, ..Config::default() });
-        let mut engine = Self(cvsw);
+        let mut engine = Self { cvsw, now: Instant::ZERO };
         // Removals are reported to a controller that has said HELLO.
         let hello = ControlMessage { dst: MAC, version: VERSION_2, kind: MessageType::Hello, data: 0, body: &[] };
         let mut frame = [0; HEADER_LEN];
@@ -54,7 +60,7 @@ impl Engine {
     pub fn take_removed(&mut self) -> Vec<Removed> {
         let mut out = [0; MAX_FRAME_LEN];
         let mut removed = Vec::new();
-        while let Some(len) = self.0.poll_transmit(&mut out) {
+        while let Some(len) = self.cvsw.poll_transmit(&mut out) {
             let report = out.get(HEADER_LEN..len).and_then(|body| FlowRemoved::decode(body).ok());
             removed.extend(report.as_ref().map(Removed::of));
         }
@@ -64,19 +70,30 @@ impl Engine {
     /// Takes the bytes of a flow change.
     pub fn change(&mut self, bytes: &[u8]) -> Answer {
         let flow = decode_flow_mod(bytes).map_err(Refusal::ours)?;
-        self.0.flow_mod(Instant::ZERO, &flow).map_err(Refusal::ours)
+        self.cvsw.flow_mod(self.now, &flow).map_err(Refusal::ours)
+    }
+
+    /// What a change is answered with, for people. It is carried out.
+    pub fn answer(&mut self, bytes: &[u8]) -> String {
+        judge::name(self.change(bytes))
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        self.now = Instant::from_nanos(self.now.nanos_since(Instant::ZERO).saturating_add(time.as_nanos() as u64));
+        self.cvsw.tick(self.now);
     }
 
     /// Removes all entries.
     pub fn clear(&mut self) {
         let all = FlowMod { command: Command::Delete, ..FlowMod::default() };
         // A DELETE of everything is always possible.
-        let _ = self.0.flow_mod(Instant::ZERO, &all);
+        let _ = self.cvsw.flow_mod(self.now, &all);
     }
 
     /// The table.
     pub fn list(&self) -> Vec<Listed> {
-        self.0.flows().map(|entry| Listed::from_entry(&entry)).collect()
+        self.cvsw.flows().map(|entry| Listed::from_entry(&entry)).collect()
     }
 
     /// What would happen to a frame; nothing is counted.
@@ -84,7 +101,7 @@ impl Engine {
         let mut buffer = buffer(bytes);
         let mut seen = Seen { drop_eligible: has_dei(bytes), ..Seen::default() };
         if let Ok(mut frame) = Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()) {
-            let verdict = self.0.trace(Instant::ZERO, direction, &mut frame, &mut seen);
+            let verdict = self.cvsw.trace(self.now, direction, &mut frame, &mut seen);
             if verdict == Verdict::Drop(DropReason::ResubmitLimit) {
                 seen.known = Some(Known::ResubmitDepth);
             }
@@ -97,7 +114,7 @@ impl Engine {
         let mut buffer = buffer(bytes);
         let mut frame =
             Frame::new(buffer.as_mut_slice(), HEADROOM, bytes.len()).expect("the buffer was made for it");
-        let verdict = self.0.process(Instant::ZERO, direction, &mut frame);
+        let verdict = self.cvsw.process(self.now, direction, &mut frame);
         Done { verdict, bytes: frame.bytes().to_vec(), missed }
     }
 }

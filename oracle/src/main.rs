@@ -7,6 +7,7 @@ mod generate;
 mod judge;
 mod known;
 mod ovs;
+mod spec;
 mod wire;
 
 use anyhow::{Context, Result};
@@ -28,8 +29,11 @@ use std::{
 const HELP: &str = "\
 Compares the flow table and the actions of CVSW's engine with those of Open vSwitch on random cases.
 
-usage: cargo xtask oracle [--cases N] [--seed S] [--only I] [--no-shrink] [--known]
+usage: cargo xtask oracle --spec | --spec-file F
+       cargo xtask oracle [--cases N] [--seed S] [--only I] [--no-shrink] [--known]
 
+  --spec        run the cases written from the OpenFlow 1.0.0 specification instead, timeouts among them
+  --spec-file F the same with the cases of a file in that form
   --cases N     how many cases (default 3000)
   --seed S      seed of the first case (default: the time; it is printed)
   --seconds N   stop after N seconds, even if cases are left
@@ -43,6 +47,8 @@ usage: cargo xtask oracle [--cases N] [--seed S] [--only I] [--no-shrink] [--kno
 const BRIDGES: usize = 4;
 
 struct Options {
+    /// Declarative cases to be run instead.
+    spec: Option<String>,
     cases: u64,
     seed: u64,
     only: Option<u64>,
@@ -63,6 +69,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let Some(options) = options()? else { return Ok(ExitCode::SUCCESS) };
+    if let Some(text) = &options.spec {
+        println!("{}", Ovs::version()?);
+        let start = Instant::now();
+        let cases = spec::run(&Ovs::start(1)?, text)?;
+        println!("{cases} cases in {:.1} s: no difference", start.elapsed().as_secs_f64());
+        return Ok(ExitCode::SUCCESS);
+    }
     let bridges = if options.only.is_some() { 1 } else { BRIDGES };
     println!("{}", Ovs::version()?);
     println!("seed {}, {} cases", options.seed, options.cases);
@@ -183,6 +196,7 @@ fn kind(difference: &str) -> Option<&str> {
 fn options() -> Result<Option<Options>> {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let mut options = Options {
+        spec: None,
         cases: 3000,
         seed: time,
         only: None,
@@ -193,6 +207,12 @@ fn options() -> Result<Option<Options>> {
     let mut parser = Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
+            Arg::Long("spec") => options.spec = Some(spec::TEXT.to_owned()),
+            Arg::Long("spec-file") => {
+                let file = parser.value()?;
+                let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+                options.spec = Some(text);
+            }
             Arg::Long("cases") => options.cases = parser.value()?.parse()?,
             Arg::Long("seed") => options.seed = parser.value()?.parse()?,
             Arg::Long("seconds") => options.limit = Duration::from_secs(parser.value()?.parse()?),

@@ -63,6 +63,21 @@ impl Ovs {
         }
     }
 
+    /// Stops the switch's clock; from now on it moves when it is told to.
+    pub fn stop_clock(&self) -> Result<Clock> {
+        let clock = Clock { folder: self.folder.path().to_owned() };
+        clock.command(&["time/stop"])?;
+        Ok(clock)
+    }
+
+    /// Lets the table of bridge `number` hold at most `flows` entries.
+    pub fn limit_flows(&self, number: usize, flows: usize) -> Result<()> {
+        self.vsctl(&format!(
+            "--timeout=30 --id=@t create Flow_Table flow_limit={flows} overflow_policy=refuse -- set bridge br{number} \
+             flow_tables:0=@t"
+        ))
+    }
+
     /// The switch's version, as it says it.
     pub fn version() -> Result<String> {
         let text = succeed(Command::new("ovs-vswitchd").arg("--version"))?;
@@ -97,6 +112,24 @@ impl Ovs {
     fn vsctl(&self, line: &str) -> Result<()> {
         succeed(command(self.folder.path(), "ovs-vsctl").arg("--db=unix:db.sock").args(line.split_whitespace()))
             .map(drop)
+    }
+}
+
+/// The switch's clock, stopped.
+pub struct Clock {
+    folder: PathBuf,
+}
+
+impl Clock {
+    /// Moves it on by `millis` milliseconds, and lets the switch see what that means for its entries.
+    pub fn warp(&self, millis: u64) -> Result<()> {
+        self.command(&["time/warp", &millis.to_string(), "500"])?;
+        self.command(&["revalidator/wait"])
+    }
+
+    fn command(&self, words: &[&str]) -> Result<()> {
+        let target = self.folder.join("switch.ctl");
+        succeed(command(&self.folder, "ovs-appctl").arg("-t").arg(target).arg("--timeout=30").args(words)).map(drop)
     }
 }
 

@@ -36,7 +36,11 @@ pub const CHECKS: &[Check] = &[
         about: "the Linux kernel's IPsec, in a virtual machine, understands ours",
         run: || xfrm::run(&[]),
     },
-    Check { name: "oracle", about: "the engine does what Open vSwitch does, on random cases", run: compare },
+    Check {
+        name: "oracle",
+        about: "the engine does what Open vSwitch does, on random cases and on those of the specification",
+        run: compare,
+    },
     Check {
         name: "nostd",
         about: "the engine and its smoltcp device build for a target without std",
@@ -166,6 +170,7 @@ pub fn oracle() -> Cmd {
 
 /// The same cases in every run; `cargo xtask oracle` takes others.
 fn compare() -> Result<()> {
+    oracle().words("-- --spec").run()?;
     oracle().words("-- --cases 3000 --seed 1 --seconds 60").run()?;
     oracle().words("-- --cases 3000 --seed 20261123 --seconds 30").run()
 }
