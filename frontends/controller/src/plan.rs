@@ -6,7 +6,7 @@
 
 mod fingerprint;
 
-use std::{cmp::Reverse, collections::HashMap, collections::HashSet, sync::Arc};
+use std::{cell::LazyCell, cmp::Reverse, collections::HashMap, collections::HashSet, sync::Arc};
 
 use cvsw_core::{control::OffloadFlags, flow::FlowMod, mtu::IpMtu, openflow};
 
@@ -34,6 +34,8 @@ pub struct Belief {
     held: HashMap<Identity, Held>,
     /// The entries of `held` that are not wanted.
     strays: HashMap<Identity, Kept>,
+    /// Wanted entries whose time was up.
+    expired: HashMap<Identity, Held>,
 }
 
 /// What a vNIC has listed so far.
@@ -107,13 +109,37 @@ impl Belief {
         self.strays.remove(&id);
     }
 
+    /// An entry's time was up. That is how it was wanted: it is not sent again, unless another one is wanted in its
+    /// place, or the vNIC begins anew.
+    pub fn expire(&mut self, entry: EntryId) {
+        let id = Identity::of(&entry);
+        self.strays.remove(&id);
+        if let Some(held) = self.held.remove(&id) {
+            self.expired.insert(id, held);
+        }
+    }
+
+    /// How many of the wanted entries were there, and their time was up.
+    pub fn expired(&self, desired: &Desired) -> usize {
+        if self.expired.is_empty() {
+            return 0;
+        }
+        desired.flows.iter().filter(|flow| self.has_expired(flow)).count()
+    }
+
+    /// Whether this entry was there, and its time was up.
+    pub fn has_expired(&self, flow: &FlowMod) -> bool {
+        !self.expired.is_empty()
+            && self.expired.get(&Identity::of_flow(flow)).is_some_and(|expired| expired.is(flow))
+    }
+
     /// The differences, make before break: parameters, then additions and changes in the wanted order, then deletions.
     pub fn plan(&self, desired: &Desired) -> Vec<Command> {
         let mut commands = Vec::new();
         commands.extend(desired.mtu.filter(|mtu| self.mtu != Some(*mtu)).map(Command::SetMtu));
         commands.extend(desired.offloads.filter(|flags| self.offloads != Some(*flags)).map(Command::SetOffload));
         for flow in &desired.flows {
-            if !self.held(&flow).is_some_and(|held| held.is(&flow)) {
+            if !self.has_expired(&flow) && !self.held(&flow).is_some_and(|held| held.is(&flow)) {
                 commands.push(Command::Set(flow));
             }
         }
@@ -130,6 +156,7 @@ impl Belief {
                 let id = Identity::of_flow(flow);
                 self.held.insert(id, Held::new(flow, false));
                 self.strays.remove(&id);
+                self.expired.remove(&id);
             }
             Command::Delete(flow) => self.forget(EntryId::of(flow)),
         }
@@ -148,20 +175,28 @@ impl Belief {
             }
         }
         self.strays.retain(|id, _| !wanted.contains(id));
+        // One that is not wanted now may be wanted again later.
+        self.expired.retain(|id, _| wanted.contains(id));
     }
 
     /// The vNIC, which should have `desired`, has listed all its entries. Returns whether the listing is credible.
     ///
     /// An entry that the vNIC had listed before and that is missing now was lost, or only its answer was: such an
     /// entry stays believed but unconfirmed, the result is `false`, and the next listing decides. Sending it again
-    /// at once would reset its counters for nothing.
+    /// at once would reset its counters for nothing. One that has a timeout has expired: the report of it was lost.
     pub fn learn(&mut self, listing: Listing, desired: &Desired) -> bool {
         let mut credible = true;
         let mut listed: HashMap<_, _> = listing.entries.into_iter().collect();
-        self.held.retain(|id, held| match listed.remove(id) {
+        let timed = LazyCell::new(|| identities_of(desired, is_timed));
+        let Self { held, expired, .. } = self;
+        held.retain(|id, held| match listed.remove(id) {
             Some(now) => {
                 *held = now;
                 true
+            }
+            None if held.is_confirmed() && timed.contains(id) => {
+                expired.insert(*id, *held);
+                false
             }
             None if held.is_confirmed() => {
                 held.doubt();
@@ -220,7 +255,16 @@ impl Belief {
 }
 
 fn identities(desired: &Desired) -> HashSet<Identity> {
-    desired.flows.iter().map(|flow| Identity::of_flow(&flow)).collect()
+    identities_of(desired, |_| true)
+}
+
+fn identities_of(desired: &Desired, which: impl Fn(&FlowMod) -> bool) -> HashSet<Identity> {
+    desired.flows.iter().filter(|flow| which(flow)).map(|flow| Identity::of_flow(&flow)).collect()
+}
+
+/// Whether an entry ends by itself.
+pub const fn is_timed(flow: &FlowMod) -> bool {
+    flow.idle_timeout != 0 || flow.hard_timeout != 0
 }
 
 #[cfg(test)]
@@ -256,6 +300,36 @@ mod tests {
 
     fn carry_out(belief: &mut Belief, commands: &[Command]) {
         commands.iter().for_each(|command| belief.sent(command));
+    }
+
+    #[test]
+    fn an_entry_whose_time_is_up_is_not_sent_again() {
+        let timed = FlowMod { hard_timeout: 5, ..flow(1, 6, Some(80)) };
+        let rest = || flow(2, 6, None);
+        let wanted = desired(vec![timed.clone(), rest()], 1450);
+        let full = || {
+            let mut belief = Belief::default();
+            let commands = belief.plan(&wanted);
+            carry_out(&mut belief, &commands);
+            assert!(learn(&mut belief, vec![timed.clone(), rest()], &wanted));
+            belief
+        };
+        let mut belief = full();
+        belief.expire(EntryId::of(&timed));
+        assert_eq!((belief.plan(&wanted), belief.expired(&wanted)), (Vec::new(), 1));
+
+        // The report of it was lost, and a listing shows that it is gone.
+        let mut other = full();
+        assert!(learn(&mut other, vec![rest()], &wanted), "that is no reason to ask again");
+        assert_eq!((other.plan(&wanted), other.expired(&wanted)), (Vec::new(), 1));
+
+        // Another entry in its place is sent; and so is the same one, when it was not wanted for a while.
+        let changed = desired(vec![FlowMod { hard_timeout: 6, ..timed.clone() }, rest()], 1450);
+        assert_eq!(belief.plan(&changed).len(), 1);
+        let without = desired(vec![rest()], 1450);
+        belief.replaced(&wanted, &without);
+        belief.replaced(&without, &wanted);
+        assert_eq!(belief.plan(&wanted), [Command::Set(Arc::new(timed))]);
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub struct VnicStatus {
     /// What it has counted itself; only vNICs of version 3 tell.
     #[serde(default)]
     pub counters: Option<VnicCounters>,
+    /// How many of them had a timeout, and it was up.
+    pub flows_expired: usize,
     /// What its switch has counted at its port.
     pub traffic: Option<Traffic>,
     /// Time since it was last heard.
@@ -487,6 +489,7 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
                 age_seconds: now.saturating_sub(*at).as_secs_f64(),
             }
         }),
+        flows_expired: vnic.map_or(0, |vnic| vnic.belief().expired(desired)),
         traffic: port.and_then(|port| port.traffic).map(|(at, stats)| traffic(now.saturating_sub(at), &stats)),
         last_contact_seconds: vnic.map(|vnic| now.saturating_sub(vnic.last_contact).as_secs_f64()),
         registrations: vnic.map_or(0, |vnic| vnic.registrations),

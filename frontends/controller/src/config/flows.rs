@@ -4,13 +4,16 @@ use std::{collections::HashMap, ops::Range};
 
 use cvsw_core::{
     control::MAX_FRAME_LEN,
-    flow::{Action, Command, FlowMod, OFPP_NONE, text::parse_flow},
+    flow::{Action, Command, FLAG_SEND_FLOW_REM, FlowMod, OFPP_NONE, text::parse_flow},
     openflow::{decode_flow_mod, encode_flow_mod},
 };
 use toml::Spanned;
 
 use super::{Network, diagnostic::Report, raw};
-use crate::derive::{self, EntryId};
+use crate::{
+    derive::{self, EntryId},
+    plan::is_timed,
+};
 
 /// Parses one extra flow; reports, and returns `None`, if a vNIC cannot have it.
 pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<FlowMod> {
@@ -27,7 +30,13 @@ pub(super) fn extra(value: &Spanned<String>, report: &mut Report<'_>) -> Option<
         report.error(value.span(), message, help);
         return None;
     }
-    let canonical = canonical(&flow);
+    let mut canonical = canonical(&flow);
+    if let Ok(flow) = &mut canonical
+        && is_timed(flow)
+    {
+        // So that the controller hears of its end, and does not take it for lost.
+        flow.flags |= FLAG_SEND_FLOW_REM;
+    }
     if let Err(message) = &canonical {
         report.error(value.span(), message, "the flow is sent to the vNIC as an OpenFlow message");
     }
@@ -54,12 +63,10 @@ fn objection(flow: &FlowMod) -> Option<(&'static str, &'static str)> {
             "only flows that add an entry can be given",
             "remove the command; a flow that is not listed is deleted",
         ))
-    } else if flow.idle_timeout != 0 || flow.hard_timeout != 0 {
-        Some(("the controller would restore an entry that timed out", "remove idle_timeout and hard_timeout"))
     } else if flow.cookie != 0 {
         Some(("the controller sets the cookies of its entries", "remove the cookie"))
-    } else if flow.flags != 0 {
-        Some(("a flag that a managed entry cannot have", "remove send_flow_rem and check_overlap"))
+    } else if flow.flags & !FLAG_SEND_FLOW_REM != 0 {
+        Some(("a flag that a managed entry cannot have", "remove check_overlap"))
     } else if flow.actions.iter().any(other_port) {
         let help = "remove the output: a frame that is changed goes on in its direction; `drop` drops it";
         Some(("a vNIC has no ports to choose from", help))

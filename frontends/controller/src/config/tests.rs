@@ -170,9 +170,7 @@ fn each_mistake_in_an_extra_flow_is_named_where_it_is() {
         ("in_port=HOST,udp,tp_dst=x,actions=drop", "19:35 this is not a flow: expected "),
         ("priority=1,actions=output:3", "19:10 a vNIC has no ports to choose from / remove the output"),
         ("cookie=1,actions=drop", "19:10 the controller sets the cookies"),
-        ("idle_timeout=3,actions=drop", "19:10 the controller would restore an entry that timed out"),
-        ("hard_timeout=3,actions=drop", "19:10 the controller would restore"),
-        ("send_flow_rem,actions=drop", "19:10 a flag that a managed entry cannot have"),
+        ("check_overlap,actions=drop", "19:10 a flag that a managed entry cannot have / remove check_overlap"),
         (
             "priority=1,in_port=NET,actions=drop",
             "19:10 a flow that the controller derives has the same priority and match",
@@ -185,6 +183,22 @@ fn each_mistake_in_an_extra_flow_is_named_where_it_is() {
     let twice = format!("{old}\", \"{old}");
     let found = error(old, &twice);
     assert!(found.starts_with("19:52 the flow at c.toml:19 has the same priority and match"), "{found}");
+}
+
+#[test]
+fn the_end_of_an_extra_flow_with_a_timeout_is_reported() {
+    use cvsw_core::flow::FLAG_SEND_FLOW_REM;
+    for (flow, flags) in [
+        ("idle_timeout=3,udp,actions=drop", FLAG_SEND_FLOW_REM),
+        ("hard_timeout=3,udp,actions=drop", FLAG_SEND_FLOW_REM),
+        ("send_flow_rem,udp,actions=drop", FLAG_SEND_FLOW_REM),
+        ("udp,actions=drop", 0),
+    ] {
+        let text = GOOD.replacen("in_port=HOST,udp,tp_dst=9,actions=drop", flow, 1);
+        let config = Config::parse("c.toml", &text).unwrap().config;
+        let extra = config.networks.iter().flat_map(|network| &network.members).flat_map(|member| &member.flows);
+        assert!(extra.clone().any(|extra| extra.flags == flags), "{flow}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use cvsw_core::{
     },
     flow::FlowMod,
     mtu::IpMtu,
-    openflow::{EncodeError, decode_flow_mod, encode_flow_mod},
+    openflow::{EncodeError, RemovedReason, decode_flow_mod, encode_flow_mod},
 };
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::Timers,
-    derive::Desired,
+    derive::{Desired, EntryId},
     mac::Mac,
     plan::{Belief, Command, Listing},
 };
@@ -112,7 +112,7 @@ impl Link {
         Self {
             session,
             convergence: Convergence::default(),
-            wanted: wanted(desired),
+            wanted: wanted(desired, &Belief::default()),
             outbox: VecDeque::new(),
             orders: VecDeque::new(),
             sent: VecDeque::new(),
@@ -155,8 +155,8 @@ impl Link {
     }
 
     /// Another state is wanted.
-    pub fn want(&mut self, desired: &Desired) {
-        self.wanted = wanted(desired);
+    pub fn want(&mut self, desired: &Desired, belief: &Belief) {
+        self.expect(desired, belief);
         if self.convergence.wanted_changed() {
             self.replan = true;
         }
@@ -177,6 +177,11 @@ impl Link {
         let fresh =
             self.statistics.known.as_ref().map_or(Duration::ZERO, |(at, _)| at.saturating_add(WATCHED_PAUSE));
         self.statistics.due = self.statistics.due.min(fresh);
+    }
+
+    /// The wanted state, without the entries whose time is up, is what it should tell.
+    pub fn expect(&mut self, desired: &Desired, belief: &Belief) {
+        self.wanted = wanted(desired, belief);
     }
 
     /// Asks it soon whether it is there.
@@ -266,7 +271,13 @@ impl Link {
             Event::Page(page, items) => self.page(&page, items, belief, desired)?,
             Event::State(state) => self.told(now, &state, timers, belief, desired),
             Event::Removed(removed) => {
-                belief.forget(crate::derive::EntryId { matching: removed.matching, priority: removed.priority });
+                let entry = EntryId { matching: removed.matching, priority: removed.priority };
+                if removed.reason == RemovedReason::Delete {
+                    belief.forget(entry);
+                } else {
+                    belief.expire(entry);
+                    self.expect(desired, belief);
+                }
                 self.convergence.check();
             }
             Event::Fenced(epoch) => {
@@ -492,10 +503,15 @@ fn describe(command: &Command) -> String {
 }
 
 /// What the core's convergence compares. Entries are taken as a vNIC will have them: as they are after a journey.
-fn wanted(desired: &Desired) -> Wanted {
+fn wanted(desired: &Desired, belief: &Belief) -> Wanted {
     let mut digest = TableDigest::default();
     let mut scratch = [0; MAX_FRAME_LEN];
+    let mut entries = 0u32;
     for flow in &desired.flows {
+        if belief.has_expired(&flow) {
+            continue;
+        }
+        entries = entries.saturating_add(1);
         let arrived = encode_flow_mod(&flow, 0, &mut scratch)
             .ok()
             .and_then(|len| decode_flow_mod(scratch.get(..len).unwrap_or_default()).ok());
@@ -504,7 +520,7 @@ fn wanted(desired: &Desired) -> Wanted {
     }
     Wanted {
         digest: digest.value(),
-        entries: u32::try_from(desired.flows.len()).unwrap_or(u32::MAX),
+        entries,
         mtu: desired.mtu.map(IpMtu::get),
         offload: desired.offloads.map(|flags| flags.0),
     }

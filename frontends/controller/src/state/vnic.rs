@@ -229,7 +229,7 @@ impl Vnic {
         self.belief.replaced(&self.desired, &desired);
         self.desired = desired;
         if let Some(link) = &mut self.link {
-            link.want(&self.desired);
+            link.want(&self.desired, &self.belief);
         }
         self.restart_rounds();
         self.not_before = now.max(self.full_push_at.unwrap_or(now));
@@ -282,6 +282,7 @@ impl Vnic {
         let registered = first_good(challenges, |challenge| link.register(message, challenge))?;
         if registered.fresh {
             self.belief = Belief::default();
+            link.expect(&self.desired, &self.belief);
             self.since = now;
         }
         link.told(now, &registered.state, timers, &mut self.belief, &self.desired);
@@ -339,7 +340,7 @@ impl Vnic {
 
     /// One of its entries timed out.
     pub fn removed(&mut self, removed: &FlowRemoved) {
-        self.belief.forget(EntryId { matching: removed.matching, priority: removed.priority });
+        self.belief.expire(EntryId { matching: removed.matching, priority: removed.priority });
     }
 
     /// It has listed one entry.

@@ -91,6 +91,38 @@ fn a_vnic_that_registers_all_the_time_gets_its_state_once_a_second() {
 }
 
 #[test]
+fn an_entry_that_times_out_stays_away_until_its_vnic_begins_anew() {
+    let timed = config(&[1], 9, 1450).replace("tp_dst=9,", "tp_dst=9,hard_timeout=20,");
+    let mut world = World::new(&timed, 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    let all = world.nic(switch, 1).engine.flow_count();
+    world.check_ready_vnics();
+    let sent = world.count(mac(1), MessageType::SetEntry);
+
+    world.run(Duration::from_secs(21));
+    assert_eq!(world.nic(switch, 1).engine.flow_count(), all - 1, "its time is up");
+    let status = world.status();
+    let vnic = &status.vnics[0];
+    assert_eq!((vnic.flows, vnic.flows_confirmed, vnic.flows_expired), (all, all - 1, 1));
+    assert_eq!((vnic.state.as_str(), status.converged), ("ready", true), "that is how it was wanted");
+    world.run(LONG);
+    assert_eq!(world.count(mac(1), MessageType::SetEntry), sent, "nothing is sent again");
+    assert!(world.status().vnics[0].errors.is_empty());
+
+    // Another entry in its place is another matter, and so is a vNIC that has nothing.
+    world.reconfigure(&timed.replace("hard_timeout=20", "hard_timeout=30")).unwrap();
+    world.run_until_converged(SOON);
+    assert_eq!(world.nic(switch, 1).engine.flow_count(), all);
+    world.run(Duration::from_secs(31));
+    assert_eq!(world.nic(switch, 1).engine.flow_count(), all - 1);
+    world.restart(switch, 1);
+    world.run_until_converged(SOON);
+    assert_eq!(world.nic(switch, 1).engine.flow_count(), all);
+}
+
+#[test]
 fn a_silent_switch_is_given_up_and_its_vnics_with_it() {
     let mut world = World::new(&config(&[1], 0, 1450), 1);
     let switch = world.add_switch(7, 1);

@@ -220,6 +220,7 @@ impl World {
         while self.now < end {
             self.now += STEP;
             self.controller.tick(self.now);
+            self.tick_nics();
             self.settle();
             self.exchange();
         }
@@ -357,12 +358,37 @@ impl World {
         if self.lost() {
             return;
         }
-        let now = Instant::from_nanos(self.now.as_nanos().try_into().unwrap());
+        let now = self.instant();
         let Some(Some(nic)) = self.switches[switch].ports.get_mut(&number) else { return };
         *self.delivered.entry((nic.mac, frame[6] & 0x0f)).or_default() += 1;
         let mut frame = Frame::new(frame.to_vec(), 0, frame.len()).unwrap();
         // A control frame ends in the engine.
         let _ = nic.engine.process_with(&mut *nic.ciphers, now, Direction::Rx, &mut frame);
+        self.serve_nic(switch, number, true);
+    }
+
+    /// The time as engines have it.
+    fn instant(&self) -> Instant {
+        Instant::from_nanos(self.now.as_nanos().try_into().unwrap())
+    }
+
+    /// Time passes in the engines.
+    fn tick_nics(&mut self) {
+        let now = self.instant();
+        for switch in 0..self.switches.len() {
+            let numbers: Vec<u16> = self.switches[switch].ports.keys().copied().collect();
+            for number in numbers {
+                if let Some(Some(nic)) = self.switches[switch].ports.get_mut(&number) {
+                    nic.engine.tick(now);
+                    self.serve_nic(switch, number, false);
+                }
+            }
+        }
+    }
+
+    /// Does what an engine wants done. `delivered`: because it has got a frame.
+    fn serve_nic(&mut self, switch: usize, number: u16, delivered: bool) {
+        let Some(Some(nic)) = self.switches[switch].ports.get_mut(&number) else { return };
         while let Some(event) = nic.engine.poll_event() {
             match event {
                 ControlEvent::SetMtu(mtu) => nic.mtu = Some(mtu.get()),
@@ -376,7 +402,9 @@ impl World {
             answers.push(out[..len].to_vec());
         }
         // The worst moment: a command is carried out, and nobody knows yet.
-        self.exchange();
+        if delivered {
+            self.exchange();
+        }
         for answer in answers {
             if !self.lost() {
                 self.send_frame(switch, number, &answer);
@@ -387,7 +415,7 @@ impl World {
     /// Lets the VMs send, if there is traffic.
     fn exchange(&mut self) {
         if let Some(mut traffic) = self.traffic.take() {
-            let now = Instant::from_nanos(self.now.as_nanos().try_into().unwrap());
+            let now = self.instant();
             let nics = self.switches.iter_mut().flat_map(|switch| switch.ports.values_mut().flatten());
             traffic.step(now, nics.collect());
             self.traffic = Some(traffic);
