@@ -175,6 +175,7 @@ impl Session {
         Ok(request)
     }
 
+    #[inline(never)]
     fn receive_2(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
         if message.dst != self.mac && message.dst != [0xff; 6] {
             return Err(ControlError::NotForUs);
@@ -223,6 +224,8 @@ impl Session {
         }
     }
 
+    // Out of line: a request holds a whole flow, and each version's would have its place in the caller's stack frame.
+    #[inline(never)]
     fn receive_3(&mut self, now: Instant, frame: &[u8]) -> Result<Request, ControlError> {
         let message = v3::Message::parse(frame)?;
         let broadcast = message.header.mac == [0xff; 6] && message.header.kind == Kind::Hello;
@@ -253,6 +256,7 @@ impl Session {
     }
 
     /// A command whose turn it is.
+    #[inline(never)]
     fn command_3(&mut self, message: &v3::Message<'_>) -> Result<Request, ControlError> {
         let (data, payload) = (message.header.data, message.payload);
         match message.header.kind {

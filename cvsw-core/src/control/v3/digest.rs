@@ -35,6 +35,9 @@ impl TableDigest {
 
 /// The OFPT_FLOW_MOD (or NXT_FLOW_MOD) with transaction 0 and command ADD that creates the entry; of its flags only
 /// SEND_FLOW_REM.
+///
+/// Out of line, so that its copy of the entry does not add to the stack frame of the caller.
+#[inline(never)]
 fn encode_canonical(entry: &FlowMod, out: &mut [u8]) -> Result<usize, EncodeError> {
     let canonical = FlowMod {
         command: Command::Add,

@@ -454,6 +454,7 @@ impl VnicSession {
         header.emit(report.ethertype, &self.keys, out, |room| answer.emit(room))
     }
 
+    #[inline(never)]
     fn transmit_report<I: Inside>(
         &mut self,
         report: &Report<'_, I>,
@@ -506,7 +507,9 @@ impl VnicSession {
         }
     }
 
-    /// Digest of the table; computed again only when it has changed.
+    /// Digest of the table; computed again only when it has changed. Out of line, as all that holds an entry: so that one
+    /// stack frame holds one.
+    #[inline(never)]
     fn digest<I: Inside>(&mut self, inside: &I, scratch: &mut [u8]) -> u64 {
         if !self.digest_known {
             let mut digest = TableDigest::default();
@@ -524,6 +527,7 @@ impl VnicSession {
 }
 
 /// A page of entries, as many as fit.
+#[inline(never)]
 fn entries<I: Inside>(inside: &I, waiting: &Waiting, items: &mut [u8]) -> (Page, usize) {
     let mut page = Page { subject: Subject::Entries, last: false, count: 0, next: waiting.from, digest: 0 };
     let mut len = 0usize;
