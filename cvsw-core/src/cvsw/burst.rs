@@ -422,6 +422,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 }
 
+/// Look-ups that wait for memory together, each for a bucket and then an entry. More of them would wait less, but
+/// each needs a place in the stack frame of a kernel's packet path, which has 2 KiB in all.
+const WAVE: usize = 4;
+
 /// Looks up what the cache could not answer, and tells it. Returns the number of those that it could answer by then,
 /// since the same key came more than once; adds the others to `misses`.
 #[inline(never)]
@@ -431,30 +435,40 @@ fn look_up_missing<const FLOWS: usize, const CACHE: usize, const MASKS: usize>(
     work: &mut [Work],
     misses: &mut u64,
 ) -> u64 {
-    let mut answers = [None; BURST];
-    {
-        let mut lookups: heapless::Vec<Lookup<'_>, BURST> = heapless::Vec::new();
-        for work in work.iter().filter(|work| work.is_missing()) {
-            // There are no more than `BURST`.
-            let _ = lookups.push(Lookup::new(&work.parsed.key));
-        }
-        table.lookup_all(&mut lookups);
-        for (answer, lookup) in answers.iter_mut().zip(&lookups) {
-            *answer = lookup.found();
-        }
-    }
     let generation = table.generation();
     let mut known = 0u64;
-    for (work, answer) in work.iter_mut().filter(|work| work.is_missing()).zip(answers) {
-        work.found = answer.into();
-        if cache.get(work.hash, &work.parsed.key, work.wide, generation).is_some() {
-            known = known.wrapping_add(1);
-        } else {
-            *misses = misses.wrapping_add(1);
-            cache.put(work.hash, &work.parsed.key, generation, answer);
+    for work in work.chunks_mut(WAVE) {
+        let answers = look_up_wave(table, work);
+        for (work, answer) in work.iter_mut().filter(|work| work.is_missing()).zip(answers) {
+            work.found = answer.into();
+            if cache.get(work.hash, &work.parsed.key, work.wide, generation).is_some() {
+                known = known.wrapping_add(1);
+            } else {
+                *misses = misses.wrapping_add(1);
+                cache.put(work.hash, &work.parsed.key, generation, answer);
+            }
         }
     }
     known
+}
+
+/// The entries for the missing of `work`, in their order.
+#[inline]
+fn look_up_wave<const FLOWS: usize, const MASKS: usize>(
+    table: &FlowTable<Program, FLOWS, MASKS>,
+    work: &[Work],
+) -> [Option<FlowId>; WAVE] {
+    let mut lookups: heapless::Vec<Lookup<'_>, WAVE> = heapless::Vec::new();
+    for work in work.iter().filter(|work| work.is_missing()) {
+        // There are no more than `WAVE`.
+        let _ = lookups.push(Lookup::new(&work.parsed.key));
+    }
+    table.lookup_all(&mut lookups);
+    let mut answers = [None; WAVE];
+    for (answer, lookup) in answers.iter_mut().zip(&lookups) {
+        *answer = lookup.found();
+    }
+    answers
 }
 
 /// Counters of one run through the stages, kept in registers until its end.

@@ -112,12 +112,15 @@ pub fn check(object: &Path) -> Result<Report> {
             .filter(|(size, _)| *size > CHAIN_LIMIT)
             .map(|(size, name)| format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}")),
     );
-    for (chain, limit, what) in [
-        (report.packet_chain, PACKET_CHAIN_LIMIT, "a data frame"),
-        (report.portable_chain, PORTABLE_CHAIN_LIMIT, "a data frame with the portable ciphers"),
+    let without: &[&str] = &[CONTROL_PATH, PORTABLE_PATH];
+    for (chain, limit, what, without) in [
+        (report.packet_chain, PACKET_CHAIN_LIMIT, "a data frame", without),
+        (report.portable_chain, PORTABLE_CHAIN_LIMIT, "a data frame with the portable ciphers", &without[..1]),
     ] {
         if chain > limit {
-            faults.push(format!("{what} uses {chain} bytes of stack, more than {limit}"));
+            let calls = disassembly.deepest(PACKET_PATH, without, &mut BTreeSet::new());
+            let calls: Vec<_> = calls.iter().map(|(frame, name)| format!("{frame:>8}  {name}")).collect();
+            faults.push(format!("{what} uses {chain} bytes of stack, more than {limit}:\n{}", calls.join("\n")));
         }
     }
     if disassembly.functions.is_empty() {
@@ -176,9 +179,9 @@ impl Disassembly {
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
         let mut chains: Vec<_> =
-            entries.map(|name| (self.depth(name, &[], &mut BTreeSet::new()), name.clone())).collect();
-        let packet_chain = self.depth(PACKET_PATH, &[CONTROL_PATH, PORTABLE_PATH], &mut BTreeSet::new());
-        let portable_chain = self.depth(PACKET_PATH, &[CONTROL_PATH], &mut BTreeSet::new());
+            entries.map(|name| (self.depth(name, &[]), name.clone())).collect();
+        let packet_chain = self.depth(PACKET_PATH, &[CONTROL_PATH, PORTABLE_PATH]);
+        let portable_chain = self.depth(PACKET_PATH, &[CONTROL_PATH]);
         frames.sort_by(|a, b| b.cmp(a));
         chains.sort_by(|a, b| b.cmp(a));
         let panics = self.panics().0;
@@ -205,15 +208,22 @@ impl Disassembly {
     }
 
     /// Stack that a call may use, at most; recursion counts once, and functions named like `without` do not.
-    fn depth(&self, name: &str, without: &[&str], above: &mut BTreeSet<String>) -> u32 {
+    fn depth(&self, name: &str, without: &[&str]) -> u32 {
+        self.deepest(name, without, &mut BTreeSet::new()).iter().map(|(frame, _)| frame).sum()
+    }
+
+    /// The call chain of that depth: stack frames and names, the innermost function first.
+    fn deepest(&self, name: &str, without: &[&str], above: &mut BTreeSet<String>) -> Vec<(u32, String)> {
         let name = self.places.get(name).map_or(name, String::as_str);
-        let Some(function) = self.functions.get(name) else { return 0 };
+        let Some(function) = self.functions.get(name) else { return Vec::new() };
         if without.iter().any(|part| name.contains(part)) || !above.insert(name.to_owned()) {
-            return 0;
+            return Vec::new();
         }
-        let deepest = function.calls.iter().map(|call| self.depth(call, without, above)).max().unwrap_or(0);
+        let below = function.calls.iter().map(|call| self.deepest(call, without, above));
+        let mut chain = below.max_by_key(|chain| chain.iter().map(|(frame, _)| frame).sum::<u32>()).unwrap_or_default();
         above.remove(name);
-        function.frame + deepest
+        chain.push((function.frame, name.to_owned()));
+        chain
     }
 }
 

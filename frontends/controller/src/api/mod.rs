@@ -10,7 +10,7 @@
 //! | [`live`] | switches, vNICs, pairs, keys, events: what there is |
 //! | [`metrics`] | for Prometheus |
 //! | [`page`] | the web page |
-//! | [`serve`] | connections |
+//! | `serve` | connections |
 
 pub mod auth;
 pub mod desired;
