@@ -1,6 +1,6 @@
 //! The flow table: a tuple-space classifier with fixed capacity.
 //!
-//! Entries with the same mask form a *tuple*. A look-up ([`search`]) visits tuples in order of their highest priority,
+//! Entries with the same mask form a *tuple*. A look-up (`search`) visits tuples in order of their highest priority,
 //! does one hash probe in each, and stops as soon as no later tuple can win. So its cost grows with the number of
 //! distinct masks, not of entries; inserting and removing one entry touches one hash chain and never rebuilds
 //! anything.

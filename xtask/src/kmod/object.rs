@@ -178,8 +178,7 @@ impl Disassembly {
         let mut frames: Vec<_> =
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
-        let mut chains: Vec<_> =
-            entries.map(|name| (self.depth(name, &[]), name.clone())).collect();
+        let mut chains: Vec<_> = entries.map(|name| (self.depth(name, &[]), name.clone())).collect();
         let packet_chain = self.depth(PACKET_PATH, &[CONTROL_PATH, PORTABLE_PATH]);
         let portable_chain = self.depth(PACKET_PATH, &[CONTROL_PATH]);
         frames.sort_by(|a, b| b.cmp(a));
@@ -220,7 +219,8 @@ impl Disassembly {
             return Vec::new();
         }
         let below = function.calls.iter().map(|call| self.deepest(call, without, above));
-        let mut chain = below.max_by_key(|chain| chain.iter().map(|(frame, _)| frame).sum::<u32>()).unwrap_or_default();
+        let mut chain =
+            below.max_by_key(|chain| chain.iter().map(|(frame, _)| frame).sum::<u32>()).unwrap_or_default();
         above.remove(name);
         chain.push((function.frame, name.to_owned()));
         chain
