@@ -78,11 +78,13 @@ enum Wire {
     Switch,
     /// The same, with a unikernel at the switch as well.
     Unikernel,
+    /// The same, encrypted.
+    Sealed,
 }
 
 /// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
 /// too slow for bulk data.
-static RUNS: [Run; 5] = [
+static RUNS: [Run; 6] = [
     Run {
         name: "functions",
         kernel: 0,
@@ -113,6 +115,14 @@ static RUNS: [Run; 5] = [
         kernel: 0,
         arguments: "tests=unikernel",
         wire: Wire::Unikernel,
+        together: false,
+        threads: "single",
+    },
+    Run {
+        name: "sealed",
+        kernel: 0,
+        arguments: "tests=unikernel cipher=aes-128-gcm",
+        wire: Wire::Sealed,
         together: false,
         threads: "single",
     },
@@ -184,8 +194,8 @@ fn machine(run: &Run, kernel: &Kernel, initramfs: &Path, load: &Load) -> Result<
     let arguments = format!("{} {}", run.arguments, load.arguments);
     println!("\n{}: Linux {}, {arguments}", run.name, kernel.release);
     let start = Instant::now();
-    let mut outside = if run.wire == Wire::Pair { None } else { Some(Outside::new()?) };
-    if let Some(outside) = outside.as_mut().filter(|_| run.wire == Wire::Unikernel) {
+    let mut outside = if run.wire == Wire::Pair { None } else { Some(Outside::new(run.wire == Wire::Sealed)?) };
+    if let Some(outside) = outside.as_mut().filter(|_| matches!(run.wire, Wire::Unikernel | Wire::Sealed)) {
         outside.start_unikernel(&unikernel::build(unikernel::Flavour::Best)?)?;
     }
     let result = match &outside {

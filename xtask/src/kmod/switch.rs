@@ -52,8 +52,8 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Sets it up. Needs root.
-    pub fn new() -> Result<Self> {
+    /// Sets it up; `sealed`: with an encrypted network. Needs root.
+    pub fn new(sealed: bool) -> Result<Self> {
         let namespace = format!("cvsw-kmod-{}", std::process::id());
         let folder = super::folder()?.join("switch");
         let _ = fs::remove_dir_all(&folder);
@@ -65,7 +65,7 @@ impl Outside {
             this.inside("ip").words(&format!("tuntap add dev {tap} mode tap")).run()?;
             this.inside("ip").words(&format!("link set {tap} up")).run()?;
         }
-        this.start()?;
+        this.start(sealed)?;
         Ok(this)
     }
 
@@ -86,11 +86,17 @@ impl Outside {
         command
     }
 
-    fn start(&mut self) -> Result<()> {
+    fn start(&mut self, sealed: bool) -> Result<()> {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let (database, socket, controller) = (file("conf.db"), file("db.sock"), file("controller.sock"));
         let config = file("controller.toml");
-        fs::write(&config, CONFIG)?;
+        let (in_clear, encrypted) = ("mtu = 1450", "mtu = 1400\ncipher = \"aes-128-gcm\"");
+        let text = if sealed {
+            format!("keys_in_clear = true\n{}", CONFIG.replace(in_clear, encrypted))
+        } else {
+            CONFIG.to_owned()
+        };
+        fs::write(&config, text)?;
         Cmd::new("ovsdb-tool")
             .arg("create")
             .arg(&database)

