@@ -418,7 +418,7 @@ pub unsafe extern "C" fn cvsw_counter_name(vnic: &Vnic, index: u32, out: *mut u8
 pub unsafe extern "C" fn cvsw_engine_counters(vnic: &Vnic, out: *mut u64, count: u32) {
     // SAFETY: the shim passes an array of `count` numbers.
     let out = unsafe { slice::from_raw_parts_mut(out, count as usize) };
-    for (slot, (_, value)) in out.iter_mut().zip(vnic::counters(vnic.engine.stats())) {
+    for (slot, (_, value)) in out.iter_mut().zip(vnic.engine.stats().counters()) {
         *slot = slot.wrapping_add(value);
     }
 }

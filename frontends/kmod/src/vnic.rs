@@ -5,7 +5,7 @@ use crate::{
     sys::Memory,
 };
 use cvsw_core::{
-    Checksum, Config, ControlError, Cvsw, Direction, DropReason, Frame, Instant, Stats, Verdict,
+    Checksum, Config, Cvsw, Direction, DropReason, Frame, Instant, Stats, Verdict,
     control::ControlEvent,
     flow::OfpError,
     mtu::{IpMtu, L2Mtu},
@@ -140,36 +140,9 @@ pub fn next_flow(vnic: &Vnic, now: Instant, from: u32, out: &mut [u8]) -> Option
     Some((len.saturating_add(FLOW_COUNTERS_LEN), next))
 }
 
-/// Every counter: the parts of its name, and its value.
-pub fn counters(stats: &Stats) -> impl Iterator<Item = ([&'static str; 2], u64)> + '_ {
-    let directions = [
-        (["tx_", "tx_drop_"], stats.direction(Direction::Tx)),
-        (["rx_", "rx_drop_"], stats.direction(Direction::Rx)),
-    ];
-    let of_directions = directions.into_iter().flat_map(|([plain, drop], stats)| {
-        let frames = [
-            ([plain, "frames"], stats.frames),
-            ([plain, "bytes"], stats.bytes),
-            ([plain, "forwarded"], stats.forwarded),
-            ([plain, "forwarded_bytes"], stats.forwarded_bytes),
-            ([plain, "missed"], stats.missed),
-            ([plain, "consumed"], stats.consumed),
-        ];
-        frames.into_iter().chain(stats.drops().map(move |(reason, count)| ([drop, reason.name()], count)))
-    });
-    let of_engine = [
-        (["", "control_accepted"], stats.control_accepted),
-        (["", "cache_hits"], stats.cache_hits),
-        (["", "cache_misses"], stats.cache_misses),
-        (["", "expired"], stats.expired),
-    ];
-    let errors = ControlError::ALL.iter().zip(stats.control_errors);
-    of_directions.chain(of_engine).chain(errors.map(|(error, count)| (["control_error_", error.name()], count)))
-}
-
 /// Writes the name of counter `index`, ended by a zero byte; cut if it does not fit. False: no such counter.
 pub fn counter_name(stats: &Stats, index: usize, out: &mut [u8]) -> bool {
-    let Some((parts, _)) = counters(stats).nth(index) else { return false };
+    let Some((parts, _)) = stats.counters().nth(index) else { return false };
     out.fill(0);
     let room = out.len().saturating_sub(1);
     for (to, from) in out.iter_mut().take(room).zip(parts.iter().flat_map(|part| part.bytes())) {

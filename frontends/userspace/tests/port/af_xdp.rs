@@ -1,7 +1,7 @@
 //! The AF_XDP socket against the kernel, raw sockets and tcpdump.
 
 use crate::{
-    af_packet::{receive, transmit},
+    af_packet::{goes_around_the_rings_in_order, receive, transmit},
     support::*,
 };
 use cvsw_core::BURST;
@@ -58,28 +58,7 @@ fn nobody_else_sees_what_comes_in() {
 #[test]
 fn many_frames_go_around_the_rings_in_order() {
     let (namespace, mut port, mut pool) = port_and_peer();
-    let peer = namespace.raw("peer");
-    // Three times around 2,048 slots.
-    for round in 0..200u32 {
-        let numbered = |i: u32| {
-            let mut frame = test_frame(64, &[]);
-            frame[20..24].copy_from_slice(&(round * 32 + i).to_be_bytes());
-            frame
-        };
-        let frames: Vec<_> = (0..32).map(numbered).collect();
-        transmit(&mut port, &mut pool, &frames);
-        for frame in &frames {
-            assert_eq!(&peer.receive(|frame| frame[12..14] == [0x88, 0xb5]), frame);
-            peer.send(frame);
-        }
-        let received = receive(&mut port, &mut pool, 32);
-        for (frame, sent) in received.iter().zip(&frames) {
-            assert_eq!(frame.bytes(), sent);
-        }
-        received.into_iter().for_each(|frame| pool.put(frame));
-    }
-    let counters = port.counters();
-    assert_eq!((counters.tx_frames, counters.rx_frames), (6400, 6400));
+    goes_around_the_rings_in_order(&namespace, &mut port, &mut pool);
 }
 
 #[test]
