@@ -16,6 +16,7 @@ use defmt::{Debug2Format, error, info, warn};
 use smoltcp::{
     iface::{SocketHandle, SocketSet, SocketStorage},
     socket::{tcp, udp},
+    time::Instant,
 };
 use static_cell::StaticCell;
 use virtio_drivers::transport::SomeTransport;
@@ -180,12 +181,12 @@ fn sockets() -> Option<Sockets> {
 impl App {
     fn run(mut self, clock: Clock) -> ! {
         let mut parameters = self.device.parameters();
+        // Listen before the first frame is looked at, or a client that waited for the boot is refused.
+        self.serve(clock.now());
         loop {
             let now = clock.now();
             self.interface.poll(now, &mut self.device, &mut self.sockets.set);
-            self.serve_udp();
-            self.serve_echo();
-            self.serve_http(now.total_millis());
+            self.serve(now);
             if self.device.parameters() != parameters {
                 parameters = self.device.parameters();
                 report(parameters);
@@ -205,6 +206,12 @@ impl App {
                 interrupts::end();
             }
         }
+    }
+
+    fn serve(&mut self, now: Instant) {
+        self.serve_udp();
+        self.serve_echo();
+        self.serve_http(now.total_millis());
     }
 
     fn serve_udp(&mut self) {

@@ -106,13 +106,24 @@ impl Peer {
         self.sockets.get_mut(self.tcp)
     }
 
+    /// Connects, again if refused: a machine that has just booted, or is still closing the last connection, has
+    /// nobody listening.
     fn connect(&mut self, port: u16) {
         self.tcp().abort();
+        self.run("a connection", |peer| {
+            if !peer.tcp().is_open() {
+                peer.dial(port);
+            }
+            peer.tcp().may_send()
+        });
+    }
+
+    /// Sends a SYN from a port of its own.
+    fn dial(&mut self, port: u16) {
         self.port += 1;
         let to = (IpAddress::v4(10, 0, 0, 2), port);
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.tcp);
         socket.connect(self.interface.interface_mut().context(), to, self.port).unwrap();
-        self.run("a connection", |peer| peer.tcp().may_send());
     }
 
     /// The whole answer to an HTTP request.
