@@ -115,9 +115,11 @@ impl Cell {
         (gigabytes > 1e-4).then(|| cpu.per(gigabytes))
     }
 
-    /// Datagrams lost, in percent.
+    /// Datagrams lost, in percent of those up to the last that arrived. Runs in which none arrived have no such
+    /// figure: iperf3's receiver, which counts gaps, says 0 there.
     pub fn lost(&self) -> Option<Summary> {
-        Summary::of(self.samples.iter().filter_map(|sample| sample.lost_percent))
+        let arrived = self.samples.iter().filter(|sample| sample.total() > 0.0);
+        Summary::of(arrived.filter_map(|sample| sample.lost_percent))
     }
 }
 

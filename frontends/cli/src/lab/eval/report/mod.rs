@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_arrived_nothing_is_said_of_loss() {
+        let mut cell = sample_evaluation().cells.into_iter().find(|cell| cell.load != Load::Tcp).unwrap();
+        assert_eq!(cell.lost().unwrap().median, 1.5);
+        for sample in &mut cell.samples {
+            sample.mbit_per_second.fill(0.0);
+            sample.lost_percent = Some(0.0);
+        }
+        assert!(cell.lost().is_none());
+    }
+
+    #[test]
     fn a_report_holds_every_figure_and_survives_a_round_trip() {
         let evaluation = sample_evaluation();
         let folder = tempfile::tempdir().unwrap();

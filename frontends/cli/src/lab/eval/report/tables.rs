@@ -169,8 +169,8 @@ fn loss(evaluation: &Evaluation, group: &plan::Group) -> Option<Table> {
         rows.push(Row { label: label(setup, pairs), kind: Kind::Measured, cells: cells.collect() });
     }
     let note =
-        "Percent of the datagrams sent, median. Senders do not slow down for the way: loss is what they offer \
-                beyond what it carries."
+        "Percent of the datagrams up to the last that arrived, median; \"\u{2013}\": none arrived. Senders do not slow \
+                down for the way: loss is what they offer beyond what it carries."
             .to_owned();
     let title = format!("Loss. {}", group.title);
     let columns = loads.iter().map(ToString::to_string).collect();
