@@ -38,7 +38,8 @@ const EVALUATION_PACKAGES: &[(&str, &str)] =
     &[("wireguard-go", "wireguard-go"), ("wireguard-tools", "wg"), ("util-linux", "taskset")];
 
 /// What only the checks need: a C++ compiler for libFuzzer, valgrind to count instructions.
-const CHECK_PACKAGES: &[(&str, &str)] = &[("g++", "c++"), ("valgrind", "valgrind")];
+const CHECK_PACKAGES: &[(&str, &str)] =
+    &[("g++", "c++"), ("valgrind", "valgrind"), ("etcd-server", "etcd"), ("etcd-client", "etcdctl")];
 
 /// `(crate, version, program)` of cargo's additional commands.
 const CARGO_TOOLS: &[(&str, &str, &str)] =

@@ -17,6 +17,7 @@ mod port;
 mod port_stats;
 mod removed;
 mod report;
+mod role;
 mod writer;
 
 pub use error_name::error_name;
@@ -27,6 +28,7 @@ pub use port::{Port, PortName, PortReason, PortStatus, Ports};
 pub use port_stats::{PortStats, PortStatsEntries};
 pub use removed::{FlowRemoved, RemovedReason};
 pub use report::{FlowStats, FlowStatsEntries, FlowStatsRequest, StatsReply, StatsRequest};
+pub use role::{Role, RoleMessage};
 
 use crate::{
     flow::{Field, OfpError},

@@ -74,10 +74,13 @@ pub struct ControllerArgs {
     /// Listen here instead of where the file says: tcp:ADDRESS:PORT or unix:PATH; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<Listen>,
-    /// Keep desired state in this file, instead of the one that the configuration names; a new one takes over the
-    /// configuration's networks
-    #[arg(long, value_name = "FILE")]
+    /// Keep desired state in this file, or in the cluster etcd://HOST:PORT,HOST:PORT,..., instead of what the
+    /// configuration names; a new one takes over the configuration's networks
+    #[arg(long, value_name = "STORE")]
     pub store: Option<PathBuf>,
+    /// With a cluster as the store: name of this controller, which no other one may have [default: the machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Serve the API here instead of where the file says: unix:PATH, tcp:ADDRESS:PORT or tls:ADDRESS:PORT; may be
     /// repeated
     #[arg(long, value_name = "ADDRESS")]
@@ -126,6 +129,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
             config: args.config,
             listen: args.listen,
             store: args.store,
+            name: args.name,
             api: args.api,
             status_socket: args.status_socket,
             key_log: args.key_log,

@@ -13,15 +13,18 @@
 //! | [`events`] | what happens, as a stream |
 //! | [`api`] | REST, metrics and the web page |
 //! | [`client`] | the command line's side of the API |
+//! | [`cluster`] | which switches are this controller's, where several share them |
 //! | [`server`] | sockets, signals, the clock, reloading |
 //! | [`cli`] | the subcommands |
 //!
 //! Imports point up this list only, with two exceptions: checking a configuration asks `derive` which flows an extra
-//! flow would collide with, and `api` and `server` know each other, since one is served by the other.
+//! flow would collide with, and `api` and
+//! `cluster` know `server`, by which they are served, and it knows them.
 
 pub mod api;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod derive;
 pub mod events;

@@ -375,6 +375,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_acknowledged_or_told_is_confirmed() {
+        let mut belief = Belief::default();
+        let wanted = desired(vec![flow(1, 5, None), flow(2, 5, None)], 1450);
+        belief.plan(&wanted).iter().for_each(|command| belief.acknowledged(command));
+        assert_eq!((belief.plan(&wanted), belief.confirmed(&wanted)), (vec![], 2));
+        let mut listing = Listing::default();
+        [flow(2, 5, None), flow(9, 5, None)].iter().for_each(|flow| listing.add(&belief, flow));
+        belief.replace(listing, &wanted);
+        belief.parameters(None, Some(OffloadFlags(1)));
+        let expected = [
+            Command::SetMtu(IpMtu::new(1450).unwrap()),
+            Command::Set(Arc::new(flow(1, 5, None))),
+            Command::Delete(Arc::new(flow(9, 5, None))),
+        ];
+        assert_eq!(belief.plan(&wanted), expected);
+    }
+
+    #[test]
     fn ways_to_say_drop_are_one() {
         let mut output_none = flow(1, 5, None);
         output_none.actions.push(Action::Output { port: cvsw_core::flow::OFPP_NONE, max_len: 0 }).unwrap();

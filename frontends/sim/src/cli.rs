@@ -1,7 +1,8 @@
 //! The subcommand `cvsw sim`.
 
 use std::{
-    io::{self, Write as _},
+    fmt::Display,
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -10,8 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use cvsw_core::crypto::Suite;
+use serde::Serialize;
 
 use crate::{
+    cluster,
     layout::{Layout, Wanted},
     scenario::{Plan, run as run_scenario},
 };
@@ -27,7 +30,8 @@ idle; both the simulation and the controller use one processor each.
 Examples:
   cvsw sim                                     5 switches, 200 vNICs
   cvsw sim --switches 500 --vnics 50000 --json
-  cvsw sim --vnics 1700 --cipher aes-128-gcm";
+  cvsw sim --vnics 1700 --cipher aes-128-gcm
+  cvsw sim --controllers 3                     and an etcd cluster; one of each is killed, one is stopped";
 
 /// Arguments of `cvsw sim`.
 #[derive(Args, Clone, Debug)]
@@ -51,6 +55,9 @@ pub struct SimArgs {
     /// How many times one flow is added to one vNIC
     #[arg(long, value_name = "N", default_value_t = 20)]
     changes: usize,
+    /// Instead of all that, measure take-over: so many controllers with a cluster of three etcd nodes
+    #[arg(long, value_name = "N", conflicts_with = "cipher", value_parser = clap::value_parser!(u8).range(3..=9))]
+    controllers: Option<u8>,
     /// Longest time for each step, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     limit: u32,
@@ -85,10 +92,19 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let program = args.program.map_or_else(std::env::current_exe, Ok).context("this program has no path")?;
-    let plan = Plan { layout, changes: args.changes, limit: Duration::from_secs(args.limit.into()) };
+    let limit = Duration::from_secs(args.limit.into());
+    if let Some(controllers) = args.controllers {
+        let report = cluster::run(&program, &layout, controllers.into(), limit)?;
+        return print(&mut out, &report, args.json);
+    }
+    let plan = Plan { layout, changes: args.changes, limit };
     let report = run_scenario(&program, &plan)?;
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
+    print(&mut out, &report, args.json)
+}
+
+fn print<T: Serialize + Display>(out: &mut impl Write, report: &T, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         write!(out, "{report}")?;

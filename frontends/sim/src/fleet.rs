@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     layout::{Layout, mac},
-    switch::Switch,
+    switch::{ConnectionId, Switch},
     vnic::{Seen, Vnic},
 };
 
@@ -108,6 +108,11 @@ impl Fleet {
         self.switches.iter().map(|switch| lock(switch))
     }
 
+    /// Switches that have a master.
+    pub fn mastered(&self) -> usize {
+        self.switches().filter(|switch| switch.master().is_some()).count()
+    }
+
     /// What has happened so far.
     pub fn traffic(&self) -> Traffic {
         Traffic {
@@ -146,16 +151,25 @@ async fn stay_connected(switch: Arc<Mutex<Switch>>, address: SocketAddr, shared:
     }
 }
 
-async fn converse(
+async fn converse(switch: &Mutex<Switch>, stream: TcpStream, start: Instant, shared: &Shared) -> io::Result<()> {
+    let mut greeting = Vec::new();
+    let id = lock(switch).connected(&mut greeting);
+    let ended = converse_as(id, greeting, switch, stream, start, shared).await;
+    lock(switch).disconnected(id);
+    ended
+}
+
+async fn converse_as(
+    id: ConnectionId,
+    mut out: Vec<u8>,
     switch: &Mutex<Switch>,
     mut stream: TcpStream,
     start: Instant,
     shared: &Shared,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let (mut unread, mut out) = (Vec::with_capacity(READ), Vec::new());
+    let mut unread = Vec::with_capacity(READ);
     let mut tick = tokio::time::interval(TICK);
-    Switch::greet(&mut out);
     loop {
         stream.write_all(&out).await?;
         out.clear();
@@ -165,10 +179,10 @@ async fn converse(
                 if read? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                let used = take_messages(&mut lock(switch), &unread, now(start), &mut out, shared)?;
+                let used = take_messages(&mut lock(switch), id, &unread, now(start), &mut out, shared)?;
                 unread.drain(..used);
             }
-            _ = tick.tick() => lock(switch).tick(now(start), &mut out),
+            _ = tick.tick() => lock(switch).tick(now(start), id, &mut out),
         }
     }
 }
@@ -176,6 +190,7 @@ async fn converse(
 /// Hands every whole message over; returns how many bytes they were.
 fn take_messages(
     switch: &mut Switch,
+    id: ConnectionId,
     bytes: &[u8],
     now: cvsw_core::Instant,
     out: &mut Vec<u8>,
@@ -187,7 +202,7 @@ fn take_messages(
         let Some(message) = bytes.get(used..used + len) else { break };
         used += len;
         shared.received.fetch_add(1, Ordering::Relaxed);
-        if let Err(why) = switch.received(now, message, out) {
+        if let Err(why) = switch.received(now, id, message, out) {
             shared.complaints.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("the controller sent a message that makes no sense: {why}");
         }

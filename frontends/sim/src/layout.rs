@@ -8,6 +8,8 @@ use cvsw_core::crypto::Suite;
 
 /// Entries that a member has besides one for each peer: to the group, to itself, from the group, isolation.
 pub const FLOWS_WITHOUT_PEERS: usize = 4;
+/// What VXLAN adds to an IP packet.
+pub const UNDERLAY_OVERHEAD: u16 = cvsw_controller::config::VXLAN_OVERHEAD;
 /// vNICs of all switches: their addresses have three octets for a number.
 const MAX_VNICS: usize = 1 << 20;
 /// Ports that fit a FEATURES_REPLY.
@@ -82,15 +84,16 @@ impl Layout {
     }
 
     fn write(&self, out: &mut String, wanted: &Wanted) -> std::fmt::Result {
-        if self.cipher.is_some() {
-            writeln!(out, "keys_in_clear = true")?;
+        match self.cipher {
+            Some(_) => writeln!(out, "keys_in_clear = true")?,
+            None => writeln!(out, "underlay_mtu = {}", wanted.mtu + UNDERLAY_OVERHEAD)?,
         }
         for (number, first) in (0..self.vnics).step_by(self.members).enumerate() {
             let vni = number + 1;
-            writeln!(out, "[[network]]\nname = \"net{vni}\"\nvni = {vni}\nmtu = {}", wanted.mtu)?;
+            writeln!(out, "[[network]]\nname = \"net{vni}\"\nvni = {vni}")?;
             writeln!(out, "group = \"{}\"", Ipv4Addr::from(0xef00_0000 + u32::try_from(vni).unwrap_or(0)))?;
             if let Some(cipher) = self.cipher {
-                writeln!(out, "cipher = \"{}\"", cipher.name())?;
+                writeln!(out, "mtu = {}\ncipher = \"{}\"", wanted.mtu, cipher.name())?;
             }
             let members = first..self.vnics.min(first + self.members);
             for vnic in members.clone() {

@@ -13,10 +13,13 @@
 //! | [`fleet`] | all of them on their connections, in a thread of their own |
 //! | [`process`] | the controller under test |
 //! | [`scenario`] | what is done to it, and measured |
+//! | [`etcd`], [`cluster`] | several controllers with one store, and what happens when one of them dies |
 //! | [`report`] | the figures |
 //! | [`cli`] | the subcommand |
 
 pub mod cli;
+pub mod cluster;
+pub mod etcd;
 pub mod fleet;
 pub mod layout;
 pub mod process;

@@ -21,19 +21,30 @@ pub struct Controller {
     pub address: SocketAddr,
 }
 
+/// A controller among several.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The cluster's store.
+    pub store: String,
+    /// The controller's name.
+    pub name: String,
+}
+
 impl Controller {
-    /// Starts `program controller` with this configuration.
+    /// Starts `program controller` with this configuration, alone or as one of several.
     ///
     /// # Errors
     /// It does not start, or does not say where it listens.
-    pub fn start(program: &Path, config: &str) -> anyhow::Result<Self> {
+    pub fn start(program: &Path, config: &str, member: Option<&Member>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for the controller's files")?;
         fs::write(folder.path().join("controller.toml"), config)?;
+        let cluster = member.map(|member| ["--store", member.store.as_str(), "--name", member.name.as_str()]);
         let mut child = Command::new(program)
             .args(["controller", "--json", "--listen", "tcp:127.0.0.1:0", "--config"])
             .arg(folder.path().join("controller.toml"))
             .arg("--status-socket")
             .arg(folder.path().join("status.sock"))
+            .args(cluster.iter().flatten())
             .env("CVSW_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,6 +73,22 @@ impl Controller {
     /// The process is gone.
     pub fn rotate_keys(&self) -> anyhow::Result<()> {
         self.signal(Signal::USR1)
+    }
+
+    /// Stops it where it is.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
     }
 
     /// What it knows.

@@ -47,9 +47,8 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     let layout = &plan.layout;
     let mut wanted = Wanted { mtu: 1400, marked: None };
     let mut fleet = Fleet::new(layout)?;
-    let controller = Controller::start(program, &layout.config(&wanted))?;
+    let controller = Controller::start(program, &layout.config(&wanted), None)?;
     let configured = controller.memory()?.resident;
-    let world = World { plan, fleet: &mut fleet, controller: &controller };
     let mut report = Report {
         switches: layout.switches,
         vnics: layout.vnics,
@@ -61,9 +60,10 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     };
 
     let (start, processor) = (Instant::now(), controller.processor_seconds()?);
-    world.fleet.connect(&[controller.address])?;
+    fleet.connect(&[controller.address])?;
+    let world = World { layout, limit: plan.limit, fleet: &fleet };
     report.cold_seconds = world.wait_for_all("cold", start, wanted.mtu)?;
-    report.cold_known_seconds = world.wait_until_known("cold", start)?;
+    report.cold_known_seconds = world.wait_until_known(&controller, "cold", start)?;
     report.cold_processor_seconds = controller.processor_seconds()? - processor;
     report.cold_messages = world.fleet.traffic().messages;
     let converged = controller.memory()?.resident;
@@ -73,12 +73,12 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     let start = Instant::now();
     controller.reconfigure(&layout.config(&wanted))?;
     report.mtu_seconds = world.wait_for_all("another MTU", start, wanted.mtu)?;
-    report.mtu_known_seconds = world.wait_until_known("another MTU", start)?;
+    report.mtu_known_seconds = world.wait_until_known(&controller, "another MTU", start)?;
 
     if layout.cipher.is_some() {
-        report.rekey_seconds = Some(world.rekey()?);
+        report.rekey_seconds = Some(world.rekey(&controller)?);
     }
-    report.change = world.change_flows(&mut wanted)?;
+    report.change = world.change_flows(&controller, plan.changes, &mut wanted)?;
     world.compare(&wanted)?;
     ensure!(world.fleet.traffic().complaints == 0, "the controller sent messages that make no sense; see the log");
     report.memory = MemoryReport {
@@ -90,16 +90,23 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-struct World<'a> {
-    plan: &'a Plan,
-    fleet: &'a mut Fleet,
-    controller: &'a Controller,
+/// The simulated side.
+pub struct World<'a> {
+    /// How it was made.
+    pub layout: &'a Layout,
+    /// Longest time for each step.
+    pub limit: Duration,
+    /// Its switches.
+    pub fleet: &'a Fleet,
 }
 
 impl World<'_> {
     /// Waits until every vNIC has all its flows and this MTU; returns the time since `start`.
-    fn wait_for_all(&self, what: &str, start: Instant, mtu: u16) -> anyhow::Result<f64> {
-        let flows = self.plan.layout.flows;
+    ///
+    /// # Errors
+    /// It took too long.
+    pub fn wait_for_all(&self, what: &str, start: Instant, mtu: u16) -> anyhow::Result<f64> {
+        let flows = self.layout.flows;
         let total = self.fleet.seen.len();
         let mut shown = start;
         loop {
@@ -120,9 +127,9 @@ impl World<'_> {
     }
 
     /// Waits until the controller says that all is as it should be; returns the time since `start`.
-    fn wait_until_known(&self, what: &str, start: Instant) -> anyhow::Result<f64> {
+    fn wait_until_known(&self, controller: &Controller, what: &str, start: Instant) -> anyhow::Result<f64> {
         loop {
-            let status = self.controller.status()?;
+            let status = controller.status()?;
             if status.converged {
                 return Ok(start.elapsed().as_secs_f64());
             }
@@ -136,9 +143,11 @@ impl World<'_> {
     }
 
     /// Checks that every vNIC has exactly what follows from the configuration.
-    fn compare(&self, wanted: &Wanted) -> anyhow::Result<()> {
-        let config =
-            Config::parse("sim.toml", &self.plan.layout.config(wanted)).map_err(|e| anyhow::anyhow!("{e}"))?;
+    ///
+    /// # Errors
+    /// One has something else.
+    pub fn compare(&self, wanted: &Wanted) -> anyhow::Result<()> {
+        let config = Config::parse("sim.toml", &self.layout.config(wanted)).map_err(|e| anyhow::anyhow!("{e}"))?;
         let desired = derive::desired(&config.config);
         for switch in self.fleet.switches() {
             for vnic in switch.vnics() {
@@ -164,10 +173,10 @@ impl World<'_> {
     }
 
     /// New keys for everybody; returns how long it took.
-    fn rekey(&self) -> anyhow::Result<f64> {
+    fn rekey(&self, controller: &Controller) -> anyhow::Result<f64> {
         let old = self.sending_keys();
         let start = Instant::now();
-        self.controller.rotate_keys()?;
+        controller.rotate_keys()?;
         loop {
             let new = self.sending_keys();
             let left = old.iter().filter(|(id, spi)| new.get(id) == Some(spi)).count();
@@ -193,16 +202,21 @@ impl World<'_> {
     }
 
     /// One flow more on one vNIC, then on another, and so on. The vNIC before loses it again.
-    fn change_flows(&self, wanted: &mut Wanted) -> anyhow::Result<Option<Percentiles>> {
-        let layout = &self.plan.layout;
-        let mut milliseconds = Vec::with_capacity(self.plan.changes);
-        for (port, number) in (2000..).zip(0..self.plan.changes) {
+    fn change_flows(
+        &self,
+        controller: &Controller,
+        changes: usize,
+        wanted: &mut Wanted,
+    ) -> anyhow::Result<Option<Percentiles>> {
+        let layout = self.layout;
+        let mut milliseconds = Vec::with_capacity(changes);
+        for (port, number) in (2000..).zip(0..changes) {
             // Spread over all switches and networks.
             let vnic = number * 7919 % layout.vnics;
             let mark = wanted.marked.replace((vnic, port));
             let config = layout.config(wanted);
             let start = Instant::now();
-            self.controller.reconfigure(&config)?;
+            controller.reconfigure(&config)?;
             let seen = self.fleet.seen.get(vnic).context("no such vNIC")?;
             while usize::from(seen.flows.load(Ordering::Relaxed)) != layout.flows + 1 {
                 self.in_time("one flow more", start, || format!("vNIC {} does not have it", mac(vnic)))?;
@@ -219,16 +233,20 @@ impl World<'_> {
     fn wait_until_unmarked(&self, vnic: usize) -> anyhow::Result<()> {
         let start = Instant::now();
         let seen = self.fleet.seen.get(vnic).context("no such vNIC")?;
-        while usize::from(seen.flows.load(Ordering::Relaxed)) != self.plan.layout.flows {
+        while usize::from(seen.flows.load(Ordering::Relaxed)) != self.layout.flows {
             self.in_time("one flow less", start, || format!("vNIC {} still has it", mac(vnic)))?;
             std::thread::sleep(LOOK_AT_ONE);
         }
         Ok(())
     }
 
-    fn in_time(&self, what: &str, start: Instant, how_far: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if start.elapsed() > self.plan.limit {
-            bail!("{what}: not done after {:?}: {}; --limit allows more time", self.plan.limit, how_far());
+    /// Nothing, as long as there is time left.
+    ///
+    /// # Errors
+    /// There is none, with how far it came.
+    pub fn in_time(&self, what: &str, start: Instant, how_far: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if start.elapsed() > self.limit {
+            bail!("{what}: not done after {:?}: {}; --limit allows more time", self.limit, how_far());
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! One switch: OpenFlow messages in, OpenFlow messages out. No I/O.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cvsw_core::{
     Instant,
     flow::{Action, Command, FlowMod},
     openflow::{
-        Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason, PortStatus, Ports,
-        StatsReply,
+        ErrorMessage, Features, FlowStatsEntries, Header, Message, PacketIn, Port, PortName, PortReason,
+        PortStatsEntries, PortStatus, Ports, Role, RoleMessage, StatsReply, StatsRequest,
     },
 };
 
@@ -17,6 +17,12 @@ use crate::vnic::{Seen, Vnic};
 const PACKET_IN: usize = 32;
 /// Longest message that does not grow with its contents.
 const SHORT: usize = 128;
+/// `OFPET_BAD_REQUEST` and `OFPBRC_EPERM`: what a slave is told.
+const REFUSED: (u16, u16) = (1, 5);
+
+/// A connection to a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
 
 /// A switch and the vNICs on its ports.
 pub struct Switch {
@@ -24,12 +30,15 @@ pub struct Switch {
     /// Port number, vNIC, and what others may see of it; by port number, from 1.
     ports: Vec<(Vnic, Arc<Seen>)>,
     flows: Vec<FlowMod>,
+    connections: BTreeMap<ConnectionId, Role>,
+    next_connection: u64,
+    refused: u64,
 }
 
 impl Switch {
     /// A switch with these vNICs on its ports 1, 2 and so on.
     pub const fn new(datapath_id: u64, ports: Vec<(Vnic, Arc<Seen>)>) -> Self {
-        Self { datapath_id, ports, flows: Vec::new() }
+        Self { datapath_id, ports, flows: Vec::new(), connections: BTreeMap::new(), next_connection: 0, refused: 0 }
     }
 
     /// The vNICs.
@@ -42,22 +51,60 @@ impl Switch {
         &self.flows
     }
 
-    /// What a new connection begins with.
-    pub fn greet(out: &mut Vec<u8>) {
-        push(out, 0, &Message::Hello { version: 1 }, SHORT);
+    /// The number of the connection whose controller is the master here.
+    pub fn master(&self) -> Option<u64> {
+        self.connections.iter().find(|(_, role)| **role == Role::Master).map(|(id, _)| id.0)
     }
 
-    /// A whole message from the controller.
+    /// Messages that came from slaves, which may only ask.
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A connection was made.
+    pub fn connected(&mut self, out: &mut Vec<u8>) -> ConnectionId {
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.connections.insert(id, Role::Other);
+        push(out, 0, &Message::Hello { version: 1 }, SHORT);
+        id
+    }
+
+    /// A connection has ended.
+    pub fn disconnected(&mut self, id: ConnectionId) {
+        self.connections.remove(&id);
+    }
+
+    /// A whole message from the controller at `id`.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn received(&mut self, now: Instant, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    pub fn received(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let message = Message::decode(bytes).map_err(|error| error.to_string())?;
         let xid = Header::read(bytes).map_or(0, |header| header.xid);
+        let changes = matches!(message, Message::FlowMod(_) | Message::PacketOut(_) | Message::SetConfig(_));
+        if changes && self.connections.get(&id) == Some(&Role::Slave) {
+            self.refused += 1;
+            let (kind, code) = REFUSED;
+            let data = bytes.get(..bytes.len().min(64)).unwrap_or_default();
+            push(out, xid, &Message::Error(ErrorMessage { kind, code, data }), SHORT);
+            return Ok(());
+        }
         match message {
+            Message::Vendor { vendor, data } => self.role(xid, id, RoleMessage::read(vendor, data), out),
             Message::FeaturesRequest => self.features(xid, out),
             Message::EchoRequest(data) => push(out, xid, &Message::EchoReply(data), SHORT + data.len()),
             Message::BarrierRequest => push(out, xid, &Message::BarrierReply, SHORT),
+            Message::StatsRequest(StatsRequest::Port(_)) => {
+                let reply = StatsReply::Port { more: false, entries: PortStatsEntries(&[]) };
+                push(out, xid, &Message::StatsReply(reply), SHORT);
+            }
             Message::StatsRequest(_) => {
                 let reply = StatsReply::Flow { more: false, entries: FlowStatsEntries(&[]) };
                 push(out, xid, &Message::StatsReply(reply), SHORT);
@@ -74,8 +121,11 @@ impl Switch {
         Ok(())
     }
 
-    /// Time has passed.
-    pub fn tick(&mut self, now: Instant, out: &mut Vec<u8>) {
+    /// Time has passed. What the vNICs say goes to the controller at `id`, if it may hear it.
+    pub fn tick(&mut self, now: Instant, id: ConnectionId, out: &mut Vec<u8>) {
+        if self.connections.get(&id) == Some(&Role::Slave) {
+            return;
+        }
         for (number, (vnic, seen)) in (1..).zip(&mut self.ports) {
             vnic.tick(now, seen, |frame| packet_in(out, number, frame));
         }
@@ -84,6 +134,17 @@ impl Switch {
     fn deliver(&mut self, now: Instant, number: u16, frame: &[u8], out: &mut Vec<u8>) {
         let Some((vnic, seen)) = self.ports.get_mut(usize::from(number).wrapping_sub(1)) else { return };
         vnic.deliver(now, &mut frame.to_vec(), seen, |frame| packet_in(out, number, frame));
+    }
+
+    /// A master is the only one; who was it before becomes a slave.
+    fn role(&mut self, xid: u32, id: ConnectionId, message: Option<RoleMessage>, out: &mut Vec<u8>) {
+        let Some(RoleMessage { reply: false, role }) = message else { return };
+        if role == Role::Master {
+            self.connections.values_mut().for_each(|role| *role = Role::Slave);
+        }
+        self.connections.insert(id, role);
+        let data = RoleMessage { reply: true, role }.to_bytes();
+        push(out, xid, &Message::Vendor { vendor: RoleMessage::VENDOR, data: &data }, SHORT);
     }
 
     fn change(&mut self, flow: FlowMod) {
@@ -146,12 +207,14 @@ mod tests {
     fn a_switch_shows_its_ports_and_passes_frames_both_ways() {
         let seen = Arc::new(Seen::default());
         let mut switch = Switch::new(7, vec![(Vnic::new(mac(3), 1).unwrap(), Arc::clone(&seen))]);
-        let mut tell = |message: &Message<'_>| {
+        let (one, two) = (switch.connected(&mut Vec::new()), switch.connected(&mut Vec::new()));
+        let mut tell_as = |id, message: &Message<'_>| {
             let (mut bytes, mut out) = (Vec::new(), Vec::new());
             push(&mut bytes, 5, message, 512);
-            switch.received(Instant::ZERO, &bytes, &mut out).unwrap();
+            switch.received(Instant::ZERO, id, &bytes, &mut out).unwrap();
             out
         };
+        let mut tell = |message: &Message<'_>| tell_as(one, message);
         let out = tell(&Message::FeaturesRequest);
         let Ok(Message::FeaturesReply(features)) = Message::decode(messages(&out)[0]) else { panic!("{out:?}") };
         assert_eq!((features.datapath_id, features.ports.iter().map(|port| port.number).collect()), (7, vec![1]));
@@ -169,5 +232,18 @@ mod tests {
         let set_mtu = [&mac(3).0[..], &[0x25, 0, 0, 0, 0x05, 0x14, 0xab, 0xba]].concat();
         tell(&packet(&set_mtu));
         assert_eq!(seen.mtu.load(Ordering::Relaxed), 1300);
+
+        let master = RoleMessage { reply: false, role: Role::Master }.to_bytes();
+        tell_as(two, &Message::Vendor { vendor: RoleMessage::VENDOR, data: &master });
+        let set_mtu = [&mac(3).0[..], &[0x25, 0, 0, 0, 0x05, 0x78, 0xab, 0xba]].concat();
+        let out = tell_as(one, &packet(&set_mtu));
+        let Ok(Message::Error(error)) = Message::decode(messages(&out)[0]) else { panic!("{out:?}") };
+        assert_eq!((error.kind, error.code), REFUSED);
+        assert_eq!(seen.mtu.load(Ordering::Relaxed), 1300, "a slave changes nothing");
+        tell_as(two, &packet(&set_mtu));
+        assert_eq!(seen.mtu.load(Ordering::Relaxed), 1400);
+        assert_eq!((switch.refused(), switch.master()), (1, Some(1)));
+        switch.disconnected(two);
+        assert_eq!(switch.master(), None);
     }
 }

@@ -77,6 +77,13 @@ pub fn run(args: &[&str], stdin: &str) -> Run {
     Run::new(command.output().expect("the program starts"))
 }
 
+/// Runs the program with more time than usual.
+pub fn run_within(deadline: Duration, args: &[&str]) -> Run {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_cvsw"));
+    command.args(args).env_remove("CVSW_LOG").timeout(deadline);
+    Run::new(command.output().expect("the program starts"))
+}
+
 fn tool(name: &str, args: &[&str]) -> String {
     let output = assert_cmd::Command::new(name).args(args).timeout(DEADLINE).output();
     let run = Run::new(output.unwrap_or_else(|error| panic!("cannot run {name} (is it installed?): {error}")));

@@ -11,7 +11,8 @@
 //!                             # it to others as well; or "require" it of all, so that version 2 is refused
 //! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
 //!
-//! store = "/var/lib/cvsw/state.redb"  # optional: keep desired state there; what follows below is imported once
+//! store = "/var/lib/cvsw/state.redb"  # optional: keep desired state there, or in "etcd://HOST:PORT,..."; what follows
+//!                             # below is imported once
 //!
 //! [tls]                       # needed for `listen = ["tls:..."]`: switches show certificates, and check ours
 //! certificate = "/etc/cvsw/controller.crt"

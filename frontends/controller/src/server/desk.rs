@@ -3,7 +3,10 @@
 //! A change is checked as a whole, committed to the store, and only then taken over by the controller. What the store
 //! does not take, nobody sees.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::Mutex as Turn;
 
@@ -13,6 +16,11 @@ use crate::{
     spec::Spec,
     store::{Change, Revision, Store, StoreError},
 };
+
+/// How often a store that another controller fills is looked at, ...
+const IMPORT_LOOK: Duration = Duration::from_millis(500);
+/// ... and how many times.
+const IMPORT_LOOKS: u32 = 120;
 
 /// Desired state, and the way to change it.
 pub struct Desk {
@@ -66,10 +74,13 @@ pub(super) async fn open(loaded: Loaded, store: Option<&dyn Store>) -> anyhow::R
         let mut transaction = spec.difference(&Spec::default());
         transaction.base = snapshot.revision;
         let networks = spec.networks.len();
-        store.commit(transaction).await?;
-        tracing::info!(
-            "the store is new: it takes over the configuration file's parameters and {networks} networks"
-        );
+        match store.commit(transaction).await {
+            Ok(_) => tracing::info!(
+                "the store is new: it takes over the configuration file's parameters and {networks} networks"
+            ),
+            Err(StoreError::Conflict(_)) => another_imports(store).await?,
+            Err(error) => return Err(error.into()),
+        }
     }
     let epoch = store.open_epoch().await?;
     let stored = Spec::from_snapshot(&store.load().await?)?;
@@ -84,6 +95,20 @@ pub(super) async fn open(loaded: Loaded, store: Option<&dyn Store>) -> anyhow::R
     }
     let (config, warnings) = config.with_spec(&stored)?;
     Ok(Opened { config, warnings, spec: stored, epoch: Some(epoch) })
+}
+
+/// Waits until another controller, which was quicker, has filled the store.
+async fn another_imports(store: &dyn Store) -> Result<(), StoreError> {
+    tracing::info!("another controller fills the new store: waiting for it");
+    for _ in 0..IMPORT_LOOKS {
+        if !store.load().await?.records.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(IMPORT_LOOK).await;
+    }
+    Err(StoreError::Unusable(
+        "another controller has begun to fill the store, and does not end: try again".to_owned(),
+    ))
 }
 
 impl Desk {

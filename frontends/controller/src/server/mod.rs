@@ -7,22 +7,34 @@ pub(crate) mod listen;
 mod reload;
 mod status_socket;
 
-use std::{collections::HashMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
     api::{self, Api},
+    cluster::Cluster,
     config::{Config, Listen},
     events::{Bus, Reporter},
     keys::KeyLog,
     state::{ConnectionId, Controller},
-    store::{Store, embedded::Embedded},
+    store::{
+        Store,
+        embedded::Embedded,
+        etcd::{self, Etcd},
+    },
     tls,
 };
 use connection::Connection;
@@ -38,6 +50,8 @@ const TICK: Duration = Duration::from_millis(100);
 const WATCH: Duration = Duration::from_millis(500);
 /// Events that wait for the owner; a connection that has more to say waits, and so does its switch.
 const EVENTS: usize = 1024;
+/// How long leaving a cluster may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -48,8 +62,10 @@ pub struct Options {
     pub config: PathBuf,
     /// Where to listen instead of where the file says; empty: as the file says.
     pub listen: Vec<Listen>,
-    /// File that keeps desired state, instead of the one that the configuration file names.
+    /// File that keeps desired state, or `etcd://HOST:PORT,...`, instead of what the configuration file names.
     pub store: Option<PathBuf>,
+    /// Name of this controller among those that share a cluster; none: the machine's.
+    pub name: Option<String>,
     /// Where the API listens instead of where the file says; empty: as the file says.
     pub api: Vec<Listen>,
     /// Path of the status socket.
@@ -102,10 +118,7 @@ pub async fn serve(
     }
     api::listen_instead(process, &options.api)?;
     let process = process.clone();
-    let store = match &process.store {
-        Some(path) => Some(Arc::new(Embedded::open(path)?) as Arc<dyn Store>),
-        None => None,
-    };
+    let (store, etcd) = open_store(process.store.as_deref())?;
     let opened = desk::open(loaded, store.as_deref()).await?;
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
@@ -121,7 +134,7 @@ pub async fn serve(
         guards.extend(api::spawn(settings, api, &mut bound.api).await?);
     }
     if let Some(path) = &options.status_socket {
-        let socket = status_socket::spawn(path, handle).await;
+        let socket = status_socket::spawn(path, handle.clone()).await;
         guards.push(socket.with_context(|| format!("cannot listen on the status socket {}", path.display()))?);
     }
     let signals = Signals::new()?;
@@ -139,7 +152,11 @@ pub async fn serve(
     if let Some(store) = store {
         tokio::spawn(Arc::clone(&desk).follow(store));
     }
-    let server = Server {
+    let part = match etcd {
+        Some(etcd) => Some(take_part(&mut controller, &etcd, options.name, handle)?),
+        None => None,
+    };
+    let mut server = Server {
         controller,
         connections: HashMap::new(),
         events,
@@ -153,7 +170,41 @@ pub async fn serve(
         bus,
     };
     server.run(inbox, signals, stop).await;
+    if let Some((leave, part)) = part {
+        // Whoever waits for our switches need not wait for the lease to end.
+        drop(leave);
+        let _ = tokio::time::timeout(FAREWELL, part).await;
+    }
     Ok(())
+}
+
+type OpenStore = (Option<Arc<dyn Store>>, Option<Etcd>);
+
+/// Opens the file, or the cluster, that keeps desired state.
+fn open_store(place: Option<&Path>) -> anyhow::Result<OpenStore> {
+    let Some(place) = place else { return Ok((None, None)) };
+    match place.to_str().filter(|address| address.starts_with(etcd::SCHEME)) {
+        Some(address) => {
+            let etcd = Etcd::new(address)?;
+            Ok((Some(Arc::new(etcd.clone())), Some(etcd)))
+        }
+        None => Ok((Some(Arc::new(Embedded::open(place)?)), None)),
+    }
+}
+
+/// Lets the controller manage only what its part in the cluster gives it.
+fn take_part(
+    controller: &mut Controller,
+    etcd: &Etcd,
+    name: Option<String>,
+    handle: Handle,
+) -> anyhow::Result<(oneshot::Sender<()>, JoinHandle<()>)> {
+    let hostname = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+    let name = name.map_or_else(hostname, Ok).context("this machine has no name: use --name")?;
+    controller.stand_by(STORE_EPOCHS);
+    let (leave, left) = oneshot::channel();
+    let cluster = Cluster::new(Arc::clone(etcd.client()), name, handle);
+    Ok((leave, tokio::spawn(cluster.run(left))))
 }
 
 async fn listen_for_switches(
@@ -213,7 +264,12 @@ struct Server {
 }
 
 impl Server {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut signals: Signals, stop: impl Future<Output = ()>) {
+    async fn run(
+        &mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        mut signals: Signals,
+        stop: impl Future<Output = ()>,
+    ) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(WATCH);

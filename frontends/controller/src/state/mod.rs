@@ -6,6 +6,7 @@
 //! Time is the time since any fixed origin.
 
 pub mod link;
+mod ownership;
 mod receive;
 mod register;
 mod registry;
@@ -25,6 +26,7 @@ use crate::{
     mac::Mac,
 };
 use cvsw_core::{DropReason, control::SaCommand, flow::FlowMod, openflow::PortStats};
+use ownership::Ownership;
 pub use register::{Refusals, Refused};
 pub use registry::{Claim, Claims};
 use switch::{Greeting, Purpose, Stage, Switch};
@@ -135,6 +137,8 @@ pub struct Controller {
     /// Sessions of version 3 that were begun.
     sessions: u64,
     keys: Keys,
+    /// Which switches are ours, if others may have some; `None`: all.
+    ownership: Option<Ownership>,
     counters: Counters,
     generation: u64,
     config_error: Option<String>,
@@ -169,6 +173,7 @@ impl Controller {
             refusals: Refusals::default(),
             epoch: 1,
             sessions: 0,
+            ownership: None,
             counters: Counters::default(),
             generation: 1,
             config_error: None,
@@ -233,6 +238,7 @@ impl Controller {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Duration) {
+        self.check_lease(now);
         let timers = self.config.timers;
         let mut late = Vec::new();
         for (id, switch) in &mut self.switches {
@@ -259,6 +265,7 @@ impl Controller {
 
     /// Replaces every key in use, without a gap.
     pub fn rotate_keys(&mut self, now: Duration) {
+        self.check_lease(now);
         self.keys.rotate(now);
         self.poll_keys(now);
     }
@@ -317,6 +324,7 @@ impl Controller {
     /// # Errors
     /// A text that says which setting cannot change while the controller runs. Nothing has changed then.
     pub fn reconfigure(&mut self, now: Duration, config: Config, warnings: Vec<Diagnostic>) -> Result<(), String> {
+        self.check_lease(now);
         if let Some(why) = self.cannot_become(&config) {
             return Err(why);
         }

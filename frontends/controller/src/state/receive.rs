@@ -28,6 +28,7 @@ const VERSION_AT: usize = 6;
 impl Controller {
     /// A whole OpenFlow message has arrived.
     pub fn received(&mut self, now: Duration, id: ConnectionId, bytes: &[u8]) {
+        self.check_lease(now);
         let Some(switch) = self.switches.get_mut(&id) else { return };
         switch.heard(now);
         let stage = switch.stage;
@@ -37,7 +38,7 @@ impl Controller {
             (_, Err(error)) => {
                 count(&mut self.counters.bad_openflow, error.name());
                 tracing::debug!(connection = id.0, "a message could not be decoded: {error}");
-                if stage != Stage::Up {
+                if matches!(stage, Stage::Hello | Stage::Features) {
                     self.close(now, id, format!("a message of the handshake could not be decoded: {error}"));
                 }
             }
@@ -45,7 +46,8 @@ impl Controller {
             (_, Ok(Message::Error(error))) => self.failed(id, xid, &error),
             (Stage::Hello, Ok(message)) => self.hello(now, id, &message),
             (Stage::Features, Ok(Message::FeaturesReply(features))) => self.features(now, id, &features),
-            (Stage::Features, Ok(_)) => {}
+            // Whoever manages it takes care of what it says.
+            (Stage::Features | Stage::Standby, Ok(_)) => {}
             (Stage::Up, Ok(message)) => self.at_work(now, id, xid, message),
         }
     }
@@ -64,7 +66,7 @@ impl Controller {
     fn features(&mut self, now: Duration, id: ConnectionId, features: &Features<'_>) {
         let datapath_id = features.datapath_id;
         let same = |other: &&mut super::Switch| {
-            other.id != id && other.stage == Stage::Up && other.datapath_id == datapath_id
+            other.id != id && matches!(other.stage, Stage::Up | Stage::Standby) && other.datapath_id == datapath_id
         };
         if let Some(other) = self.switches.values_mut().find(same) {
             // Whoever is there stays, if it shows that it is there; the other one will try again.
@@ -75,6 +77,9 @@ impl Controller {
                 "another connection has its datapath id {datapath_id:016x}: let each switch have its own id and one connection"
             );
             return self.close(now, id, why);
+        }
+        if !self.may_manage(id, datapath_id) {
+            return;
         }
         let timers = self.config.timers;
         let Some(switch) = self.switches.get_mut(&id) else { return };

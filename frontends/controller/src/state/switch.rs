@@ -59,6 +59,8 @@ pub enum Stage {
     Features,
     /// At work.
     Up,
+    /// Another controller is at work.
+    Standby,
 }
 
 /// What a message was for, to explain an error about it.
@@ -272,7 +274,7 @@ impl Switch {
 
     /// Keeps the connection alive. `Some` says why it has to be closed.
     pub fn poll_liveness(&mut self, now: Duration, echo: Duration) -> Option<&'static str> {
-        if self.stage != Stage::Up {
+        if matches!(self.stage, Stage::Hello | Stage::Features) {
             let late = now.saturating_sub(self.connected_at) > echo.saturating_mul(2);
             return late.then_some("the OpenFlow handshake was not completed in time");
         }

@@ -6,9 +6,10 @@
 //! than that of any controller which worked on this store before.
 //!
 //! The operations are the ones that etcd has as well (a transaction guarded by a revision, a range read at one
-//! revision, a watch), so that a cluster fits behind the same trait. [`embedded`] keeps one file.
+//! revision, a watch), so that a cluster fits behind the same trait. [`embedded`] keeps one file, [`etcd`] uses a cluster.
 
 pub mod embedded;
+pub mod etcd;
 mod schema;
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin};

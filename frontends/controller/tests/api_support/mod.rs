@@ -83,6 +83,7 @@ impl Api {
             listen: vec![],
             store: (self.kind != Kind::File).then(|| path.join("store")),
             api: if self.kind == Kind::Guarded { vec![] } else { vec![unix] },
+            name: None,
             status_socket: None,
             key_log: None,
         };

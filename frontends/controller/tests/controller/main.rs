@@ -1,5 +1,6 @@
 //! Tests of the controller: against a real Open vSwitch, against switches in memory, and of what it derives.
 
+mod cluster;
 mod derived;
 mod encrypted;
 mod failures;

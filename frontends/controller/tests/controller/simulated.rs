@@ -51,6 +51,48 @@ fn the_handshake_comes_in_the_right_order_and_once() {
 }
 
 #[test]
+fn only_what_is_owned_is_managed_and_only_while_the_lease_lasts() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    world.controller.stand_by(100);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run(SOON);
+    let sent = |world: &World, what| world.switches[switch].got.get(what).copied().unwrap_or(0);
+    assert_eq!((sent(&world, "VENDOR"), sent(&world, "FLOW_MOD"), sent(&world, "PACKET_OUT")), (1, 0, 0));
+    assert_eq!(world.controller.datapaths().into_iter().collect::<Vec<_>>(), [7]);
+
+    world.controller.own(world.now, 7, 5);
+    assert!(world.controller.owned().is_empty(), "there is no lease");
+    world.controller.lease_lasts(world.now + LONG);
+    world.controller.own(world.now, 7, 5);
+    world.run_until_converged(SOON);
+    world.check_ready_vnics();
+    assert_eq!((sent(&world, "VENDOR"), sent(&world, "FLOW_MOD")), (2, 2));
+    assert_eq!(world.controller.epoch(), 105);
+    world.run(LONG);
+    assert!(world.controller.owned().is_empty(), "nobody has renewed the lease");
+    assert_eq!((world.status().vnics[0].state.as_str(), sent(&world, "VENDOR")), ("absent", 3));
+    assert!(world.switches[switch].connection.is_some(), "it stays connected");
+
+    // Whoever goes on after he was stopped knows it before he does anything else.
+    world.controller.lease_lasts(world.now + SOON);
+    world.controller.own(world.now, 7, 9);
+    world.run_until_converged(SOON);
+    let before = sent(&world, "PACKET_OUT");
+    world.now += LONG;
+    world.reconfigure(&config(&[1], 9, 1300)).unwrap();
+    world.send_frame(switch, 1, &[&mac(1).0[..], &[0x22, 0, 0, 0, 0, 0, 0xab, 0xba]].concat());
+    world.run(SOON);
+    assert_eq!(sent(&world, "PACKET_OUT"), before);
+
+    world.controller.lease_lasts(world.now + LONG);
+    world.controller.own(world.now, 7, 12);
+    world.run_until_converged(SOON);
+    world.controller.disown(world.now, 7);
+    assert_eq!(world.status().vnics[0].state, "absent");
+}
+
+#[test]
 fn a_switch_without_vnics_is_not_flooded() {
     let mut world = World::new(&config(&[1], 0, 1450), 1);
     let switch = world.add_switch(7, 4);

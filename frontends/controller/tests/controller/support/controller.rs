@@ -21,6 +21,8 @@ pub struct Running {
     folder: TempDir,
     listen: Vec<Listen>,
     api: Vec<Listen>,
+    /// The cluster's store, and this controller's name there.
+    cluster: Option<(String, String)>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,9 +36,18 @@ impl Running {
 
     /// Starts a controller with a configuration file of this text, listening here.
     pub fn listening(config: &str, listen: Vec<Listen>) -> Self {
+        Self::new(config, listen, None)
+    }
+
+    /// Starts a controller that shares the switches with others, listening here.
+    pub fn sharing(config: &str, listen: Vec<Listen>, store: &str, name: &str) -> Self {
+        Self::new(config, listen, Some((store.to_owned(), name.to_owned())))
+    }
+
+    fn new(config: &str, listen: Vec<Listen>, cluster: Option<(String, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
-        let mut running = Self { folder, listen, api: vec![], stop: None, thread: None };
+        let mut running = Self { folder, listen, api: vec![], cluster, stop: None, thread: None };
         running.resume();
         running
     }
@@ -46,7 +57,8 @@ impl Running {
         let options = Options {
             config: self.file(),
             listen: self.listen.clone(),
-            store: None,
+            store: self.cluster.as_ref().map(|(store, _)| store.into()),
+            name: self.cluster.as_ref().map(|(_, name)| name.clone()),
             api: vec![],
             status_socket: Some(self.status_path()),
             key_log: None,

@@ -473,6 +473,7 @@ const fn name(message: &Message<'_>) -> &'static str {
         Message::FlowMod(_) => "FLOW_MOD",
         Message::StatsRequest(_) => "STATS_REQUEST",
         Message::BarrierRequest => "BARRIER_REQUEST",
+        Message::Vendor { .. } => "VENDOR",
         _ => "other",
     }
 }

@@ -1,0 +1,301 @@
+//! Sharing the switches with other controllers, through leases in etcd.
+//!
+//! Each controller holds one lease and, under it, a key with its name and one key for each switch that it manages:
+//! `/cvsw/switch/DATAPATH`. The key can only be made if it is not there, so a switch has one controller. When a
+//! controller ends, or does not renew its lease, its keys go, and whoever sees that takes its switches over. The
+//! revision in which the key was made is the *epoch* of all that the controller says to that switch's vNICs: it is
+//! higher than that of whoever had the switch before, and a vNIC obeys nobody with a lower one.
+//!
+//! Of the controllers that are alive, one is the first to reach for a switch without a controller: the one that scores
+//! highest with it (rendezvous hashing), so that switches spread evenly without anybody counting. The others wait a
+//! moment, for it may not be connected to that switch. What somebody has, it keeps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    server::{Handle, Stopping},
+    store::{
+        StoreError,
+        etcd::{
+            Client, Compare, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest, prefix,
+            revision,
+        },
+    },
+};
+
+/// Seconds that a lease lasts when it is not renewed. With etcd's default election time-out, fewer than 2 cannot be had.
+const LEASE_SECONDS: i64 = 3;
+/// A lease counts as over this long before etcd ends it.
+const MARGIN: Duration = Duration::from_millis(300);
+/// How often leases and switches are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often the lease is renewed.
+const RENEW: Duration = Duration::from_millis(750);
+/// Who is not the first to reach for a switch waits so long.
+const GRACE: Duration = Duration::from_millis(750);
+/// Keys of switches.
+const SWITCHES: &str = "/cvsw/switch/";
+/// Keys of controllers.
+const CONTROLLERS: &str = "/cvsw/controller/";
+
+/// This controller among others.
+pub struct Cluster {
+    client: Arc<Client>,
+    name: String,
+    handle: Handle,
+    lease: Option<Lease>,
+    /// Switches without a controller, and when that was first seen.
+    vacant: BTreeMap<u64, Duration>,
+}
+
+/// A lease.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    id: i64,
+    lasts: Duration,
+}
+
+/// Why the round had to be given up.
+#[derive(Debug)]
+enum Trouble {
+    Store(StoreError),
+    /// The lease is over.
+    Over,
+    Stopping,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Stopping> for Trouble {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
+}
+
+/// What the store says about who has what.
+struct Seen {
+    controllers: Vec<String>,
+    /// The controller of each switch, and the revision since which it has it.
+    switches: BTreeMap<u64, (String, u64)>,
+}
+
+impl Cluster {
+    /// A controller of this name, which no other one may have at the same time.
+    pub const fn new(client: Arc<Client>, name: String, handle: Handle) -> Self {
+        Self { client, name, handle, lease: None, vacant: BTreeMap::new() }
+    }
+
+    /// Takes part until `stop`, then hands everything over at once.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        loop {
+            let trouble = tokio::select! {
+                Err(trouble) = self.take_part() => trouble,
+                _ = &mut stop => Trouble::Stopping,
+            };
+            if let Some(lease) = self.lease.take()
+                && !matches!(trouble, Trouble::Store(_))
+            {
+                // If it does not get through, the lease ends by itself soon.
+                let _ = self.client.revoke(lease.id).await;
+            }
+            match trouble {
+                Trouble::Stopping => return,
+                Trouble::Over => tracing::error!("the lease is over; asking for another one"),
+                Trouble::Store(error) => tracing::error!("no part in the cluster: {error}"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes part under one lease, for as long as it lasts.
+    async fn take_part(&mut self) -> Result<Infallible, Trouble> {
+        let mut renewed = self.now().await?;
+        let granted = self.client.grant(LEASE_SECONDS).await?;
+        let lasts = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)).saturating_sub(MARGIN);
+        let lease = Lease { id: granted.id, lasts };
+        self.lease = Some(lease);
+        self.lasts(lease, renewed).await?;
+        self.announce(lease).await?;
+        tracing::info!(name = self.name, "taking part in the cluster");
+        loop {
+            let now = self.now().await?;
+            if now.saturating_sub(renewed) >= RENEW {
+                match self.client.keep_alive(lease.id).await {
+                    Ok(0) => return Err(Trouble::Over),
+                    Ok(_) => {
+                        renewed = now;
+                        self.lasts(lease, now).await?;
+                    }
+                    // There are more nodes, and some time.
+                    Err(error) => tracing::warn!("the lease was not renewed: {error}"),
+                }
+            }
+            match self.look(lease).await {
+                Err(Trouble::Store(error)) => tracing::warn!("{error}"),
+                other => other?,
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Puts this controller's own key.
+    async fn announce(&self, lease: Lease) -> Result<(), Trouble> {
+        let key = format!("{CONTROLLERS}{}", self.name);
+        let put = PutRequest { key: key.clone().into(), value: Vec::new(), lease: lease.id };
+        let request = TxnRequest {
+            compare: vec![Compare::absent(&key)],
+            success: vec![Request::Put(put).into()],
+            failure: Vec::new(),
+        };
+        if self.client.transact(&request).await?.succeeded {
+            return Ok(());
+        }
+        let name = &self.name;
+        let what = format!(
+            "a controller {name:?} is in the cluster already: use another --name, or wait {LEASE_SECONDS} s if it has just ended"
+        );
+        Err(StoreError::Unusable(what).into())
+    }
+
+    /// Compares who should have what with who has it, and reaches for what nobody has.
+    async fn look(&mut self, lease: Lease) -> Result<(), Trouble> {
+        let seen = self.read().await?;
+        let (connected, owned, now) =
+            self.handle.ask(|controller, now| (controller.datapaths(), controller.owned(), now)).await?;
+        let ours = |datapath_id: &u64| {
+            seen.switches.get(datapath_id).filter(|(name, _)| *name == self.name).map(|(_, since)| *since)
+        };
+        for datapath_id in owned.keys().filter(|id| ours(id).is_none()) {
+            let datapath_id = *datapath_id;
+            self.handle.ask(move |controller, now| controller.disown(now, datapath_id)).await?;
+        }
+        for (datapath_id, (name, since)) in &seen.switches {
+            if *name != self.name {
+                continue;
+            }
+            let (datapath_id, since) = (*datapath_id, *since);
+            if !connected.contains(&datapath_id) {
+                self.release(datapath_id, since).await?;
+            } else if owned.get(&datapath_id) != Some(&since) {
+                self.handle.ask(move |controller, now| controller.own(now, datapath_id, since)).await?;
+            }
+        }
+        let vacant: BTreeSet<u64> = connected.into_iter().filter(|id| !seen.switches.contains_key(id)).collect();
+        self.vacant.retain(|id, _| vacant.contains(id));
+        for datapath_id in vacant {
+            let since = *self.vacant.entry(datapath_id).or_insert(now);
+            let first = first(&seen.controllers, datapath_id) == Some(&self.name);
+            if first || now.saturating_sub(since) >= GRACE {
+                self.acquire(datapath_id, lease).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<Seen, Trouble> {
+        let ranges = [prefix(CONTROLLERS), prefix(SWITCHES)].map(|range| RequestOp::from(Request::Range(range)));
+        let answer =
+            self.client.transact(&TxnRequest { success: ranges.to_vec(), ..TxnRequest::default() }).await?;
+        let mut ranges = answer.responses.into_iter().filter_map(|response| response.range);
+        let (controllers, switches) = (ranges.next().unwrap_or_default(), ranges.next().unwrap_or_default());
+        let name = |key: &[u8], prefix: &str| {
+            String::from_utf8_lossy(key).strip_prefix(prefix).unwrap_or_default().to_owned()
+        };
+        let switches = switches.kvs.into_iter().filter_map(|kv| {
+            let datapath_id = u64::from_str_radix(&name(&kv.key, SWITCHES), 16).ok()?;
+            Some((datapath_id, (String::from_utf8_lossy(&kv.value).into_owned(), revision(kv.create_revision))))
+        });
+        Ok(Seen {
+            controllers: controllers.kvs.iter().map(|kv| name(&kv.key, CONTROLLERS)).collect(),
+            switches: switches.collect(),
+        })
+    }
+
+    async fn acquire(&self, datapath_id: u64, lease: Lease) -> Result<(), Trouble> {
+        let key = key(datapath_id);
+        let put = PutRequest { key: key.clone().into(), value: self.name.clone().into(), lease: lease.id };
+        let request = TxnRequest {
+            compare: vec![Compare::absent(&key)],
+            success: vec![Request::Put(put).into()],
+            failure: vec![Request::Range(RangeRequest { key: key.clone().into(), range_end: Vec::new() }).into()],
+        };
+        let answer = self.client.transact(&request).await?;
+        // Who was too late sees it at the next look; as does he whose answer was lost.
+        if answer.succeeded {
+            let epoch = revision(answer.header.unwrap_or_default().revision);
+            self.handle.ask(move |controller, now| controller.own(now, datapath_id, epoch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets another controller have a switch that is not connected to this one.
+    async fn release(&self, datapath_id: u64, since: u64) -> Result<(), Trouble> {
+        self.handle.ask(move |controller, now| controller.disown(now, datapath_id)).await?;
+        let key = key(datapath_id);
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
+        let range = DeleteRangeRequest { key: key.clone().into(), range_end: Vec::new() };
+        let request = TxnRequest {
+            compare: vec![Compare::written_by(&key, since)],
+            success: vec![Request::DeleteRange(range).into()],
+            failure: Vec::new(),
+        };
+        self.client.transact(&request).await?;
+        Ok(())
+    }
+
+    async fn now(&self) -> Result<Duration, Trouble> {
+        Ok(self.handle.ask(|_, now| now).await?)
+    }
+
+    /// The lease was renewed not before `asked`.
+    async fn lasts(&self, lease: Lease, asked: Duration) -> Result<(), Trouble> {
+        let until = asked.saturating_add(lease.lasts);
+        Ok(self.handle.ask(move |controller, _| controller.lease_lasts(until)).await?)
+    }
+}
+
+fn key(datapath_id: u64) -> String {
+    format!("{SWITCHES}{datapath_id:016x}")
+}
+
+/// The controller that reaches for a switch first.
+fn first(controllers: &[String], datapath_id: u64) -> Option<&String> {
+    let score = |name: &&String| {
+        let mut hasher = DefaultHasher::new();
+        (name, datapath_id).hash(&mut hasher);
+        hasher.finish()
+    };
+    controllers.iter().max_by_key(score)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_spread_over_controllers_and_stay_when_another_one_goes() {
+        let three: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let all: Vec<_> = (0..3000).map(|id| first(&three, id).unwrap().clone()).collect();
+        for name in &three {
+            let share = all.iter().filter(|first| *first == name).count();
+            assert!((900..1100).contains(&share), "{name}: {share}");
+        }
+        let two = three[..2].to_vec();
+        for (id, before) in (0..).zip(&all).filter(|(_, before)| *before != "c") {
+            assert_eq!(first(&two, id), Some(before));
+        }
+        assert_eq!(first(&[], 1), None);
+    }
+}
