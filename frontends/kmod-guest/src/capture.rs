@@ -1,13 +1,12 @@
 //! tcpdump as a judge.
 
-use crate::net::Namespace;
+use crate::{net::Namespace, system::PATIENCE};
 use anyhow::{Context, Result, bail};
 use std::{
     io::{BufRead, BufReader},
     process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
-    time::Duration,
 };
 
 /// A running tcpdump; ended when dropped.
@@ -19,27 +18,11 @@ pub struct Capture {
 impl Capture {
     /// Starts one and waits until it listens.
     pub fn start(namespace: &Namespace, device: &str, filter: &str) -> Result<Self> {
-        let mut child = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                namespace.name(),
-                "tcpdump",
-                "-Z",
-                "root",
-                "-l",
-                "-e",
-                "-nn",
-                "-vv",
-                "-i",
-                device,
-            ])
-            .arg(filter)
-            .env("PATH", "/bin:/sbin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = namespace.inside(|| {
+            let mut tcpdump = Command::new("tcpdump");
+            tcpdump.args(["-Z", "root", "-l", "-e", "-nn", "-vv", "-i", device, filter]).env("PATH", "/bin:/sbin");
+            Ok(tcpdump.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+        })?;
         wait_until_it_listens(child.stderr.take().context("no pipe")?)?;
         let stdout = BufReader::new(child.stdout.take().context("no pipe")?);
         let (sender, lines) = channel();
@@ -49,7 +32,7 @@ impl Capture {
 
     /// The text of the next IPv4 packet (two lines).
     pub fn packet(&self) -> Result<String> {
-        let line = || self.lines.recv_timeout(Duration::from_secs(20)).context("tcpdump saw no packet");
+        let line = || self.lines.recv_timeout(PATIENCE).context("tcpdump saw no packet");
         Ok(format!("{}\n{}", line()?, line()?))
     }
 }

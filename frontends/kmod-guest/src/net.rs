@@ -1,6 +1,6 @@
 //! Network namespaces and raw sockets in them.
 
-use crate::system::run;
+use crate::system::{PATIENCE, run};
 use anyhow::{Context, Result, ensure};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -34,14 +34,10 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Runs a command inside.
+    /// Runs a command inside. Not by `ip netns exec`, which would mount a `/sys` for each: an emulated machine takes longer
+    /// for that than for most commands.
     pub fn run(&self, line: &str) -> Result<String> {
-        run(&format!("ip netns exec {} {line}", self.name))
+        self.inside(|| run(line))
     }
 
     /// Runs commands inside, one a line.
@@ -125,9 +121,9 @@ impl RawSocket {
         Ok(Some(buffer))
     }
 
-    /// The first frame that `wanted` accepts, within ten seconds.
+    /// The first frame that `wanted` accepts, within [`PATIENCE`].
     pub fn expect(&self, what: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         let mut others = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.receive(left)? {

@@ -16,6 +16,9 @@ use std::{
 const MODULES: &[&str] =
     &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "esp4", "xfrm_user", "aesni-intel"];
 
+/// How long anything may take that is certain to come: an emulated machine on a busy computer is slow.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Makes a bare machine one that commands run on.
 pub fn prepare() -> Result<()> {
     for (kind, path) in
@@ -87,10 +90,10 @@ pub fn run_all(lines: &str) -> Result<()> {
 
 /// Waits until `condition` holds; `what` says in the error what did not.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !condition()? {
         if Instant::now() > deadline {
-            bail!("{what}: not within 30 seconds");
+            bail!("{what}: not within {} seconds", PATIENCE.as_secs());
         }
         thread::sleep(Duration::from_millis(10));
     }

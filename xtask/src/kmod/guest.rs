@@ -13,7 +13,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
     time::Instant,
 };
@@ -51,6 +51,8 @@ const QEMU: &str = "qemu-system-x86_64";
 /// Seconds after which a machine is ended. TCG on a busy computer is slow.
 const MACHINE_LIMIT: u32 = 900;
 const STRESS_LIMIT: u32 = 3600;
+/// Machines that run at the same time; each has one thread that computes.
+const SIDE_BY_SIDE: usize = 2;
 
 /// The beginning of a test vector's ciphertext, as it stands in the module.
 const VECTOR: &[u8] = b"deb22cd9b07c72c16e3a65beeb8df304";
@@ -62,11 +64,9 @@ struct Run {
     kernel: usize,
     arguments: &'static str,
     wire: Wire,
-    /// Whether another machine may run beside it.
-    together: bool,
-    /// Whether its two processors share a thread of QEMU (`single`). With one each (`multi`), the emulation may run code
-    /// that the kernel has just changed (a static key) and trap (`int3`); only what measures two processors has that.
-    threads: &'static str,
+    /// Whether its two processors run at the same time, in a thread of QEMU each. That emulation may run code which the kernel
+    /// has just changed (a static key), and trap (`int3`). So only a measurement has it, which runs when it is named.
+    parallel: bool,
 }
 
 /// What the machine's NICs are connected to.
@@ -84,57 +84,27 @@ enum Wire {
 
 /// `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it is
 /// too slow for bulk data.
-static RUNS: [Run; 6] = [
-    Run {
-        name: "functions",
-        kernel: 0,
-        arguments: "tests=functions slub_debug=FZP",
-        wire: Wire::Pair,
-        together: true,
-        threads: "single",
-    },
-    Run {
-        name: "newer-kernel",
-        kernel: 1,
-        arguments: "tests=functions",
-        wire: Wire::Pair,
-        together: true,
-        threads: "single",
-    },
-    Run { name: "bulk", kernel: 0, arguments: "tests=bulk", wire: Wire::Pair, together: false, threads: "multi" },
-    Run {
-        name: "controller",
-        kernel: 0,
-        arguments: "tests=controller",
-        wire: Wire::Switch,
-        together: false,
-        threads: "single",
-    },
-    Run {
-        name: "unikernel",
-        kernel: 0,
-        arguments: "tests=unikernel",
-        wire: Wire::Unikernel,
-        together: false,
-        threads: "single",
-    },
-    Run {
-        name: "sealed",
-        kernel: 0,
-        arguments: "tests=unikernel cipher=aes-128-gcm",
-        wire: Wire::Sealed,
-        together: false,
-        threads: "single",
-    },
+static RUNS: [Run; 7] = [
+    run("functions", 0, "tests=functions slub_debug=FZP", Wire::Pair),
+    run("newer-kernel", 1, "tests=functions", Wire::Pair),
+    run("bulk", 0, "tests=bulk", Wire::Pair),
+    run("controller", 0, "tests=controller", Wire::Switch),
+    run("unikernel", 0, "tests=unikernel", Wire::Unikernel),
+    run("sealed", 0, "tests=unikernel cipher=aes-128-gcm", Wire::Sealed),
+    Run { parallel: true, ..run("contention", 0, "tests=contention", Wire::Pair) },
 ];
 
-/// The check `kmod-test`: every machine.
-pub fn run() -> Result<()> {
-    run_some(&[])
+const fn run(name: &'static str, kernel: usize, arguments: &'static str, wire: Wire) -> Run {
+    Run { name, kernel, arguments, wire, parallel: false }
+}
+
+/// The check `kmod-test`: every machine, but for measurements.
+pub fn test() -> Result<()> {
+    test_some(&[])
 }
 
 /// Only the machines of these names; all if there are none.
-pub fn run_some(names: &[String]) -> Result<()> {
+pub fn test_some(names: &[String]) -> Result<()> {
     run_machines(names, &Load { arguments: "", limit: MACHINE_LIMIT })
 }
 
@@ -151,7 +121,7 @@ struct Load {
     limit: u32,
 }
 
-/// Prepares the machines and runs them: those that only wait for their one processor side by side, the others alone.
+/// Prepares the machines and runs them, [`SIDE_BY_SIDE`].
 fn run_machines(names: &[String], load: &Load) -> Result<()> {
     if let Some(name) = names.iter().find(|name| !RUNS.iter().any(|run| run.name == **name)) {
         bail!("there is no machine `{name}`, only {}", RUNS.each_ref().map(|run| run.name).join(", "));
@@ -163,7 +133,9 @@ fn run_machines(names: &[String], load: &Load) -> Result<()> {
     super::dkms_package(&object)?;
     let mut machines = Vec::new();
     for (number, kernel) in super::fetch()?.into_iter().enumerate() {
-        let wanted = |run: &&Run| names.is_empty() || names.iter().any(|name| name == run.name);
+        let wanted = |run: &&Run| {
+            if names.is_empty() { !run.parallel } else { names.iter().any(|name| name == run.name) }
+        };
         let here: Vec<&Run> = RUNS.iter().filter(|run| run.kernel == number).filter(wanted).collect();
         if here.is_empty() {
             continue;
@@ -172,18 +144,24 @@ fn run_machines(names: &[String], load: &Load) -> Result<()> {
         let kernel = Arc::new(kernel);
         machines.extend(here.into_iter().map(|run| (run, Arc::clone(&kernel), initramfs.clone())));
     }
-    let (together, alone): (Vec<_>, Vec<_>) = machines.iter().partition(|(run, ..)| run.together);
-    let mut failures = Vec::new();
-    let verdict = |(run, kernel, initramfs): &(&Run, Arc<Kernel>, PathBuf)| {
-        machine(run, kernel, initramfs, load).map_err(|error| format!("{}: {error:#}", run.name))
-    };
+    // The long ones first.
+    machines.sort_by_key(|(run, ..)| RUNS.iter().position(|other| other.name == run.name));
+    let failures = Mutex::new(Vec::new());
+    let (queue, outside) = (Mutex::new(machines.into_iter()), Mutex::new(()));
+    let next = || queue.lock().ok()?.next();
     thread::scope(|scope| {
-        let running: Vec<_> = together.iter().map(|machine| scope.spawn(|| verdict(machine))).collect();
-        for machine in running {
-            failures.extend(machine.join().unwrap_or_else(|_| Err("a machine's thread panicked".to_owned())).err());
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some((run, kernel, initramfs)) = next() {
+                    // There is one switch.
+                    let _guard = (run.wire != Wire::Pair).then(|| outside.lock());
+                    let Err(error) = machine(run, &kernel, &initramfs, load) else { continue };
+                    failures.lock().iter_mut().for_each(|all| all.push(format!("{}: {error:#}", run.name)));
+                }
+            });
         }
     });
-    failures.extend(alone.iter().filter_map(|machine| verdict(machine).err()));
+    let failures = failures.into_inner().context("a machine's thread panicked")?;
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
@@ -207,7 +185,7 @@ fn machine(run: &Run, kernel: &Kernel, initramfs: &Path, load: &Load) -> Result<
             .words(&format!("-device virtio-net-pci,netdev=a,mac={}", switch::MAC)),
         None => Cmd::limited(load.limit, QEMU).words(&["a", "b"].map(hub_nic).concat()),
     }
-    .words(&format!("-accel tcg,thread={}", run.threads))
+    .words(&format!("-accel tcg,thread={}", if run.parallel { "multi" } else { "single" }))
     .words("-cpu max -smp 2 -m 640 -display none -monitor none -no-reboot -nic none")
     .arg("-serial")
     .arg(format!("file:{}", console.display()))

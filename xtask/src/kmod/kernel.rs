@@ -38,7 +38,10 @@ fn fetch_one(headers_meta: &str, image_meta: &str) -> Result<Kernel> {
     let [headers] = &headers[..] else { bail!("`{headers_meta}` does not depend on one package of headers") };
     let release = headers.trim_start_matches("linux-headers-").to_owned();
     let folder = super::folder()?.join(format!("linux-{release}"));
-    if !folder.join("complete").is_file() {
+    let complete = folder.join("complete");
+    // The headers name their folder: a target directory that was copied or moved is no use here.
+    let here = folder.display().to_string();
+    if fs::read_to_string(&complete).ok().as_deref() != Some(&here) {
         let mut packages = vec![headers.clone()];
         for prefix in ["linux-headers-", "linux-kbuild-", "linux-compiler-"] {
             packages.extend(depends(headers, prefix)?);
@@ -46,7 +49,7 @@ fn fetch_one(headers_meta: &str, image_meta: &str) -> Result<Kernel> {
         packages.extend(depends(image_meta, "linux-image-")?);
         unpack(&folder, &packages)?;
         configure(&folder, &release)?;
-        fs::write(folder.join("complete"), "")?;
+        fs::write(complete, here)?;
     }
     Ok(Kernel {
         headers: folder.join(format!("usr/src/linux-headers-{release}")),

@@ -5,7 +5,7 @@ mod kernel;
 mod object;
 mod switch;
 
-pub use guest::{run as test, run_some as test_some, stress};
+pub use guest::{stress, test, test_some};
 pub use kernel::{Kernel, fetch};
 
 use crate::{command::Cmd, metadata, nostd, root};

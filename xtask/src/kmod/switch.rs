@@ -15,7 +15,7 @@ use std::{
 pub const MAC: &str = "02:00:00:00:01:01";
 const BRIDGE: &str = "br0";
 const TAPS: [&str; 2] = ["tap0", "tap1"];
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the controller gives the machine: `tests/managed.rs` of the guest looks for exactly this.
 const CONFIG: &str = r#"
@@ -106,7 +106,7 @@ impl Outside {
         self.wait_for(&socket)?;
         let remote = format!("unix:{socket}");
         let vsctl = |outside: &Self, line: &str| {
-            outside.inside("ovs-vsctl").arg(format!("--db={remote}")).words("--timeout=40").words(line).run()
+            outside.inside("ovs-vsctl").arg(format!("--db={remote}")).words("--timeout=120").words(line).run()
         };
         vsctl(self, "--no-wait init")?;
         self.daemon("ovs-vswitchd", &[&remote, "--disable-system"])?;

@@ -1,10 +1,6 @@
 //! `cvsw ctl` against the generic-netlink family.
 
-use crate::{
-    frames,
-    system::{hex, run},
-    topology::Pair,
-};
+use crate::{frames, system::hex, topology::Pair};
 use anyhow::{Result, ensure};
 use std::{os::unix::process::CommandExt, process::Command};
 
@@ -46,7 +42,7 @@ fn refusals(pair: &Pair) -> Result<()> {
     let error = pair.vm.run("cvsw ctl --dev cvsw0 flows load /tmp/bad.flows").expect_err("OUTPUT to a port");
     ensure!(format!("{error:#}").contains("bad.flows:2"), "{error:#}");
     ensure!(pair.vm.counter("cvsw0", "flows")? == 2, "a file with an error changed the table");
-    let error = run("ip netns exec vm cvsw ctl --dev eth0 stats").expect_err("not a cvsw");
+    let error = pair.vm.run("cvsw ctl --dev eth0 stats").expect_err("not a cvsw");
     ensure!(format!("{error:#}").contains("eth0 is no vNIC"), "{error:#}");
     let nobody = pair
         .vm

@@ -6,7 +6,7 @@ use crate::{
     system::{scale, wait_for},
     topology::Pair,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::fs;
 
 const FRAMES: usize = 6000;
@@ -32,17 +32,13 @@ pub fn fuzz() -> Result<()> {
         send(if (round / seeds.len()).is_multiple_of(2) { &up } else { &down }, &frame)?;
     }
     for direction in ["tx", "rx"] {
-        let counter = |name: &str| pair.vm.counter("cvsw0", &format!("{direction}_{name}"));
-        wait_for("most frames to arrive", || Ok(counter("frames")? > frames as u64 / 3))?;
-        let listing = pair.vm.run("ethtool -S cvsw0")?;
-        let drops: u64 = listing
-            .lines()
-            .filter_map(|line| {
-                line.trim().strip_prefix(&format!("{direction}_drop_"))?.split_once(": ")?.1.parse::<u64>().ok()
-            })
-            .sum();
-        let (seen, forwarded, consumed) = (counter("frames")?, counter("forwarded")?, counter("consumed")?);
-        ensure!(seen == forwarded + consumed + drops, "{direction}: {seen} != {forwarded} + {consumed} + {drops}");
+        let mut account = Account::default();
+        wait_for("most frames to arrive, and all that did to be accounted for", || {
+            account = Account::of(&pair.vm.run("ethtool -S cvsw0")?, direction);
+            Ok(account.frames > frames as u64 / 3 && account.is_complete())
+        })
+        .with_context(|| format!("{direction}: {account:?}"))?;
+        let Account { frames: seen, forwarded, consumed, drops } = account;
         println!(
             "KMOD-NOTE {direction}: {seen} mutated frames, {forwarded} forwarded, {consumed} control, {drops} dropped"
         );
@@ -51,6 +47,40 @@ pub fn fuzz() -> Result<()> {
     pair.vm.run("ip link set cvsw0 mtu 1500")?;
     pair.vm.run("ping -c 2 -i 0.2 -W 5 10.0.0.2")?;
     Ok(())
+}
+
+/// What became of the frames of one direction, from one listing: all its numbers are of one moment.
+#[derive(Debug, Default)]
+struct Account {
+    frames: u64,
+    forwarded: u64,
+    consumed: u64,
+    drops: u64,
+}
+
+impl Account {
+    fn of(listing: &str, direction: &str) -> Self {
+        let mut account = Self::default();
+        for line in listing.lines() {
+            let Some((name, value)) = line.trim().strip_prefix(direction).and_then(|rest| rest.split_once(": "))
+            else {
+                continue;
+            };
+            let value = value.parse().unwrap_or(0);
+            match name {
+                "_frames" => account.frames = value,
+                "_forwarded" => account.forwarded = value,
+                "_consumed" => account.consumed = value,
+                name if name.starts_with("_drop_") => account.drops += value,
+                _ => {}
+            }
+        }
+        account
+    }
+
+    const fn is_complete(&self) -> bool {
+        self.frames == self.forwarded + self.consumed + self.drops
+    }
 }
 
 /// The kernel itself refuses some frames (too long, too short); those are not the engine's business.

@@ -26,12 +26,7 @@ pub fn lanes() -> Result<()> {
     let listed = || pair.vm.run("cvsw ctl --dev cvsw0 flows list");
     ensure!(listed()?.contains(&format!("n_packets={},", 2 * FRAMES)), "counters of two lanes:\n{}", listed()?);
     ensure!(counter("tx_frames")? == 2 * FRAMES as u64, "{} frames", counter("tx_frames")?);
-    // In use on one processor only, and longer than the timeout.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(8) {
-        send_on(1, &up, 1)?;
-        let _ = down.receive(Duration::from_millis(300))?;
-    }
+    in_use(&up, &down)?;
     ensure!(counter("flows")? == 1, "an entry in use on the second processor was removed as idle");
     wait_for("the end of the idle entry", || Ok(counter("flows")? == 0))?;
     for cpu in 0..2 {
@@ -39,6 +34,25 @@ pub fn lanes() -> Result<()> {
         down.expect("an unchanged frame", |frame| frame.ends_with(b"lane") && frame[36..38] == [7, 208])?;
     }
     Ok(())
+}
+
+/// Uses the entry on the second processor only, for longer than its timeout. A machine that stood still meanwhile, for
+/// longer than the entry may be idle, has to try again.
+fn in_use(up: &RawSocket, down: &RawSocket) -> Result<()> {
+    for _ in 0..5 {
+        let (start, mut last, mut gap) = (Instant::now(), Instant::now(), Duration::ZERO);
+        while start.elapsed() < Duration::from_secs(8) {
+            send_on(1, up, 1)?;
+            gap = gap.max(last.elapsed());
+            last = Instant::now();
+            let _ = down.receive(Duration::from_millis(300))?;
+        }
+        // The entry's end is noticed by the next tick, a second later at most.
+        if gap.max(last.elapsed()) < Duration::from_secs(4) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("this machine stands still for seconds, again and again")
 }
 
 /// Sends from one processor, and so through its lane.

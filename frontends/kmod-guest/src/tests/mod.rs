@@ -25,7 +25,8 @@ pub struct Test {
 }
 
 /// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data. `controller`:
-/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too.
+/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too. `measure`: by name
+/// only.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
     Test { group: "functions", name: "ctl", run: ctl::ctl },
@@ -46,6 +47,6 @@ pub const TESTS: &[Test] = &[
     Test { group: "controller", name: "managed", run: managed::managed },
     Test { group: "unikernel", name: "unikernel", run: unikernel::unikernel },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
-    Test { group: "bulk", name: "contention", run: traffic::contention },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
+    Test { group: "measure", name: "contention", run: traffic::contention },
 ];

@@ -3,7 +3,7 @@
 use crate::{
     frames,
     net::Namespace,
-    system::{scale, wait_for},
+    system::{PATIENCE, scale, wait_for},
     topology::Pair,
 };
 use anyhow::{Context, Result, ensure};
@@ -156,8 +156,8 @@ pub fn tcp_through(from: &Namespace, address: &str, to: &Namespace, at: &str, si
         let receiver = scope.spawn(|| receive_and_compare(&listener, size));
         let start = Instant::now();
         from.inside(|| {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(20))?;
-            stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_write_timeout(Some(PATIENCE))?;
             pattern(size, |chunk| Ok(stream.write_all(chunk)?))
         })?;
         receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
@@ -174,7 +174,7 @@ fn receive_and_compare(listener: &TcpListener, size: usize) -> Result<()> {
     })?;
     let (mut stream, _) = accepted.context("no connection")?;
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut received = vec![0; CHUNK];
     let mut offset = 0;
     pattern(size, |chunk| {

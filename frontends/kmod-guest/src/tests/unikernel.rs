@@ -1,7 +1,7 @@
 //! The peer is a unikernel: another machine at the same Open vSwitch, in the same network of the same controller.
 
 use super::managed::plug_in;
-use crate::system::{command_line_option, run, run_all, wait_for};
+use crate::system::{PATIENCE, command_line_option, run, run_all, wait_for};
 use anyhow::{Context, Result, ensure};
 use std::{
     io::{Read, Write},
@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-/// Two emulated machines on a busy host are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After this time a datagram is sent again.
+const AGAIN: Duration = Duration::from_secs(2);
 const VOLUME: usize = 128 * 1024;
 const PIECE: usize = 8 * 1024;
 const DATAGRAMS: u32 = 100;
@@ -54,8 +54,14 @@ pub fn unikernel() -> Result<()> {
     run_all("ip link del cvsw0")
 }
 
+/// Dials until somebody answers.
 fn open(to: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let mut opened = None;
+    wait_for("a connection", || {
+        opened = TcpStream::connect_timeout(&to, PATIENCE).ok();
+        Ok(opened.is_some())
+    })?;
+    let stream = opened.context("no connection")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -75,13 +81,19 @@ fn echo_tcp(to: SocketAddr) -> Result<()> {
 
 fn echo_udp(to: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(AGAIN))?;
     socket.connect(to)?;
     for number in 0..DATAGRAMS {
-        socket.send(&number.to_be_bytes())?;
-        let mut received = [0; 8];
-        let len = socket.recv(&mut received)?;
-        ensure!(received.get(..len) == Some(&number.to_be_bytes()), "datagram {number} came back as {len} others");
+        let sent = number.to_be_bytes();
+        // Datagrams may get lost, so one is sent again; echoes of earlier ones may then come late.
+        wait_for("the echo of a datagram", || {
+            socket.send(&sent)?;
+            let mut received = [0; 8];
+            let Ok(len) = socket.recv(&mut received) else { return Ok(false) };
+            let echo = received.get(..len).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+            ensure!(echo.is_some_and(|echo| echo <= number), "datagram {number} came back as {received:?}");
+            Ok(echo == Some(number))
+        })?;
     }
     Ok(())
 }
