@@ -2,7 +2,7 @@
 
 use super::control::{Registration, registration};
 use super::counters::dropped;
-use super::reach::{ECHOES, ping};
+use super::reach::{ECHOES, every_echo};
 use super::wire::decryption;
 use crate::lab::build::Lab;
 use crate::lab::netns;
@@ -37,8 +37,7 @@ pub fn forged_control_frames(lab: &mut Lab) -> Result<Finding> {
         Ok((drops_from_host(lab, &forger)? >= before.dropped + sent).then_some(()))
     })?;
     // What was sent before these echoes would have left the vNIC before them.
-    let echo = ping(&forger, victim.ip, &[])?;
-    ensure!(echo.received == echo.sent, "{} and {} lost each other", forger.name, victim.name);
+    every_echo(&forger, &victim, &[])?;
     wait_for("the echoes in the capture", LIMIT, || {
         Ok((seen(&log, ":icmp")? >= 2 * ECHOES as usize).then_some(()))
     })?;

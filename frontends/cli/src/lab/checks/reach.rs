@@ -13,6 +13,8 @@ use std::net::IpAddr;
 const ICMP_HEADERS: u16 = 28;
 /// Echo requests per ping.
 pub const ECHOES: u32 = 3;
+/// Seconds until a reply is given up.
+const DEADLINE: &str = "10";
 
 /// What `ping` counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,22 +34,32 @@ pub fn ping(vm: &Vm, to: impl Into<IpAddr>, more: &[&str]) -> Result<Ping> {
         .with_context(|| format!("reading what ping said in {}: {}{}", vm.name, outcome.stdout, outcome.stderr))
 }
 
+/// Pings until [`ECHOES`] replies have come; an error says which of the first requests were never answered. Returns the
+/// mean round trip in milliseconds. (Without a deadline ping waits for the last replies only as long as the others
+/// took twice, and on a busy machine calls lost what is late.)
+pub fn every_echo(from: &Vm, to: &Vm, more: &[&str]) -> Result<Option<f64>> {
+    let more: Vec<_> = ["-w", DEADLINE].iter().chain(more).copied().collect();
+    let outcome = ping_tool(from, to.ip.into(), &more).outcome()?;
+    let lost = unanswered(&outcome.stdout);
+    ensure!(
+        lost.is_empty(),
+        "{} -> {} ({}): no reply to request {lost:?} of {ECHOES} within {DEADLINE} s; ping said:\n{}{}",
+        from.name,
+        to.name,
+        to.ip,
+        outcome.stdout,
+        outcome.stderr
+    );
+    Ok(parse_ping(&outcome.stdout)?.milliseconds)
+}
+
 /// Every VM pings its peer on the other server and the next VM of its network on its own server; ARP must have found
 /// the peer's real address.
 pub fn within_networks(lab: &Lab) -> Result<Finding> {
     let routes = routes(lab);
     let results = in_parallel(&routes, |&(from, to)| {
         let (from, to) = (&lab.topology.vms[from], &lab.topology.vms[to]);
-        let ping = ping(from, to.ip, &[])?;
-        ensure!(
-            ping.received == ping.sent,
-            "{} -> {} ({}): {} of {} answered",
-            from.name,
-            to.name,
-            to.ip,
-            ping.received,
-            ping.sent
-        );
+        let milliseconds = every_echo(from, to, &[])?;
         let found = netns::neighbour(&from.namespace, &to.ip.to_string())?;
         let expected = to.mac.to_string();
         ensure!(
@@ -57,12 +69,12 @@ pub fn within_networks(lab: &Lab) -> Result<Finding> {
             to.ip,
             to.name
         );
-        Ok(ping)
+        Ok(milliseconds)
     });
     let mut round_trips = Vec::new();
     for (&(from, to), result) in routes.iter().zip(results) {
         let name = |vm: usize| lab.topology.vms[vm].name.as_str();
-        round_trips.push(json!({ "from": name(from), "to": name(to), "milliseconds": result?.milliseconds }));
+        round_trips.push(json!({ "from": name(from), "to": name(to), "milliseconds": result? }));
     }
     let times: Vec<f64> = round_trips.iter().filter_map(|trip| trip["milliseconds"].as_f64()).collect();
     let mean = times.iter().sum::<f64>() / times.len() as f64;
@@ -77,16 +89,8 @@ pub fn largest_packet(lab: &Lab) -> Result<Finding> {
     let pairs: Vec<_> = lab.topology.pairs().collect();
     let results = in_parallel(&pairs, |pair| {
         let (from, to) = (&lab.topology.vms[pair.a], &lab.topology.vms[pair.b]);
-        let found = ping(from, to.ip, &["-M", "do", "-s", &fits.to_string()])?;
-        ensure!(
-            found.received == found.sent,
-            "{} -> {}: {} of {} packets of {} octets arrived",
-            from.name,
-            to.name,
-            found.received,
-            found.sent,
-            fits + ICMP_HEADERS
-        );
+        every_echo(from, to, &["-M", "do", "-s", &fits.to_string()])
+            .with_context(|| format!("packets of {} octets", fits + ICMP_HEADERS))?;
         let more = ping_tool(from, to.ip.into(), &["-M", "do", "-s", &(fits + 1).to_string()]).outcome()?;
         let said = more.stderr + &more.stdout;
         ensure!(
@@ -130,6 +134,15 @@ fn routes(lab: &Lab) -> Vec<(usize, usize)> {
     across.chain(beside).collect()
 }
 
+/// Sequence numbers, of the first [`ECHOES`], to which no line of ping tells a reply.
+fn unanswered(text: &str) -> Vec<u32> {
+    let replies = text.lines().filter(|line| line.contains("bytes from") && line.contains("time="));
+    let answered: Vec<u32> = replies
+        .filter_map(|line| line.split_once("icmp_seq=")?.1.split_whitespace().next()?.parse().ok())
+        .collect();
+    (1..=ECHOES).filter(|number| !answered.contains(number)).collect()
+}
+
 fn parse_ping(text: &str) -> Result<Ping> {
     let counts = text.lines().find(|line| line.contains("packets transmitted"));
     let Some(counts) = counts else { bail!("no counts") };
@@ -157,5 +170,14 @@ mod tests {
         let text = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2033ms\n";
         assert_eq!(parse_ping(text).unwrap(), Ping { sent: 3, received: 0, milliseconds: None });
         parse_ping("ping: nonsense").unwrap_err();
+    }
+
+    #[test]
+    fn requests_without_a_reply_are_named_and_late_replies_count() {
+        let reply = |number: u32| format!("64 bytes from 10.0.0.2: icmp_seq={number} ttl=64 time=0.495 ms\n");
+        let refusal = "From 10.0.0.1 icmp_seq=2 Frag needed and DF set (mtu = 1400)\n";
+        assert_eq!(unanswered(&[reply(1), reply(3), reply(2)].concat()), Vec::<u32>::new());
+        assert_eq!(unanswered(&[&reply(1), refusal, &reply(3), &reply(4)].concat()), vec![2]);
+        assert_eq!(unanswered("ping: nonsense"), vec![1, 2, 3]);
     }
 }
