@@ -84,7 +84,7 @@ fn run() -> Result<ExitCode> {
         }
         "packages" => {
             no_more(&mut parser)?;
-            packages::build().map(drop)
+            packages::build()
         }
         "kmod-test" => kmod::test_some(&values(&mut parser)?),
         "kmod-stress" => kmod::stress(&values(&mut parser)?),

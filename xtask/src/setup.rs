@@ -2,7 +2,7 @@
 
 use crate::{
     command::{Cmd, installed},
-    guest, judges, kmod, nostd, unikernel,
+    guest, judges, kmod, nostd, packages, unikernel,
 };
 use anyhow::{Context, Result, bail};
 use std::{path::Path, process::Stdio, time::Instant};
@@ -43,7 +43,7 @@ const CHECK_PACKAGES: &[(&str, &str)] =
 
 /// `(crate, version, program)` of cargo's additional commands.
 const CARGO_TOOLS: &[(&str, &str, &str)] =
-    &[("cargo-deny", "0.20.2", "cargo-deny"), ("cargo-fuzz", "0.13.2", "cargo-fuzz")];
+    &[("cargo-deny", "0.20.2", "cargo-deny"), ("cargo-fuzz", "0.13.2", "cargo-fuzz"), packages::CARGO_DEB];
 
 /// The same of programs that the evaluation runs beside our own.
 const EVALUATION_TOOLS: &[(&str, &str, &str)] = &[("boringtun-cli", "0.7.1", "boringtun-cli")];
@@ -82,17 +82,17 @@ pub fn run(need: Need) -> Result<()> {
 }
 
 fn missing_packages(need: Need) -> Vec<&'static str> {
-    let (checks, kmod, guest, judges) = if need == Need::Everything {
-        (CHECK_PACKAGES, kmod::PACKAGES, guest::PACKAGES, judges::PACKAGES)
+    let (checks, kmod, guest, judges, deb) = if need == Need::Everything {
+        (CHECK_PACKAGES, kmod::PACKAGES, guest::PACKAGES, judges::PACKAGES, packages::PACKAGES)
     } else {
-        (&[][..], &[][..], &[][..], &[][..])
+        (&[][..], &[][..], &[][..], &[][..], &[][..])
     };
     let only_lab = matches!(need, Need::Lab | Need::Evaluation);
     let unikernel = if only_lab { &[] } else { unikernel::PACKAGES };
     let evaluation = if need == Need::Evaluation { EVALUATION_PACKAGES } else { &[] };
     let wanted = LAB_PACKAGES.iter().chain(evaluation).chain(checks).chain(unikernel).chain(kmod).chain(guest);
     let mut missing: Vec<_> =
-        wanted.chain(judges).filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+        wanted.chain(judges).chain(deb).filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
     if need == Need::Everything && !judges::has_python_venv() {
         missing.push(judges::PYTHON_VENV);
     }

@@ -54,6 +54,11 @@ pub const CHECKS: &[Check] = &[
         about: "the unikernel's image: size, tests in QEMU, laboratories",
         run: unikernel::check,
     },
+    Check {
+        name: "packages-test",
+        about: "the Debian packages, installed and started by a systemd in namespaces of its own",
+        run: packages::test,
+    },
 ];
 
 /// Checks that are not part of `cargo xtask test` without names: they build much again, or have not yet been seen to pass
@@ -63,11 +68,6 @@ pub const GUEST_CHECKS: &[Check] = &[
         name: "soft",
         about: "the portable ciphers without the processor's AES, CLMUL and SHA instructions",
         run: soft,
-    },
-    Check {
-        name: "packages-test",
-        about: "the Debian packages, installed and started in a fresh Debian with its own systemd",
-        run: packages::test,
     },
 ];
 

@@ -1,0 +1,33 @@
+# Starts the machine and waits for its end. Arguments: its folder, a kernel's release, that kernel's headers.
+# This shell has a mount namespace of its own, so what it mounts ends with it.
+set -eu
+folder=$1
+groups=$folder/groups
+mkdir "$groups" "$folder/root" "$folder/layer"
+
+# A control group of its own, which can be removed at the end whatever systemd has made below it.
+if test -d /sys/fs/cgroup/systemd; then
+    version=1
+    mount -t cgroup -o none,name=systemd cgroup "$groups"
+    here=$(sed -n 's/^[0-9]*:name=systemd://p' /proc/self/cgroup)
+else
+    version=2
+    mount -t cgroup2 cgroup2 "$groups"
+    here=$(sed -n 's/^0:://p' /proc/self/cgroup)
+fi
+group=$groups$here/cvsw-packages.$$
+mkdir "$group"
+clear_away() {
+    echo $$ >"$groups$here/cgroup.procs"
+    find "$group" -depth -type d -exec rmdir {} +
+}
+trap clear_away EXIT
+echo $$ >"$group/cgroup.procs"
+
+mount -t tmpfs -o mode=755 tmpfs "$folder/layer"
+mkdir "$folder/layer/upper" "$folder/layer/work"
+mount -t overlay -o "lowerdir=/,upperdir=$folder/layer/upper,workdir=$folder/layer/work" overlay "$folder/root"
+mkdir "$folder/root/share"
+mount --bind "$folder/share" "$folder/root/share"
+unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child \
+    sh "$folder/share/boot.sh" "$folder/root" "$version" "$2" "$3"
