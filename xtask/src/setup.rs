@@ -91,8 +91,12 @@ fn missing_packages(need: Need) -> Vec<&'static str> {
     let unikernel = if only_lab { &[] } else { unikernel::PACKAGES };
     let evaluation = if need == Need::Evaluation { EVALUATION_PACKAGES } else { &[] };
     let wanted = LAB_PACKAGES.iter().chain(evaluation).chain(checks).chain(unikernel).chain(kmod).chain(guest);
-    let mut missing: Vec<_> =
-        wanted.chain(judges).chain(deb).filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+    let mut missing: Vec<_> = wanted
+        .chain(judges)
+        .chain(deb)
+        .filter(|(_, program)| !installed(program))
+        .map(|(package, _)| *package)
+        .collect();
     if need == Need::Everything && !judges::has_python_venv() {
         missing.push(judges::PYTHON_VENV);
     }

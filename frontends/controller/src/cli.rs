@@ -32,6 +32,7 @@ const CONTROLLER_HELP: &str = r#"The configuration file (TOML):
   ethertype = 0xabba          # of control frames
   underlay_mtu = 1500         # largest IP packet of the network below
   forwarding = "normal"       # switches learn addresses; "none": you install the forwarding flows
+  control_rate = 10000        # control messages per second to the vNICs of one switch, at most
   [timers]
   hello = "2s"                # between two attempts to find a vNIC on a port that has none
   keepalive = "30s"           # between two comparisons of a vNIC's flows with the wanted ones

@@ -1,6 +1,8 @@
 //! The controller's state as a document: the status socket gives it as JSON, `cvsw controller-status` as a table.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+mod table;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use cvsw_core::{
     control::{OffloadFlags, VERSION_2, v3::VERSION_3},
@@ -20,6 +22,8 @@ use crate::{
         vnic::{Phase, Vnic},
     },
 };
+
+pub(crate) use table::{SWITCH_HEAD, columns, encrypted_row, switch_row, vnic_row, write_refusals};
 
 /// The whole state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -65,6 +69,9 @@ pub struct SwitchStatus {
     pub peer: String,
     /// Whether the handshake is done.
     pub up: bool,
+    /// Whether messages to its vNICs wait, because it has been given as many as `control_rate` allows.
+    #[serde(default)]
+    pub limited: bool,
     /// Age of the connection.
     pub connected_seconds: f64,
     /// Physical ports.
@@ -254,8 +261,8 @@ impl Status {
             switches: Self::switches_of(controller, now),
             vnics,
             encrypted: Self::keys_of(controller, now),
-            unknown: unknown(controller, now),
-            refused: refused(controller, now),
+            unknown: Self::unknown_of(controller, now),
+            refused: Self::refused_of(controller, now),
             counters: serde_json::to_value(controller.counters()).unwrap_or_default(),
         }
     }
@@ -279,95 +286,33 @@ impl Status {
         controller.keys().status(now).iter().map(encrypted_status).collect()
     }
 
-    /// A table for people.
-    pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string does not fail.
-        let _ = self.write_table(&mut out);
-        out
+    /// Only the vNICs that were not admitted.
+    pub fn unknown_of(controller: &Controller, now: Duration) -> Vec<UnknownStatus> {
+        let status = |(mac, claim): (Mac, crate::state::Claim)| {
+            let known = controller.desired().contains_key(&mac);
+            UnknownStatus {
+                mac: mac.to_string(),
+                switch: controller.switches().get(&claim.location.connection).map(datapath_id).unwrap_or_default(),
+                port: claim.location.port,
+                since_seconds: now.saturating_sub(claim.since).as_secs_f64(),
+                reason: if known { "address_in_use" } else { "not_in_configuration" }.to_owned(),
+            }
+        };
+        controller.claims().iter().map(status).collect()
     }
 
-    fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        let verdict = if self.converged { "converged" } else { "NOT converged" };
-        writeln!(out, "{verdict}; configuration {} in force", self.config.generation)?;
-        if let Some(error) = &self.config.error {
-            writeln!(out, "\nthe configuration file was changed but cannot be used:\n{error}")?;
-        }
-        for warning in &self.config.warnings {
-            writeln!(out, "\n{warning}")?;
-        }
-        out.push('\n');
-        let switches = self.switches.iter().map(|switch| {
-            let (ports, up) = (switch.ports.len(), if switch.up { "up" } else { "handshake" });
-            [
-                switch.datapath_id.clone(),
-                up.into(),
-                switch.peer.clone(),
-                ports.to_string(),
-                age(switch.connected_seconds),
-            ]
-        });
-        columns(out, ["SWITCH", "STATE", "PEER", "PORTS", "CONNECTED"], switches);
-        out.push('\n');
-        columns(
-            out,
-            ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
-            self.vnics.iter().map(vnic_row),
-        );
-        if !self.encrypted.is_empty() {
-            out.push('\n');
-            let head = ["ENCRYPTED", "TO", "SUITE", "STATE", "SPI", "AGE", "PACKETS", "ROTATIONS"];
-            columns(out, head, self.encrypted.iter().map(encrypted_row));
-        }
-        if !self.unknown.is_empty() {
-            out.push('\n');
-            let rows = self.unknown.iter().map(|unknown| {
-                let port = unknown.port.to_string();
-                [
-                    unknown.mac.clone(),
-                    unknown.switch.clone(),
-                    port,
-                    age(unknown.since_seconds),
-                    unknown.reason.clone(),
-                ]
-            });
-            columns(out, ["NOT ADMITTED", "SWITCH", "PORT", "SINCE", "REASON"], rows);
-        }
-        if !self.refused.is_empty() {
-            out.push('\n');
-            let rows = self.refused.iter().map(|refused| {
-                let (port, times) = (refused.port.to_string(), refused.times.to_string());
-                [
-                    refused.mac.clone(),
-                    refused.switch.clone(),
-                    port,
-                    times,
-                    age(refused.seconds_ago),
-                    refused.reason.clone(),
-                ]
-            });
-            columns(out, ["REFUSED", "SWITCH", "PORT", "TIMES", "LAST", "REASON"], rows);
-        }
-        let switch_errors = self.switches.iter().flat_map(|s| s.errors.iter().map(|error| (&s.datapath_id, error)));
-        let vnic_errors = self.vnics.iter().flat_map(|v| v.errors.iter().map(|error| (&v.mac, error)));
-        for (index, (who, error)) in switch_errors.chain(vnic_errors).enumerate() {
-            writeln!(out, "{}{who}: {error}", if index == 0 { "\nerrors so far\n" } else { "" })?;
-        }
-        Ok(())
+    /// Only the REGISTERs that were refused.
+    pub fn refused_of(controller: &Controller, now: Duration) -> Vec<RefusedStatus> {
+        let status = |refused: &crate::state::Refused| RefusedStatus {
+            mac: refused.mac.to_string(),
+            switch: format!("{:016x}", refused.datapath_id),
+            port: refused.port,
+            reason: refused.reason.to_owned(),
+            times: refused.times,
+            seconds_ago: now.saturating_sub(refused.at).as_secs_f64(),
+        };
+        controller.refusals().iter().map(status).collect()
     }
-}
-
-pub(crate) fn encrypted_row(channel: &EncryptedStatus) -> [String; 8] {
-    [
-        channel.sender.clone(),
-        channel.destination.clone(),
-        channel.suite.clone(),
-        channel.state.clone(),
-        channel.spi.clone().unwrap_or_else(|| "-".to_owned()),
-        channel.age_seconds.map_or_else(|| "-".to_owned(), age),
-        channel.packets.to_string(),
-        channel.rotations.to_string(),
-    ]
 }
 
 fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
@@ -389,42 +334,6 @@ fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
     }
 }
 
-pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 10] {
-    let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-    let port = match (&vnic.port, &vnic.port_name) {
-        (Some(number), Some(name)) => format!("{number} ({name})"),
-        _ => "-".to_owned(),
-    };
-    [
-        vnic.mac.clone(),
-        format!("{}/{}", vnic.network.as_deref().unwrap_or("QUARANTINE"), vnic.name),
-        vnic.state.clone(),
-        show(vnic.protocol.map(|version| format!("{version}{}", if vnic.authenticated { " (key)" } else { "" }))),
-        show(vnic.switch.clone()),
-        port,
-        show(vnic.mtu.map(|mtu| mtu.to_string())),
-        show(vnic.offloads.as_ref().filter(|names| !names.is_empty()).map(|names| names.join(","))),
-        format!("{}/{}", vnic.flows_confirmed, vnic.flows),
-        show(vnic.last_contact_seconds.map(age)),
-    ]
-}
-
-pub(crate) fn age(seconds: f64) -> String {
-    format!("{seconds:.1} s")
-}
-
-/// Left-aligned columns, as wide as their widest cell.
-pub(crate) fn columns<const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [String; N]>) {
-    let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        out.push('\n');
-    }
-}
-
 fn datapath_id(switch: &Switch) -> String {
     if switch.stage == Stage::Up { format!("{:016x}", switch.datapath_id) } else { String::new() }
 }
@@ -434,6 +343,7 @@ fn switch_status(switch: &Switch, now: Duration) -> SwitchStatus {
         datapath_id: datapath_id(switch),
         peer: switch.peer.clone(),
         up: switch.stage == Stage::Up,
+        limited: switch.allowance.is_used_up(now),
         connected_seconds: now.saturating_sub(switch.connected_at).as_secs_f64(),
         ports: switch
             .ports
@@ -514,30 +424,4 @@ fn traffic(age: Duration, stats: &PortStats) -> Traffic {
 
 pub(crate) fn offload_names(flags: OffloadFlags) -> Vec<String> {
     OffloadFlags::NAMES.iter().filter(|(bit, _)| flags.has(*bit)).map(|(_, name)| (*name).to_owned()).collect()
-}
-
-fn refused(controller: &Controller, now: Duration) -> Vec<RefusedStatus> {
-    let status = |refused: &crate::state::Refused| RefusedStatus {
-        mac: refused.mac.to_string(),
-        switch: format!("{:016x}", refused.datapath_id),
-        port: refused.port,
-        reason: refused.reason.to_owned(),
-        times: refused.times,
-        seconds_ago: now.saturating_sub(refused.at).as_secs_f64(),
-    };
-    controller.refusals().iter().map(status).collect()
-}
-
-fn unknown(controller: &Controller, now: Duration) -> Vec<UnknownStatus> {
-    let status = |(mac, claim): (Mac, crate::state::Claim)| {
-        let known = controller.desired().contains_key(&mac);
-        UnknownStatus {
-            mac: mac.to_string(),
-            switch: controller.switches().get(&claim.location.connection).map(datapath_id).unwrap_or_default(),
-            port: claim.location.port,
-            since_seconds: now.saturating_sub(claim.since).as_secs_f64(),
-            reason: if known { "address_in_use" } else { "not_in_configuration" }.to_owned(),
-        }
-    };
-    controller.claims().iter().map(status).collect()
 }

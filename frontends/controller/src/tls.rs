@@ -1,6 +1,10 @@
 //! TLS: certificates and keys from PEM files, for OpenFlow, for the API, and for the API's clients.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use tokio_rustls::rustls::{
@@ -10,17 +14,43 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-use crate::config::Tls;
+use crate::{config::Tls, server::secrets::Renew};
 
 /// Files that hold secrets must not be open to others: their group may read them at most.
 const OPEN_TO_OTHERS: u32 = 0o027;
 
-/// A server that shows the certificate of `files`, and takes only clients that show one signed by its `client_ca`, if
-/// there is one. `optional`: also those that show none.
-///
-/// # Errors
-/// A file cannot be used, and why.
-pub fn server(files: &Tls, optional: bool) -> anyhow::Result<Arc<ServerConfig>> {
+/// What a server shows, and whom it takes. It can be exchanged while the server runs.
+pub struct Server {
+    files: Tls,
+    optional: bool,
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+impl Server {
+    /// Shows the certificate of `files`, and takes only clients that show one signed by its `client_ca`, if there is one.
+    /// `optional`: also those that show none.
+    ///
+    /// # Errors
+    /// A file cannot be used, and why.
+    pub fn new(files: &Tls, optional: bool) -> anyhow::Result<Arc<Self>> {
+        let current = RwLock::new(server(files, optional)?);
+        Ok(Arc::new(Self { files: files.clone(), optional, current }))
+    }
+
+    /// For the next connection.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Renew for Server {
+    fn renew(self: Arc<Self>) -> anyhow::Result<Box<dyn FnOnce()>> {
+        let new = server(&self.files, self.optional)?;
+        Ok(Box::new(move || *self.current.write().unwrap_or_else(PoisonError::into_inner) = new))
+    }
+}
+
+fn server(files: &Tls, optional: bool) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = certificates(&files.certificate)?;
     let key = private_key(&files.key)?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;

@@ -2,7 +2,7 @@
 
 mod api_support;
 
-use api_support::{Api, Kind, MEMBER, REST, TOKENS, problem};
+use api_support::{Api, Kind, MEMBER, REST, TOKENS, judge_queries, problem};
 use cvsw_controller::{
     api::{
         desired::{MemberDocument, NetworkDocument},
@@ -13,6 +13,7 @@ use cvsw_controller::{
 };
 use hyper::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn body(value: &Value) -> Parts<'static> {
     Parts::json(value).unwrap()
@@ -187,6 +188,30 @@ fn roles_by_token_and_by_certificate() {
 }
 
 #[test]
+fn certificates_and_tokens_are_exchanged_while_it_runs() {
+    let api = Api::start(Kind::Guarded);
+    let reads = |client: &api_support::Caller| client.ask(Method::GET, "/v1/networks", Parts::default()).status;
+    let new = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+    assert_eq!(reads(&api.plain(Some(TOKENS[0]))), 200);
+    assert_eq!(reads(&api.plain(Some(new))), 401);
+    assert_eq!(reads(&api.tls(Some("ops.example"), None)), 200);
+
+    // What cannot be used changes nothing, not even what could be: the other files are new as well.
+    let before = api.keep_authority();
+    api.replace_secrets("admin short\n");
+    api.hang_up();
+    assert!(before.ask(&api).is_ok(), "the old certificate is shown");
+    assert_eq!(reads(&api.plain(Some(TOKENS[0]))), 200);
+
+    api.replace_secrets(&format!("reader {new}\n"));
+    api.hang_up();
+    api.wait("the new token", |api| reads(&api.plain(Some(new))) == 200);
+    assert_eq!(reads(&api.plain(Some(TOKENS[0]))), 401);
+    assert!(before.ask(&api).unwrap_err().contains("cannot reach"), "another authority has signed the certificate");
+    assert_eq!(reads(&api.tls(Some("ops.example"), None)), 200);
+}
+
+#[test]
 fn events_come_as_they_happen_and_again_for_who_missed_them() {
     let api = Api::start(Kind::Stored);
     let listener = api.listen("/v1/events?after=0");
@@ -215,4 +240,39 @@ fn metrics_follow_the_conventions() {
         assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
     }
     api.judge_metrics(&text);
+}
+
+/// Every query of the dashboard.
+fn queries(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/grafana/cvsw.json"));
+    let dashboard: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    let api = Api::start(Kind::Stored);
+    let metrics = String::from_utf8(api.get("/metrics").body.to_vec()).unwrap();
+    let samples: Vec<String> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
+        .collect();
+    let queries = queries(&dashboard);
+    assert!(queries.len() > 10, "{queries:?}");
+    for query in &queries {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<_> =
+            words.filter(|word| word.starts_with("cvsw_") || word.starts_with("process_")).collect();
+        assert!(!asked.is_empty(), "{query} asks for nothing of ours");
+        for name in asked {
+            assert!(samples.iter().any(|sample| sample == name), "{query}: there is no {name}, only {samples:?}");
+        }
+    }
+    judge_queries(&queries);
+    let ids: BTreeSet<_> =
+        dashboard["panels"].as_array().unwrap().iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), dashboard["panels"].as_array().unwrap().len(), "each panel has its own id");
 }

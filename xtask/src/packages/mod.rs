@@ -37,7 +37,9 @@ pub fn test() -> Result<()> {
         let wanted = match package.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
             name if name.starts_with("cvsw-controller") => "/systemd/system/cvsw-controller.service",
             name if name.starts_with("cvsw-port") => "/systemd/system/cvsw-port@.service",
-            name if name.starts_with("cvsw-dkms") => concat!("./usr/src/cvsw-", env!("CARGO_PKG_VERSION"), "/dkms.conf"),
+            name if name.starts_with("cvsw-dkms") => {
+                concat!("./usr/src/cvsw-", env!("CARGO_PKG_VERSION"), "/dkms.conf")
+            }
             _ => "./usr/bin/cvsw",
         };
         if !listing.lines().any(|line| line.ends_with(wanted)) {

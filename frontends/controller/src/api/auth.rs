@@ -10,7 +10,11 @@
 //!
 //! A token wins over the rest. Reading needs reader, everything else admin.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use axum::{
@@ -25,7 +29,11 @@ use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use super::problem::Problem;
-use crate::{config, server::listen::Peer, tls::read_secret};
+use crate::{
+    config,
+    server::{listen::Peer, secrets::Renew},
+    tls::read_secret,
+};
 
 /// A token has at least as many characters as 128 bits in hexadecimal.
 const MIN_TOKEN: usize = 32;
@@ -39,9 +47,12 @@ pub enum Role {
     Admin,
 }
 
+type Tokens = Vec<(Role, Zeroizing<String>)>;
+
 /// Tells who is who.
 pub struct Auth {
-    tokens: Vec<(Role, Zeroizing<String>)>,
+    file: Option<PathBuf>,
+    tokens: RwLock<Tokens>,
     admins: Vec<String>,
     own_uid: u32,
 }
@@ -54,7 +65,8 @@ impl Auth {
     pub fn new(settings: &config::Api) -> anyhow::Result<Self> {
         let tokens = settings.tokens.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
         let own_uid = std::fs::metadata("/proc/self").context("cannot find out the own user")?.uid();
-        Ok(Self { tokens, admins: settings.admins.clone(), own_uid })
+        let (file, tokens) = (settings.tokens.clone(), RwLock::new(tokens));
+        Ok(Self { file, tokens, admins: settings.admins.clone(), own_uid })
     }
 
     /// The role of whoever sent this.
@@ -77,7 +89,7 @@ impl Auth {
     /// Looks at every token, so that the time tells nothing.
     fn token(&self, given: &str) -> Option<Role> {
         let mut found = None;
-        for (role, token) in &self.tokens {
+        for (role, token) in self.tokens.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if bool::from(token.as_bytes().ct_eq(given.as_bytes())) {
                 found = found.max(Some(*role));
             }
@@ -92,8 +104,15 @@ impl Auth {
     }
 }
 
+impl Renew for Auth {
+    fn renew(self: Arc<Self>) -> anyhow::Result<Box<dyn FnOnce()>> {
+        let new = self.file.as_deref().map(read_tokens).transpose()?.unwrap_or_default();
+        Ok(Box::new(move || *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = new))
+    }
+}
+
 /// Lines "admin TOKEN" and "reader TOKEN"; empty ones and those that begin with `#` say nothing.
-fn read_tokens(path: &Path) -> anyhow::Result<Vec<(Role, Zeroizing<String>)>> {
+fn read_tokens(path: &Path) -> anyhow::Result<Tokens> {
     let text = Zeroizing::new(read_secret(path)?);
     let mut tokens = Vec::new();
     for (line, number) in text.lines().map(str::trim).zip(1..) {

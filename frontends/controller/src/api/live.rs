@@ -1,6 +1,11 @@
 //! Switches, vNICs, pairs, keys and events: what there is.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -21,13 +26,14 @@ use super::{
 };
 use crate::{
     events::Event,
+    mac::Mac,
     spec::NetworkSpec,
     state::{
         Controller, Traffic,
         switch::{Stage, Switch},
         vnic::{Phase, Vnic},
     },
-    status::{EncryptedStatus, Status, SwitchStatus, VnicStatus, one_vnic},
+    status::{EncryptedStatus, RefusedStatus, Status, SwitchStatus, UnknownStatus, VnicStatus, one_vnic},
 };
 
 /// Entries of a page, unless the asker wants fewer or more.
@@ -126,6 +132,8 @@ pub struct Selection {
     network: Option<String>,
     /// Only those in this state.
     state: Option<String>,
+    /// Only those with this text in their address or name.
+    search: Option<String>,
     /// At most so many (1000 by default, at most 10000).
     limit: Option<usize>,
     /// Only those whose address comes after this one: the last of the page before.
@@ -148,10 +156,37 @@ pub(super) async fn list_vnics(
             selection.network.as_ref().is_none_or(|network| vnic.network.as_ref() == Some(network))
                 && selection.state.as_ref().is_none_or(|state| vnic.state == *state)
         };
-        let macs = controller.macs().filter(|mac| after.is_none_or(|after| *mac > after));
+        let search = selection.search.as_ref().map(|text| text.to_lowercase());
+        let found = |mac: &Mac| search.as_ref().is_none_or(|text| is_called(controller, *mac, text));
+        let macs = controller.macs().filter(|mac| after.is_none_or(|after| *mac > after)).filter(found);
         macs.filter_map(|mac| one_vnic(controller, now, mac)).filter(wanted).take(limit).collect()
     };
     Ok(Json(api.handle.ask(page).await?))
+}
+
+/// Whether a vNIC has this text, in lower case, in its address or name.
+fn is_called(controller: &Controller, mac: Mac, text: &str) -> bool {
+    mac.to_string().contains(text)
+        || controller.desired_of(mac).is_some_and(|desired| desired.name.to_lowercase().contains(text))
+}
+
+/// vNICs that were not let in
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Refusals {
+    /// Those that registered and are not members, or whose address somebody else has.
+    pub unknown: Vec<UnknownStatus>,
+    /// REGISTER messages that were refused: a wrong key, another challenge's answer, a second holder of an address.
+    pub refused: Vec<RefusedStatus>,
+}
+
+/// vNICs that were not let in, and REGISTER messages that were not believed
+#[utoipa::path(get, path = "/v1/refusals", tag = "live", responses((status = OK, body = Refusals)))]
+pub(super) async fn list_refusals(State(api): State<Api>) -> Result<Json<Refusals>, Problem> {
+    let look = |controller: &mut Controller, now| Refusals {
+        unknown: Status::unknown_of(controller, now),
+        refused: Status::refused_of(controller, now),
+    };
+    Ok(Json(api.handle.ask(look).await?))
 }
 
 /// One vNIC
@@ -181,22 +216,39 @@ pub struct Pair {
     pub suite: Option<String>,
 }
 
+/// Which pairs.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct PairSelection {
+    /// Only those of this sender.
+    sender: Option<String>,
+    /// At most so many (1000 by default, at most 10000).
+    limit: Option<usize>,
+}
+
 /// Whether what the members of a network send to each other is encrypted
-#[utoipa::path(get, path = "/v1/networks/{network}/pairs", tag = "live", params(("network" = String, Path)),
+#[utoipa::path(get, path = "/v1/networks/{network}/pairs", tag = "live",
+    params(("network" = String, Path), PairSelection),
     responses((status = OK, body = Vec<Pair>), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn list_pairs(
     State(api): State<Api>,
     Path(network): Path<String>,
+    Params(selection): Params<PairSelection>,
 ) -> Result<Json<Vec<Pair>>, Problem> {
     let spec = api.desk.spec();
     let found = find_network(&spec, &network)?;
     let vni = found.settings.value.vni;
     let keys = api.handle.ask(|controller, now| Status::keys_of(controller, now)).await?;
     let keys: Vec<_> = keys.into_iter().filter(|key| i64::from(key.vni) == vni).collect();
-    Ok(Json(if keys.is_empty() { clear_pairs(found) } else { encrypted_pairs(found, &keys) }))
+    let limit = selection.limit.unwrap_or(PAGE).min(MAX_PAGE);
+    let wanted = |pair: &Pair| selection.sender.as_ref().is_none_or(|sender| pair.sender == *sender);
+    Ok(Json(if keys.is_empty() {
+        clear_pairs(found).filter(wanted).take(limit).collect()
+    } else {
+        encrypted_pairs(found, &keys).filter(wanted).take(limit).collect()
+    }))
 }
 
-fn clear_pairs(network: &NetworkSpec) -> Vec<Pair> {
+fn clear_pairs(network: &NetworkSpec) -> impl Iterator<Item = Pair> {
     let pair = |sender: &String, receiver: Option<&String>| Pair {
         sender: sender.clone(),
         receiver: receiver.cloned(),
@@ -204,24 +256,23 @@ fn clear_pairs(network: &NetworkSpec) -> Vec<Pair> {
         suite: None,
     };
     let names = || network.members.keys();
-    let others = |sender: &String| {
-        let peers = names().filter(|name| *name != sender).map(Some).chain([None]);
-        peers.map(|receiver| pair(sender, receiver)).collect::<Vec<_>>()
-    };
-    names().flat_map(others).collect()
+    names().flat_map(move |sender| {
+        let peers = names().filter(move |name| *name != sender).map(Some).chain([None]);
+        peers.map(move |receiver| pair(sender, receiver))
+    })
 }
 
-fn encrypted_pairs(network: &NetworkSpec, keys: &[EncryptedStatus]) -> Vec<Pair> {
-    let by = |matches: &dyn Fn(&crate::spec::MemberSettings) -> bool| {
-        network.members.iter().find(|(_, member)| matches(&member.value)).map(|(name, _)| name.clone())
-    };
-    let pair = |key: &EncryptedStatus| Pair {
-        sender: by(&|member| member.mac.eq_ignore_ascii_case(&key.sender)).unwrap_or_else(|| key.sender.clone()),
-        receiver: by(&|member| member.underlay_ip == key.destination),
+fn encrypted_pairs(network: &NetworkSpec, keys: &[EncryptedStatus]) -> impl Iterator<Item = Pair> {
+    let by_mac: HashMap<_, _> =
+        network.members.iter().map(|(name, member)| (member.value.mac.to_lowercase(), name.clone())).collect();
+    let by_address: HashMap<_, _> =
+        network.members.iter().map(|(name, member)| (member.value.underlay_ip.clone(), name.clone())).collect();
+    keys.iter().map(move |key| Pair {
+        sender: by_mac.get(&key.sender).unwrap_or(&key.sender).clone(),
+        receiver: by_address.get(&key.destination).cloned(),
         state: key.state.clone(),
         suite: Some(key.suite.clone()),
-    };
-    keys.iter().map(pair).collect()
+    })
 }
 
 /// Keys of encrypted networks: what each vNIC seals per destination

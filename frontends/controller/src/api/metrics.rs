@@ -1,8 +1,9 @@
 //! Metrics for Prometheus, as OpenMetrics text. Labels have values from fixed lists only: states, directions, reasons.
 
-use std::sync::atomic::AtomicU64;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use axum::{extract::State, http::header, response::IntoResponse};
+use cvsw_core::{ControlError, DropReason};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge},
@@ -15,6 +16,9 @@ use crate::{
     status::Status,
 };
 
+/// Usual reasons to refuse a REGISTER, see [`crate::status::RefusedStatus::reason`].
+const REGISTER: [&str; 6] =
+    ["tag", "unauthenticated", "replayed", "downgrade", "duplicate_mac", "not_in_configuration"];
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,7 +28,7 @@ struct StateLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
-    reason: String,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -132,18 +136,24 @@ fn traffic(registry: &mut Registry, controller: &Controller) {
     family.get_or_create(&Direction { direction: "sent" }).inc_by(totals.1);
     registry.register("openflow_messages", "OpenFlow messages", family);
 
-    for (name, help, reasons) in [
-        ("openflow_errors", "OpenFlow messages that could not be decoded", &counters.bad_openflow),
-        ("control_frames_refused", "Frames that are not acceptable control frames", &counters.bad_control),
-    ] {
-        let family = Counters::<Reason>::default();
-        for (reason, count) in reasons {
-            family.get_or_create(&Reason { reason: (*reason).to_owned() }).inc_by(*count);
-        }
-        registry.register(name, help, family);
-    }
+    by_reason(
+        registry,
+        "openflow_errors",
+        "OpenFlow messages that could not be decoded",
+        &counters.bad_openflow,
+        &[],
+    );
+    let refused: Vec<_> = ControlError::ALL.iter().map(|error| error.name()).collect();
+    let help = "Frames that are not acceptable control frames";
+    by_reason(registry, "control_frames_refused", help, &counters.bad_control, &refused);
+    by_reason(registry, "registers_refused", "REGISTERs that were refused", &counters.refused_registers, &REGISTER);
 
     let family = Counters::<Drop>::default();
+    for direction in ["tx", "rx"] {
+        for reason in DropReason::ALL {
+            drop(family.get_or_create(&Drop { direction, reason: reason.name() }));
+        }
+    }
     for (direction, reason, count) in counters.drops.iter() {
         family.get_or_create(&Drop { direction, reason }).inc_by(count);
     }
@@ -162,6 +172,24 @@ fn traffic(registry: &mut Registry, controller: &Controller) {
     registry.register_with_unit("port_traffic", help, Unit::Bytes, bytes);
     registry.register("port_packets", "Packets at the switch ports of vNICs (tx: from the vNIC)", packets);
     registry.register("port_dropped_packets", "Packets that switches dropped at the ports of vNICs", drops);
+}
+
+/// Counts by reason. The reasons that are `known` are there from the start, so that the first case is an increase.
+fn by_reason(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    counts: &BTreeMap<&'static str, u64>,
+    known: &[&'static str],
+) {
+    let family = Counters::<Reason>::default();
+    for reason in known {
+        drop(family.get_or_create(&Reason { reason }));
+    }
+    for (reason, count) in counts {
+        family.get_or_create(&Reason { reason }).inc_by(*count);
+    }
+    registry.register(name, help, family);
 }
 
 /// The conventional metrics of a process, as far as `/proc` gives them.

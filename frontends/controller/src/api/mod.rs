@@ -120,6 +120,7 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(live::list_switches))
         .routes(routes!(live::list_vnics))
         .routes(routes!(live::get_vnic))
+        .routes(routes!(live::list_refusals))
         .routes(routes!(live::list_pairs))
         .routes(routes!(live::list_keys))
         .routes(routes!(live::rotate_keys))

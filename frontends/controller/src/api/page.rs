@@ -19,6 +19,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
     ("/page/client.js", "text/javascript; charset=utf-8", include_str!("page/client.js")),
     ("/page/views.js", "text/javascript; charset=utf-8", include_str!("page/views.js")),
+    ("/page/search.js", "text/javascript; charset=utf-8", include_str!("page/search.js")),
     ("/page/topology.js", "text/javascript; charset=utf-8", include_str!("page/topology.js")),
     ("/page/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];

@@ -14,7 +14,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{Api, auth::Auth};
 use crate::{
     config::{self, Listen},
-    server::listen::{Accepted, Guard, Listener, Stream},
+    server::{
+        listen::{Accepted, Guard, Listener, Stream},
+        secrets::Secrets,
+    },
     tls,
 };
 
@@ -25,15 +28,24 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// Longest body: a whole desired state.
 pub(super) const MAX_BODY: usize = 64 << 20;
 
-/// Serves the API until the guards are dropped; adds the addresses to `bound`.
+/// Serves the API until the guards are dropped; adds the addresses to `bound`, and what can be exchanged to `secrets`.
 ///
 /// # Errors
 /// A file of its settings cannot be used, or an address.
-pub(crate) async fn spawn(settings: &config::Api, api: Api, bound: &mut Vec<Listen>) -> anyhow::Result<Vec<Guard>> {
+pub(crate) async fn spawn(
+    settings: &config::Api,
+    api: Api,
+    bound: &mut Vec<Listen>,
+    secrets: &mut Secrets,
+) -> anyhow::Result<Vec<Guard>> {
     let auth = Arc::new(Auth::new(settings)?);
     // Who has a token needs no certificate.
     let certificate =
-        settings.tls.as_ref().map(|files| tls::server(files, settings.tokens.is_some())).transpose()?;
+        settings.tls.as_ref().map(|files| tls::Server::new(files, settings.tokens.is_some())).transpose()?;
+    secrets.add(auth.clone());
+    if let Some(certificate) = &certificate {
+        secrets.add(certificate.clone());
+    }
     let router = super::router(api, auth);
     let (sink, inbox) = mpsc::channel(1);
     let mut guards = vec![Guard { task: tokio::spawn(accept(router, inbox)).abort_handle(), socket: None }];

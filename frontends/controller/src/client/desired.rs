@@ -20,6 +20,9 @@ use crate::{
     spec::{MemberSettings, MtuSetting, NetworkSettings, Parameters, TimerSettings},
 };
 
+/// Pairs that are asked for, at most; there are as many as members, squared.
+const PAIRS: usize = 10_000;
+
 /// `cvsw net`.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum NetCommand {
@@ -44,6 +47,9 @@ pub enum NetCommand {
     Pairs {
         /// Its name
         name: String,
+        /// Only what this member sends
+        #[arg(long, value_name = "MEMBER")]
+        sender: Option<String>,
     },
 }
 
@@ -175,6 +181,9 @@ pub struct ParameterArgs {
     /// normal: switches learn addresses; none: you install the forwarding flows
     #[arg(long)]
     forwarding: Option<String>,
+    /// Control messages per second to the vNICs of one switch, at most
+    #[arg(long, value_name = "NUMBER")]
+    control_rate: Option<i64>,
     /// Whether keys may travel in clear on the control channel
     #[arg(long, value_name = "BOOL")]
     keys_in_clear: Option<bool>,
@@ -199,6 +208,7 @@ impl ParameterArgs {
             ethertype: self.ethertype.or(old.ethertype),
             underlay_mtu: self.underlay_mtu.or(old.underlay_mtu),
             forwarding: self.forwarding.clone().or(old.forwarding),
+            control_rate: self.control_rate.or(old.control_rate),
             keys_in_clear: self.keys_in_clear.unwrap_or(old.keys_in_clear),
             timers: TimerSettings {
                 hello: self.hello.clone().or(timers.hello),
@@ -233,8 +243,9 @@ impl Run for NetCommand {
                 client.ask(Method::DELETE, &(network_path(&name) + query), Parts::default()).await?;
                 out.done("the network is removed")
             }
-            Self::Pairs { name } => {
-                let path = format!("{}/pairs", network_path(&name));
+            Self::Pairs { name, sender } => {
+                let sender = sender.map(|sender| format!("&sender={}", escape(&sender))).unwrap_or_default();
+                let path = format!("{}/pairs?limit={PAIRS}{sender}", network_path(&name));
                 let answer = client.ask(Method::GET, &path, Parts::default()).await?;
                 out.answer(&answer, |pairs: Vec<Pair>| {
                     let group = || "(group)".to_owned();

@@ -10,8 +10,13 @@ use super::{
     pretty, table,
 };
 use crate::{
-    api::{flows::TraceRequest, live::Summary},
-    status::{EncryptedStatus, SwitchStatus, VnicStatus, age, encrypted_row, vnic_row},
+    api::{
+        flows::TraceRequest,
+        live::{Refusals, Summary},
+    },
+    status::{
+        EncryptedStatus, SWITCH_HEAD, SwitchStatus, VnicStatus, encrypted_row, switch_row, vnic_row, write_refusals,
+    },
 };
 
 /// `cvsw vnic`.
@@ -25,7 +30,12 @@ pub enum VnicCommand {
         /// Only those in this state
         #[arg(long)]
         state: Option<String>,
+        /// Only those with this text in their address or name
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
     },
+    /// vNICs that were not let in, and REGISTER messages that were not believed
+    Refused,
     /// How many are in which state, and what was dropped
     Summary,
     /// One vNIC
@@ -81,14 +91,22 @@ const PAGE: usize = 1000;
 impl Run for VnicCommand {
     async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         match self {
-            Self::List { network, state } => {
-                let vnics = list(client, network, state).await?;
+            Self::List { network, state, search } => {
+                let vnics = list(client, &[("network", network), ("state", state), ("search", search)]).await?;
                 if out.json {
                     return out.bytes(pretty(vnics).as_bytes());
                 }
                 let head =
                     ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"];
                 out.bytes(table(head, vnics.iter().map(vnic_row)).as_bytes())
+            }
+            Self::Refused => {
+                let answer = client.ask(Method::GET, "/v1/refusals", Parts::default()).await?;
+                out.answer(&answer, |refusals: Refusals| {
+                    let mut text = String::new();
+                    write_refusals(&mut text, &refusals.unknown, &refusals.refused);
+                    text.trim_start().to_owned()
+                })
             }
             Self::Summary => {
                 let answer = client.ask(Method::GET, "/v1/summary", Parts::default()).await?;
@@ -110,13 +128,13 @@ impl Run for VnicCommand {
     }
 }
 
-/// All pages.
-async fn list(client: &Client, network: Option<String>, state: Option<String>) -> anyhow::Result<Vec<VnicStatus>> {
+/// All pages of those that are asked for.
+async fn list(client: &Client, wanted: &[(&str, Option<String>)]) -> anyhow::Result<Vec<VnicStatus>> {
     let mut all: Vec<VnicStatus> = Vec::new();
     loop {
         let mut path = format!("/v1/vnics?limit={PAGE}");
         let last = all.last().map(|vnic| vnic.mac.clone());
-        for (name, value) in [("network", &network), ("state", &state), ("after", &last)] {
+        for (name, value) in wanted.iter().chain(&[("after", last)]) {
             if let Some(value) = value {
                 path.push_str(&format!("&{name}={}", escape(value)));
             }
@@ -134,14 +152,7 @@ impl Run for SwitchCommand {
     async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         let Self::List = self;
         let answer = client.ask(Method::GET, "/v1/switches", Parts::default()).await?;
-        out.answer(&answer, |switches: Vec<SwitchStatus>| {
-            let row = |switch: SwitchStatus| {
-                let state = if switch.up { "up" } else { "handshake" };
-                let ports = switch.ports.len().to_string();
-                [switch.datapath_id, state.to_owned(), switch.peer, ports, age(switch.connected_seconds)]
-            };
-            table(["SWITCH", "STATE", "PEER", "PORTS", "CONNECTED"], switches.into_iter().map(row))
-        })
+        out.answer(&answer, |switches: Vec<SwitchStatus>| table(SWITCH_HEAD, switches.iter().map(switch_row)))
     }
 }
 

@@ -1,6 +1,9 @@
 //! From TOML's shape to checked meaning. Every check reports and goes on, so that one run names all errors.
 
-use std::{collections::HashMap, fmt::Display, hash::Hash, net::Ipv4Addr, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, fmt::Display, hash::Hash, net::Ipv4Addr, ops::Range, ops::RangeInclusive, sync::Arc,
+    time::Duration,
+};
 
 use cvsw_core::{
     control::{ETHERTYPE, OffloadFlags},
@@ -10,14 +13,17 @@ use cvsw_core::{
 use toml::Spanned;
 
 use super::{
-    Config, Control, Forwarding, Member, Network, Timers, VXLAN_OVERHEAD, control, diagnostic::Report, flows,
-    process, raw,
+    Config, Control, DEFAULT_CONTROL_RATE, Forwarding, Member, Network, Timers, VXLAN_OVERHEAD, control,
+    diagnostic::Report, flows, process, raw,
 };
 use crate::mac::Mac;
 
 /// EtherTypes that ordinary traffic uses: as the control EtherType they would take it away from the VMs.
 const TAKEN_ETHERTYPES: [(u16, &str); 5] =
     [(0x0800, "IPv4"), (0x0806, "ARP"), (0x86dd, "IPv6"), (0x8100, "802.1Q"), (0x88a8, "802.1ad")];
+
+/// Control messages per second that a switch may be given.
+const CONTROL_RATES: RangeInclusive<u32> = 10..=1_000_000;
 
 /// Checks a whole file. The result is meaningful only if nothing was reported as an error.
 /// `control`: what is known of control keys, if the file is not to say it.
@@ -50,6 +56,7 @@ pub(super) fn config(raw: raw::File, control: Option<&Control>, report: &mut Rep
         ethertype: raw.ethertype.map_or(ETHERTYPE, |value| ethertype(&value, report)),
         underlay_mtu,
         forwarding: raw.forwarding.map_or(Forwarding::Normal, |value| forwarding(&value, report)),
+        control_rate: raw.control_rate.map_or(DEFAULT_CONTROL_RATE, |value| control_rate(&value, report)),
         keys_in_clear: raw.keys_in_clear,
         control,
         timers: timers(&raw.timers, report),
@@ -131,6 +138,19 @@ fn forwarding(value: &Spanned<String>, report: &mut Report<'_>) -> Forwarding {
         ),
     }
     Forwarding::None
+}
+
+fn control_rate(value: &Spanned<i64>, report: &mut Report<'_>) -> u32 {
+    let rate = u32::try_from(*value.get_ref()).ok().filter(|rate| CONTROL_RATES.contains(rate));
+    rate.unwrap_or_else(|| {
+        let (least, most) = (CONTROL_RATES.start(), CONTROL_RATES.end());
+        report.error(
+            value.span(),
+            format!("a switch is given from {least} to {most} control messages a second"),
+            format!("{DEFAULT_CONTROL_RATE} is the default"),
+        );
+        DEFAULT_CONTROL_RATE
+    })
 }
 
 fn timers(raw: &raw::Timers, report: &mut Report<'_>) -> Timers {

@@ -34,6 +34,18 @@ impl Control {
         self.require || self.keys.contains_key(&mac)
     }
 
+    /// The same with the keys that are in the folder now.
+    ///
+    /// # Errors
+    /// The folder, or a file in it, cannot be read, and why.
+    pub fn read_again(&self) -> Result<Self, String> {
+        let keys = self
+            .folder
+            .as_deref()
+            .map_or_else(|| Ok(Arc::clone(&self.keys)), |folder| read(folder).map(Arc::new))?;
+        Ok(Self { keys, ..self.clone() })
+    }
+
     /// Whether version 3 is spoken at all.
     pub fn offers_version_3(&self) -> bool {
         self.offer || self.require || !self.keys.is_empty()

@@ -17,6 +17,7 @@ pub(super) fn spec(raw: &raw::File) -> Spec {
         ethertype: inner(&raw.ethertype),
         underlay_mtu: inner(&raw.underlay_mtu),
         forwarding: inner(&raw.forwarding),
+        control_rate: inner(&raw.control_rate),
         keys_in_clear: raw.keys_in_clear,
         timers: TimerSettings {
             hello: inner(&timers.hello),
@@ -128,6 +129,7 @@ fn file(fields: &mut Fields, spec: &Spec) -> raw::File {
         ethertype: parameters.ethertype.map(|value| fields.field("parameters/ethertype", &value)),
         underlay_mtu: parameters.underlay_mtu.map(|value| fields.field("parameters/underlay_mtu", &value)),
         forwarding: fields.option("parameters/forwarding", &parameters.forwarding),
+        control_rate: parameters.control_rate.map(|value| fields.field("parameters/control_rate", &value)),
         keys_in_clear: parameters.keys_in_clear,
         control_keys: None,
         version_3: None,

@@ -10,6 +10,7 @@
 //! version_3 = "with-key"      # optional: who is spoken to in version 3 of the control protocol: vNICs "with-key"; "offer"
 //!                             # it to others as well; or "require" it of all, so that version 2 is refused
 //! forwarding = "normal"       # optional: "normal" gives each switch a lowest flow actions=NORMAL, "none" does not
+//! control_rate = 10000        # optional: control messages per second to the vNICs of one switch, at most
 //!
 //! store = "/var/lib/cvsw/state.redb"  # optional: keep desired state there, or in "etcd://HOST:PORT,..."; what follows
 //!                             # below is imported once
@@ -77,6 +78,9 @@ pub const VXLAN_OVERHEAD: u16 = 50;
 /// TCP port of OpenFlow (IANA).
 const DEFAULT_LISTEN: Listen = Listen::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6653));
 
+/// A fraction of what Open vSwitch passes on in a second, so that its other work goes on beside it.
+const DEFAULT_CONTROL_RATE: u32 = 10_000;
+
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -94,6 +98,8 @@ pub struct Config {
     pub underlay_mtu: IpMtu,
     /// What switches do with ordinary frames.
     pub forwarding: Forwarding,
+    /// Control messages per second to the vNICs of one switch, at most.
+    pub control_rate: u32,
     /// Whether keys may travel in clear on the control channel.
     pub keys_in_clear: bool,
     /// Keys of the control channel, and who must have one.

@@ -11,6 +11,7 @@ pub(super) struct File {
     pub(super) ethertype: Option<Spanned<i64>>,
     pub(super) underlay_mtu: Option<Spanned<i64>>,
     pub(super) forwarding: Option<Spanned<String>>,
+    pub(super) control_rate: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) keys_in_clear: bool,
     pub(super) control_keys: Option<Spanned<String>>,

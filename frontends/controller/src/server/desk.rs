@@ -24,8 +24,8 @@ const IMPORT_LOOKS: u32 = 120;
 
 /// Desired state, and the way to change it.
 pub struct Desk {
-    /// Settings of this process, which no change touches.
-    process: Config,
+    /// Settings of this process, which no change of desired state touches.
+    process: Mutex<Arc<Config>>,
     store: Option<Arc<dyn Store>>,
     spec: Mutex<Arc<Spec>>,
     /// Whoever changes something has it.
@@ -113,12 +113,35 @@ async fn another_imports(store: &dyn Store) -> Result<(), StoreError> {
 
 impl Desk {
     pub(super) fn new(process: Config, spec: Spec, store: Option<Arc<dyn Store>>, handle: Handle) -> Arc<Self> {
+        let process = Mutex::new(Arc::new(process));
         Arc::new(Self { process, store, spec: Mutex::new(Arc::new(spec)), turn: Turn::new(()), handle })
     }
 
     /// Desired state as it is now.
     pub fn spec(&self) -> Arc<Spec> {
         Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn process(&self) -> Arc<Config> {
+        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the folder of control keys again, and puts what is there in force. Returns whether something has changed.
+    ///
+    /// # Errors
+    /// Nothing was changed, and why.
+    pub(super) async fn renew_control_keys(&self) -> Result<bool, String> {
+        let _turn = self.turn.lock().await;
+        let old = self.process();
+        let control = old.control.read_again()?;
+        if control == old.control {
+            return Ok(false);
+        }
+        let process = Config { control, ..Config::clone(&old) };
+        let (config, warnings) = process.with_spec(&self.spec()).map_err(|errors| errors.to_string())?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(process);
+        self.take_over(config, warnings).await.map_err(|_| "the controller is stopping".to_owned())?;
+        Ok(true)
     }
 
     /// Whether it can be changed here.
@@ -160,7 +183,7 @@ impl Desk {
         let old = self.spec();
         let mut next = Spec::clone(&old);
         let result = change(&mut next).map_err(EditError::Refused)?;
-        let (config, warnings) = self.process.with_spec(&next).map_err(EditError::Invalid)?;
+        let (config, warnings) = self.process().with_spec(&next).map_err(EditError::Invalid)?;
         let offered = config.clone();
         let refusal = self.handle.ask(move |controller, _| controller.cannot_become(&offered)).await?;
         if let Some(why) = refusal {
@@ -191,7 +214,8 @@ impl Desk {
                 continue;
             }
             let adopted = next.apply(&change).map_err(|error| error.to_string());
-            let checked = adopted.and_then(|()| self.process.with_spec(&next).map_err(|errors| errors.to_string()));
+            let checked =
+                adopted.and_then(|()| self.process().with_spec(&next).map_err(|errors| errors.to_string()));
             let done = match checked {
                 Ok((config, warnings)) => {
                     self.put(next);
@@ -304,5 +328,40 @@ mod tests {
         let refused = desk.edit(edit).await;
         assert!(matches!(refused, Err(EditError::Store(StoreError::Conflict(9)))), "{refused:?}");
         assert_eq!(desk.spec().networks.len(), 1, "what the store does not take, nobody sees");
+    }
+
+    #[tokio::test]
+    async fn control_keys_are_exchanged_while_it_runs() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        let mac: crate::Mac = "02:00:00:00:00:01".parse().unwrap();
+        let process = Config::parse("c.toml", &format!("control_keys = {:?}", folder.path())).unwrap().config;
+        let (events, mut inbox) = mpsc::channel(8);
+        let handle = Handle::new(events);
+        let mut controller = Controller::new(process.clone(), vec![]);
+        tokio::spawn(async move {
+            while let Some(Event::Ask(question)) = inbox.recv().await {
+                question(&mut controller, Duration::ZERO);
+            }
+        });
+        let desk = Desk::new(process, Spec::default(), None, handle.clone());
+        let known = || async {
+            let ask = move |controller: &mut Controller, _| controller.config().control.keys(mac).is_set();
+            handle.ask(ask).await.unwrap()
+        };
+        assert_eq!(desk.renew_control_keys().await, Ok(false));
+        write("02:00:00:00:00:01.key", "000102030405060708090a0b0c0d0e0f\n");
+        assert!(!known().await);
+        assert_eq!(desk.renew_control_keys().await, Ok(true));
+        assert!(known().await);
+        write("02:00:00:00:00:02.key", "nonsense");
+        let error = desk.renew_control_keys().await.unwrap_err();
+        assert!(error.contains("02:00:00:00:00:02.key"), "{error}");
+        assert!(known().await && desk.process().control.keys(mac).is_set());
     }
 }

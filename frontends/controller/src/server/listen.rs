@@ -9,13 +9,9 @@ use tokio::{
     task::AbortHandle,
     time::timeout,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, pki_types::CertificateDer},
-    server::TlsStream,
-};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 
-use crate::config::Listen;
+use crate::{config::Listen, tls};
 
 /// Pause after a failed accept (out of file descriptors), so that it does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -96,11 +92,11 @@ pub(crate) struct Listener {
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
-    Tls(TcpListener, TlsAcceptor),
+    Tls(TcpListener, Arc<tls::Server>),
 }
 
 impl Listener {
-    pub(crate) async fn bind(address: &Listen, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+    pub(crate) async fn bind(address: &Listen, tls: Option<Arc<tls::Server>>) -> io::Result<Self> {
         let (socket, address) = match address {
             Listen::Tcp(address) => {
                 let socket = TcpListener::bind(address).await?;
@@ -108,10 +104,10 @@ impl Listener {
                 (Socket::Tcp(socket), address)
             }
             Listen::Tls(address) => {
-                let config = tls.ok_or_else(|| io::Error::other("there is no certificate for TLS"))?;
+                let shown = tls.ok_or_else(|| io::Error::other("there is no certificate for TLS"))?;
                 let socket = TcpListener::bind(address).await?;
                 let address = Listen::Tls(socket.local_addr()?);
-                (Socket::Tls(socket, TlsAcceptor::from(config)), address)
+                (Socket::Tls(socket, shown), address)
             }
             Listen::Unix(path) => (Socket::Unix(bind_unix(path).await?), address.clone()),
         };
@@ -160,12 +156,12 @@ impl Listener {
                 let peer = Peer { name, certificate: None, uid: Some(owner.uid()) };
                 Accepted { stream: Stream::Unix(stream), peer }
             }
-            Socket::Tls(socket, acceptor) => {
+            Socket::Tls(socket, shown) => {
                 // It is never closed.
                 let permit = Arc::clone(handshakes).acquire_owned().await.map_err(io::Error::other)?;
                 let (stream, peer) = socket.accept().await?;
                 stream.set_nodelay(true)?;
-                let (acceptor, sink) = (acceptor.clone(), sink.clone());
+                let (acceptor, sink) = (TlsAcceptor::from(shown.current()), sink.clone());
                 tokio::spawn(async move {
                     let name = format!("tls:{peer}");
                     match timeout(HANDSHAKE, acceptor.accept(stream)).await {

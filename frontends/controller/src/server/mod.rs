@@ -5,6 +5,7 @@ mod desk;
 mod handle;
 pub(crate) mod listen;
 mod reload;
+pub(crate) mod secrets;
 mod status_socket;
 
 use std::{
@@ -42,6 +43,7 @@ pub use desk::{Desk, EditError};
 pub use handle::{Handle, Stopping};
 use listen::{Accepted, Guard, Listener};
 use reload::Watch;
+use secrets::Secrets;
 
 /// How often time passes for the controller.
 const TICK: Duration = Duration::from_millis(100);
@@ -128,10 +130,11 @@ pub async fn serve(
     let desk = Desk::new(process.clone(), opened.spec, store.clone(), handle.clone());
     let bus = Arc::new(Bus::default());
     let mut bound = Bound::default();
-    let mut guards = listen_for_switches(&process, &events, &mut bound).await?;
+    let mut secrets = Secrets::default();
+    let mut guards = listen_for_switches(&process, &events, &mut bound, &mut secrets).await?;
     if let Some(settings) = &process.api {
         let api = Api { handle: handle.clone(), desk: Arc::clone(&desk), bus: Arc::clone(&bus) };
-        guards.extend(api::spawn(settings, api, &mut bound.api).await?);
+        guards.extend(api::spawn(settings, api, &mut bound.api, &mut secrets).await?);
     }
     if let Some(path) = &options.status_socket {
         let socket = status_socket::spawn(path, handle.clone()).await;
@@ -166,6 +169,7 @@ pub async fn serve(
         listen_from_file: options.listen.is_empty(),
         api_from_file: options.api.is_empty(),
         desk,
+        secrets,
         reporter: Reporter::default(),
         bus,
     };
@@ -211,8 +215,12 @@ async fn listen_for_switches(
     process: &Config,
     events: &mpsc::Sender<Event>,
     bound: &mut Bound,
+    secrets: &mut Secrets,
 ) -> anyhow::Result<Vec<Guard>> {
-    let certificate = process.tls.as_ref().map(|files| tls::server(files, false)).transpose()?;
+    let certificate = process.tls.as_ref().map(|files| tls::Server::new(files, false)).transpose()?;
+    if let Some(certificate) = &certificate {
+        secrets.add(certificate.clone());
+    }
     let mut guards = Vec::new();
     for address in &process.listen {
         let listener = Listener::bind(address, certificate.clone()).await;
@@ -225,7 +233,7 @@ async fn listen_for_switches(
 
 /// Signals that a controller reacts to.
 struct Signals {
-    /// SIGHUP: read the configuration file again.
+    /// SIGHUP: read files again: configuration, certificates, tokens, control keys.
     hangup: Signal,
     /// SIGUSR1: replace every key.
     rotate: Signal,
@@ -259,6 +267,7 @@ struct Server {
     listen_from_file: bool,
     api_from_file: bool,
     desk: Arc<Desk>,
+    secrets: Secrets,
     reporter: Reporter,
     bus: Arc<Bus>,
 }
@@ -284,7 +293,7 @@ impl Server {
                 },
                 _ = tick.tick() => self.ticked(),
                 _ = look.tick() => if self.watch.changed() { self.reload() },
-                _ = signals.hangup.recv() => self.reload(),
+                _ = signals.hangup.recv() => self.hang_up(),
                 _ = signals.rotate.recv() => {
                     tracing::info!("every key is replaced");
                     self.controller.rotate_keys(self.now());
@@ -340,6 +349,25 @@ impl Server {
         for (id, _) in self.controller.take_closing() {
             self.connections.remove(&id);
         }
+    }
+
+    /// SIGHUP, which is what `systemctl reload` sends.
+    fn hang_up(&mut self) {
+        match self.secrets.renew() {
+            Ok(()) => tracing::info!("certificates and tokens were read again"),
+            Err(error) => tracing::error!("the old certificates and tokens stay in force: {error:#}"),
+        }
+        if !self.desk.is_writable() {
+            return self.reload();
+        }
+        let desk = Arc::clone(&self.desk);
+        tokio::spawn(async move {
+            match desk.renew_control_keys().await {
+                Ok(true) => tracing::info!("the control keys have changed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!("the old control keys stay in force:\n{error}"),
+            }
+        });
     }
 
     fn reload(&mut self) {

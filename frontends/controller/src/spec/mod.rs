@@ -56,6 +56,9 @@ pub struct Parameters {
     /// `normal` (the default): switches learn addresses; `none`: the operator installs the forwarding flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<String>,
+    /// Control messages per second that the vNICs of one switch are sent at most (10000 by default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_rate: Option<i64>,
     /// Whether keys may travel in clear on the control channel.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keys_in_clear: bool,

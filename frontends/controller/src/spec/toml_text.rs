@@ -49,6 +49,7 @@ mod tests {
     const TEXT: &str = r#"ethertype = 35000
 underlay_mtu = 9000
 forwarding = "none"
+control_rate = 500
 [timers]
 hello = "500ms"
 [[network]]

@@ -5,6 +5,7 @@
 //! [`Controller::take_outgoing`] gives to the connections, and close those that [`Controller::take_closing`] names.
 //! Time is the time since any fixed origin.
 
+mod allowance;
 pub mod link;
 mod ownership;
 mod receive;
@@ -25,6 +26,7 @@ use crate::{
     keys::{self, KeyLog, Keys},
     mac::Mac,
 };
+use allowance::Allowance;
 use cvsw_core::{DropReason, control::SaCommand, flow::FlowMod, openflow::PortStats};
 use ownership::Ownership;
 pub use register::{Refusals, Refused};
@@ -220,7 +222,8 @@ impl Controller {
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         let greeting = self.greeting();
-        self.switches.insert(id, Switch::new(now, id, peer, self.config.ethertype, greeting));
+        let allowance = Allowance::new(now, self.config.control_rate);
+        self.switches.insert(id, Switch::new(now, id, peer, self.config.ethertype, greeting, allowance));
         self.dirty.insert(id);
         id
     }
@@ -256,7 +259,9 @@ impl Controller {
         }
         self.relocate_silent(now);
         for vnic in self.vnics.values_mut() {
-            if let Some(switch) = self.switches.get_mut(&vnic.location.connection) {
+            if let Some(switch) = self.switches.get_mut(&vnic.location.connection)
+                && switch.allowance.has_some(now)
+            {
                 vnic.poll(now, &timers, switch);
             }
         }
@@ -335,7 +340,10 @@ impl Controller {
         self.config_error = None;
         self.generation += 1;
         let greeting = self.greeting();
-        self.switches.values_mut().for_each(|switch| switch.greeting = greeting);
+        for switch in self.switches.values_mut() {
+            switch.greeting = greeting;
+            switch.allowance.set_rate(self.config.control_rate);
+        }
         self.drop_sessions_with_other_keys(now);
         if !same_switch_flows {
             for switch in self.switches.values_mut().filter(|switch| switch.stage == Stage::Up) {

@@ -164,10 +164,11 @@ impl Controller {
         self.keys.left(mac);
     }
 
-    /// Lets a vNIC do what is due now.
+    /// Lets a vNIC do what is due now; if its switch's allowance is used up, it has its turn with a later tick.
     pub(super) fn poll_vnic(&mut self, now: Duration, mac: Mac) {
         if let Some(vnic) = self.vnics.get_mut(&mac)
             && let Some(switch) = self.switches.get_mut(&vnic.location.connection)
+            && switch.allowance.has_some(now)
         {
             vnic.poll(now, &self.config.timers, switch);
             self.dirty.insert(vnic.location.connection);

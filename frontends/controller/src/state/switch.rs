@@ -14,7 +14,7 @@ use cvsw_core::{
     },
 };
 
-use super::{ConnectionId, Traffic, vnic::Control, vnic::Wire};
+use super::{ConnectionId, Traffic, allowance::Allowance, vnic::Control, vnic::Wire};
 use crate::{mac::Mac, plan::Command};
 
 /// Longest message that we send, but for echo replies: a PACKET_OUT header with one action, and a control frame.
@@ -137,6 +137,8 @@ pub struct Switch {
     pub sent: u64,
     /// How vNICs are greeted.
     pub greeting: Greeting,
+    /// Control messages that it is still given.
+    pub allowance: Allowance,
     /// The EtherType of control frames.
     ethertype: u16,
     last_received: Duration,
@@ -153,7 +155,14 @@ pub struct Switch {
 
 impl Switch {
     /// A connection that has just been made; says HELLO.
-    pub fn new(now: Duration, id: ConnectionId, peer: String, ethertype: u16, greeting: Greeting) -> Self {
+    pub fn new(
+        now: Duration,
+        id: ConnectionId,
+        peer: String,
+        ethertype: u16,
+        greeting: Greeting,
+        allowance: Allowance,
+    ) -> Self {
         let mut switch = Self {
             id,
             peer,
@@ -164,6 +173,7 @@ impl Switch {
             received: 0,
             sent: 0,
             greeting,
+            allowance,
             ethertype,
             last_received: now,
             traffic_at: now,
@@ -490,6 +500,7 @@ impl Switch {
         let _ = actions.push(Action::Output { port, max_len: 0 });
         let packet = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: frame };
         self.send(&Message::PacketOut(packet), Purpose::Control { what, port, mac });
+        self.allowance.spend();
     }
 }
 

@@ -167,6 +167,27 @@ impl Api {
         format!("{:#}", caller.try_ask(Method::GET, "/v1/networks", Parts::default()).unwrap_err())
     }
 
+    /// A client that knows the present authority and token, and keeps them.
+    pub fn keep_authority(&self) -> Kept {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ca.crt", "ops.example.crt", "ops.example.key"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        Kept(folder)
+    }
+
+    /// Another authority and its certificates, and this token file.
+    pub fn replace_secrets(&self, tokens: &str) {
+        issue(self.folder.path());
+        secret(&self.folder.path().join("tokens"), tokens);
+    }
+
+    /// Sends SIGHUP, to every controller of this process.
+    pub fn hang_up(&self) {
+        let done = Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
     fn token(&self, token: Option<&str>) -> Option<PathBuf> {
         let path = self.folder.path().join(format!("token-{}", token?));
         secret(&path, token?);
@@ -240,6 +261,46 @@ impl Caller {
     }
 }
 
+/// Prometheus's own checker reads queries, with Grafana's variables filled in.
+pub fn judge_queries(queries: &[String]) {
+    let rules: Vec<_> = queries
+        .iter()
+        .enumerate()
+        .map(|(number, query)| {
+            let query = query.replace("$__rate_interval", "1m").replace("$instance", ".*");
+            json!({"record": format!("dashboard:{number}"), "expr": query})
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rules.yml");
+    // JSON is YAML.
+    std::fs::write(&path, json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string()).unwrap();
+    let output = Command::new("promtool").args(["check", "rules"]).arg(&path).output();
+    let output = output.expect("promtool is installed with the package prometheus");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(&format!("{} rules found", queries.len())), "{said}");
+}
+
+/// Somebody with certificates of an earlier day.
+pub struct Kept(TempDir);
+
+impl Kept {
+    pub fn ask(&self, api: &Api) -> Result<(), String> {
+        let mut caller = api.tls(Some("ops.example"), None);
+        for (file, name) in [
+            (&mut caller.0.ca, "ca.crt"),
+            (&mut caller.0.certificate, "ops.example.crt"),
+            (&mut caller.0.key, "ops.example.key"),
+        ] {
+            *file = Some(self.0.path().join(name));
+        }
+        let answer = caller.try_ask(Method::GET, "/v1/networks", Parts::default());
+        let status = answer.map_err(|error| format!("{error:#}"))?.status;
+        assert_eq!(status, 200);
+        Ok(())
+    }
+}
+
 /// Somebody who listens to events.
 pub struct Listener(std::sync::mpsc::Receiver<String>);
 
@@ -259,12 +320,16 @@ pub fn problem(answer: &Answer) -> Problem {
     problem
 }
 
-/// Files of a guarded API, and the section that names them.
-fn guarded(folder: &Path) -> String {
+fn issue(folder: &Path) {
     let authority = Authority::new(folder);
     for name in ["controller.example", "ops.example", "reader.example"] {
         authority.issue(name, folder);
     }
+}
+
+/// Files of a guarded API, and the section that names them.
+fn guarded(folder: &Path) -> String {
+    issue(folder);
     secret(&folder.join("tokens"), &format!("admin {}\nreader {}\n", TOKENS[0], TOKENS[1]));
     let path = |name: &str| folder.join(name).display().to_string();
     format!(

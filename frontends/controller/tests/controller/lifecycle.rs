@@ -7,7 +7,11 @@ use super::support::{
     wait_for,
 };
 use cvsw_controller::{Mac, status::Status};
-use cvsw_core::control::{MessageType, SessionState};
+use cvsw_core::{
+    control::{MessageType, SessionState},
+    flow::Action,
+};
+use std::collections::BTreeSet;
 
 const VM1: &str = "02:00:00:00:01:01";
 const VM2: &str = "02:00:00:00:01:02";
@@ -321,6 +325,40 @@ fn a_vnic_moves_to_another_switch() {
     let there = |status: &Status| vnic(status, VM1).switch.as_deref() == Some("00000000000000b2");
     controller.wait("the move", |status| there(status) && status.converged);
     assert_eq!(new.look(|seen| seen.flows.len()), 4);
+}
+
+/// The outer destinations that a vNIC's table has.
+fn outer_destinations(nic: &Vnic) -> BTreeSet<[u8; 4]> {
+    let of = |action: &Action| match action {
+        Action::SetVxlan(tunnel) => Some(tunnel.dst),
+        _ => None,
+    };
+    nic.look(|seen| seen.flows.iter().flat_map(|flow| flow.actions.iter().filter_map(of)).collect())
+}
+
+#[test]
+fn the_peers_of_a_vnic_that_moves_follow_its_outer_address() {
+    let (a, b) = (switch_with_ports(), Ovs::start("00000000000000b4"));
+    b.add_port("p1", 1);
+    b.connect();
+    let controller = Running::start(&two_members(), &[&a, &b]);
+    let one = Vnic::start(&a.port_socket("p1"), mac(VM1), true);
+    let old = Vnic::start(&a.port_socket("p2"), mac(VM2), true);
+    controller.wait_converged();
+    assert!(outer_destinations(&one).contains(&[192, 0, 2, 2]));
+    let begun = one.count(MessageType::Hello);
+
+    // The VM starts on the other server, and is told to be at an address of that server's network.
+    drop(old);
+    a.remove_port("p2");
+    let new = Vnic::start(&b.port_socket("p1"), mac(VM2), true);
+    controller.write_config(&two_members().replace("\"192.0.2.2\"", "\"198.51.100.2\""));
+    let there = |status: &Status| vnic(status, VM2).switch.as_deref() == Some("00000000000000b4");
+    controller.wait("the move", |status| there(status) && status.converged && status.config.generation == 2);
+    let [peer, moved] = [&one, &new].map(outer_destinations);
+    assert!(peer.contains(&[198, 51, 100, 2]) && !peer.contains(&[192, 0, 2, 2]), "{peer:?}");
+    assert!(moved.contains(&[192, 0, 2, 1]), "{moved:?}");
+    assert_eq!(one.count(MessageType::Hello), begun, "the peer was not disturbed otherwise");
 }
 
 #[test]

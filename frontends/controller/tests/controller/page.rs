@@ -50,7 +50,7 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     std::fs::write(&tokens, format!("reader {TOKEN}\n")).unwrap();
     std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o600)).unwrap();
     let ovs = Ovs::start("00000000000000c1");
-    for number in 1..=3 {
+    for number in 1..=4 {
         ovs.add_port(&format!("p{number}"), number);
     }
     let controller = Running::start(&config(&tokens.display().to_string()), &[&ovs]);
@@ -58,6 +58,8 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     let mac = |number| format!("02:00:00:00:01:0{number}").parse().unwrap();
     let nics: Vec<_> =
         (1..=3).map(|number| Vnic::start(&ovs.port_socket(&format!("p{number}")), mac(number), true)).collect();
+    // Nobody knows it.
+    let _stranger = Vnic::start(&ovs.port_socket("p4"), mac(9), true);
     controller.wait("two vNICs", |status| status.vnics.iter().filter(|vnic| vnic.state == "ready").count() == 3);
 
     let [Listen::Tcp(address)] = controller.api() else { panic!("{:?}", controller.api()) };
@@ -73,6 +75,9 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
         .eval("[...document.querySelectorAll('main svg a')].map((a) => a.getAttribute('aria-label')).sort()");
     assert_eq!(texts[0], "vNIC vm1 in blue: ready");
     assert_eq!(texts[3], "vNIC vm4 in red: absent");
+
+    let stranger = "document.querySelector('table[aria-label=Refusals] tbody tr')?.textContent";
+    browser.wait("the stranger", &format!("/02:00:00:00:01:09.*not_in_configuration/.test({stranger})"));
 
     // Frames from a VM show up as throughput, as its switch counts them.
     for length in [600, 1200, 900] {
@@ -125,4 +130,67 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
         "document.querySelector('table[aria-label=Events]')?.textContent.includes('switch_connected')",
     );
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn many_vnics_are_turned_over_and_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, format!("reader {TOKEN}\n")).unwrap();
+    std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let member = |number: usize| {
+        let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
+        format!(
+            "[[network.member]]\nname = \"vm{number}\"\nmac = \"02:00:00:00:{high:02x}:{low:02x}\"\nip = \"10.0.{high}.{low}\"\n\
+             underlay_mac = \"02:00:00:01:{high:02x}:{low:02x}\"\nunderlay_ip = \"192.0.{high}.{low}\"\n"
+        )
+    };
+    let members: String = (1..=250).map(member).collect();
+    let config = format!(
+        "{TIMERS}[api]\nlisten = [\"tcp:127.0.0.1:0\"]\ntokens = \"{}\"\n\
+         [[network]]\nname = \"blue\"\nvni = 42\ngroup = \"239.1.1.42\"\n{members}",
+        tokens.display()
+    );
+    let controller = Running::listening(&config, vec!["tcp:127.0.0.1:0".parse().unwrap()]);
+    let [Listen::Tcp(address)] = controller.api() else { panic!("{:?}", controller.api()) };
+    let mut browser = Browser::open(&format!("http://{address}/#/vnics"));
+    browser.wait("the question for a token", "document.getElementById('login')?.open");
+    browser.complaints();
+    browser.insert(TOKEN);
+    browser.press("Enter");
+    let rows = |browser: &mut Browser, page: &str, count: usize| {
+        let there = "document.querySelectorAll('table[aria-label=vNICs] tbody tr').length";
+        let shown = "document.querySelector('p.turn')?.dataset.page";
+        browser.wait(&format!("page {page}"), &format!("{there} === {count} && {shown} === '{page}'"));
+    };
+    rows(&mut browser, "0", 100);
+    tab_to_end(&mut browser, "More");
+    browser.press("Enter");
+    rows(&mut browser, "1", 100);
+    browser
+        .eval("[...document.querySelectorAll('p.turn button')].find((one) => one.textContent === 'More').click()");
+    rows(&mut browser, "2", 50);
+    assert_eq!(browser.eval("document.querySelectorAll('p.turn button').length"), 1, "there is no more");
+    browser.eval("document.querySelector('p.turn button').click()");
+    rows(&mut browser, "1", 100);
+
+    browser.eval("document.querySelector('input[name=search]').focus()");
+    browser.insert("VM24");
+    browser.press("Enter");
+    rows(&mut browser, "0", 11);
+    // What was typed stays when the page looks again.
+    assert_eq!(browser.eval("document.querySelector('input[name=search]').value"), "VM24");
+    browser.eval("location.hash = '#/network/blue'");
+    let members = "document.querySelectorAll('table[aria-label=Members] tbody tr').length";
+    browser.wait("the first members", &format!("{members} === 100"));
+    browser.eval("location.hash = '#/overview'");
+    browser.wait("a drawing of the first ones", "document.querySelectorAll('main svg a').length === 200");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Puts the focus on the button with this text; over a hundred links, the keyboard's way to it is long.
+fn tab_to_end(browser: &mut Browser, text: &str) {
+    browser.eval("[...document.querySelectorAll('table[aria-label=vNICs] a')].at(-1).focus()");
+    browser.press("Tab");
+    assert_eq!(browser.eval("document.activeElement.textContent"), text);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::support::world::{Nic, World};
+use super::support::world::{Nic, STEP, World};
 use cvsw_controller::{Mac, derive};
 use cvsw_core::{
     Instant,
@@ -90,6 +90,40 @@ fn only_what_is_owned_is_managed_and_only_while_the_lease_lasts() {
     world.run_until_converged(SOON);
     world.controller.disown(world.now, 7);
     assert_eq!(world.status().vnics[0].state, "absent");
+}
+
+#[test]
+fn a_large_change_comes_no_faster_than_a_switch_is_to_be_given_messages() {
+    const RATE: usize = 40;
+    let members: Vec<u8> = (1..=8).collect();
+    let limited = |extra| format!("control_rate = {RATE}\n{}", config(&members, extra, 1450));
+    let mut world = World::new(&limited(0), 1);
+    let switch = world.add_switch(7, 8);
+    for number in &members {
+        world.plug(switch, u16::from(*number), Nic::new(mac(*number)));
+    }
+    let sent = |world: &World| world.switches[switch].got.get("PACKET_OUT").copied().unwrap_or(0);
+    let (mut before, mut most, mut shown) = (0, 0, false);
+    let start = world.now;
+    while !world.status().converged {
+        assert!(world.now - start < LONG, "{}", world.status().table());
+        for _ in 0..20 {
+            world.run(STEP);
+            shown |= world.status().table().contains("up, limited");
+        }
+        most = most.max(sent(&world) - before);
+        before = sent(&world);
+    }
+    world.check_ready_vnics();
+    // What is begun is finished: the messages of one vNIC, and the HELLOs of the ports, come on top.
+    assert!(most <= 2 * RATE, "{most} in a second");
+    assert!(shown, "people see why it takes long");
+
+    // Without the limit it is a matter of a moment.
+    world.reconfigure(&config(&members, 9, 1450)).unwrap();
+    world.run_until_converged(SOON);
+    world.check_ready_vnics();
+    assert!(!world.status().switches[0].limited);
 }
 
 #[test]

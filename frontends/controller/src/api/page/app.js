@@ -1,10 +1,12 @@
 // The page: looks at the controller every two seconds and shows the view that the address names.
 
 import { follow, get, post } from "/page/client.js";
-import { topology } from "/page/topology.js";
+import { SHOWN, topology } from "/page/topology.js";
 import { Rates, ago, badge, card, facts, h, mood, table, vnicLink } from "/page/views.js";
+import { search, selection, turn } from "/page/search.js";
 
 const PAUSE = 2000;
+const PAIRS = 1000;
 const main = document.getElementById("main");
 const health = document.getElementById("health");
 const total = new Rates();
@@ -33,9 +35,9 @@ function show(key, parts) {
     if (part.dataset.keep && old?.dataset.keep === part.dataset.keep) return;
     if (!old) return main.append(part);
     if (old.isEqualNode(part)) return;
-    const place = [...old.querySelectorAll("a")].indexOf(document.activeElement);
+    const place = [...old.querySelectorAll("a, button")].indexOf(document.activeElement);
     old.replaceWith(part);
-    if (place >= 0) part.querySelectorAll("a")[place]?.focus();
+    if (place >= 0) part.querySelectorAll("a, button")[place]?.focus();
   });
   while (main.children.length > parts.length) main.lastChild.remove();
 }
@@ -43,7 +45,7 @@ function show(key, parts) {
 const tile = (name, value, kind = "") => h("div", { class: `card tile ${kind}` }, h("b", {}, String(value)), h("span", {}, name));
 
 async function overview(summary) {
-  const [switches, vnics, networks] = await Promise.all([get("/v1/switches"), get("/v1/vnics?limit=1000"), get("/v1/networks")]);
+  const [switches, vnics, networks, refusals] = await Promise.all([get("/v1/switches"), get(`/v1/vnics?limit=${SHOWN + 1}`), get("/v1/networks"), get("/v1/refusals")]);
   const count = (state) => summary.vnics[state] ?? 0;
   const troubled = count("diverged") + count("silent");
   const drops = Object.entries(summary.drops).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]);
@@ -56,16 +58,20 @@ async function overview(summary) {
     card("Topology", topology(switches, vnics, networks)),
     h("div", { class: "two" }, card("Throughput", total.chart("Throughput")),
       card("Drops and refusals, by reason", table("Drops by reason", ["reason", "count"], drops))),
+    refusals.unknown.length + refusals.refused.length ? card("vNICs that were not let in", table("Refusals", ["vNIC", "switch", "port", "times", "heard", "reason"],
+      [...refusals.refused.map((one) => refusalRow(one, one.times, one.seconds_ago)), ...refusals.unknown.map((one) => refusalRow(one, "–", one.since_seconds))])) : h("div", { hidden: "" }),
   ]);
 }
+
+const refusalRow = (one, times, seconds) => [h("span", { class: "mono" }, one.mac), one.switch, one.port, times, ago(seconds), one.reason];
 
 const vnicRow = (vnic) => [vnicLink(vnic.mac), vnic.name, vnic.network ?? "QUARANTINE", badge(vnic.state), vnic.switch ?? "–",
   vnic.port_name ?? "–", vnic.mtu ?? "–", `${vnic.flows_confirmed}/${vnic.flows}`, ago(vnic.last_contact_seconds)];
 const VNIC_HEAD = ["vNIC", "name", "network", "state", "switch", "port", "MTU", "flows", "heard"];
 
 async function vnics() {
-  const list = await get("/v1/vnics?limit=1000");
-  show("vnics", [card(list.length === 1000 ? "vNICs (the first 1000)" : "vNICs", table("vNICs", VNIC_HEAD, list.map(vnicRow)))]);
+  const list = await get(`/v1/vnics?${selection("vnics")}`);
+  show("vnics", [search("vnics", loop), card("vNICs", table("vNICs", VNIC_HEAD, list.map(vnicRow)), turn("vnics", list, loop))]);
 }
 
 function traceCard(mac) {
@@ -89,7 +95,7 @@ function traceCard(mac) {
 
 async function vnic(mac) {
   const [one, flows] = await Promise.all([get(`/v1/vnics/${mac}`), get(`/v1/vnics/${mac}/flows`)]);
-  const pairs = one.network ? await get(`/v1/networks/${encodeURIComponent(one.network)}/pairs`) : [];
+  const pairs = one.network ? await get(`/v1/networks/${encodeURIComponent(one.network)}/pairs?sender=${encodeURIComponent(one.name)}`) : [];
   if (!perVnic.has(mac)) perVnic.set(mac, new Rates());
   const rates = perVnic.get(mac);
   if (one.traffic) rates.add(Date.now() - one.traffic.age_seconds * 1000, one.traffic.tx_bytes, one.traffic.rx_bytes);
@@ -106,7 +112,7 @@ async function vnic(mac) {
     traceCard(mac),
     card("Flows", table("Flows", ["state", "kind", "flow"], [...flows.flows.map(flow()), ...flows.surplus.map(flow("diverged"))])),
     card("What it sends to whom", table("Pairs", ["to", "state", "suite"],
-      pairs.filter((pair) => pair.sender === one.name).map((pair) => [pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
+      pairs.map((pair) => [pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
   ]);
 }
 
@@ -119,11 +125,13 @@ async function networks() {
 
 async function network(name) {
   const path = encodeURIComponent(name);
-  const [list, pairs] = await Promise.all([get(`/v1/vnics?limit=1000&network=${path}`), get(`/v1/networks/${path}/pairs`)]);
-  show(`network-${name}`, [
-    card(`Network ${name}`, table("Members", VNIC_HEAD, list.map(vnicRow))),
-    card("Encrypted and clear pairs", table("Pairs", ["from", "to", "state", "suite"],
-      pairs.slice(0, 2000).map((pair) => [pair.sender, pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
+  const key = `network-${name}`;
+  const [list, pairs] = await Promise.all([get(`/v1/vnics?network=${path}&${selection(key)}`), get(`/v1/networks/${path}/pairs?limit=${PAIRS}`)]);
+  show(key, [
+    search(key, loop),
+    card(`Network ${name}`, table("Members", VNIC_HEAD, list.map(vnicRow)), turn(key, list, loop)),
+    card(pairs.length === PAIRS ? `Encrypted and clear pairs (the first ${PAIRS}; each vNIC shows its own)` : "Encrypted and clear pairs", table("Pairs", ["from", "to", "state", "suite"],
+      pairs.map((pair) => [pair.sender, pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
   ]);
 }
 

@@ -5,7 +5,8 @@ import { mood, s } from "/page/views.js";
 const ROW = 30;
 const TOP = 28;
 const COLUMNS = { switches: 20, vnics: 330, networks: 640 };
-const SHOWN = 200;
+/** vNICs that are drawn, at most. */
+export const SHOWN = 200;
 
 /** Switches on the left, vNICs in the middle, networks on the right; each vNIC is a link. */
 export function topology(switches, vnics, networks) {

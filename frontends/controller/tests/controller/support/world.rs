@@ -29,7 +29,7 @@ pub type Engine = Cvsw<64, 64, 32>;
 const SAS: usize = 64;
 
 /// How often time passes.
-const STEP: Duration = Duration::from_millis(50);
+pub const STEP: Duration = Duration::from_millis(50);
 
 /// A vNIC: an engine, and the interface that it controls.
 pub struct Nic {

@@ -10,15 +10,16 @@
     reason = "a test may fail loudly"
 )]
 
+mod messages;
+
 use cvsw_core::{
     flow::{
         Action, ActionList, Command, DEFAULT_PRIORITY, Field, FlowMod, OFPP_CONTROLLER, OFPP_NONE,
         text::{DisplayFlow, parse_flow},
     },
     openflow::{
-        ErrorMessage, Features, FlowRemoved, FlowStats, FlowStatsEntries, FlowStatsRequest, Message, PacketIn,
-        PacketOut, Port, PortName, PortReason, PortStats, PortStatsEntries, PortStatus, Ports, RemovedReason,
-        StatsReply, StatsRequest, SwitchConfig, encode_flow_mod, message_len,
+        Features, FlowStats, FlowStatsEntries, Message, PacketOut, StatsReply, StatsRequest, encode_flow_mod,
+        message_len,
     },
 };
 use cvsw_testkit::flow::{flow_mod, openflow_action, openflow_match, text_match};
@@ -210,53 +211,6 @@ fn ofp_print(message: &Message<'_>) -> String {
     run("ovs-ofctl", &["ofp-print", &hex])
 }
 
-#[test]
-fn open_vswitch_reads_our_messages() {
-    let frame = [0xff; 60];
-    let port = Port {
-        number: 3,
-        mac: [2, 0, 0, 0, 0, 3],
-        name: PortName::new("tap3"),
-        config: Port::CONFIG_DOWN,
-        ..Port::default()
-    };
-    let status = Message::PortStatus(PortStatus { reason: PortReason::Delete, port });
-    let list = encode(&status)[16..].to_vec();
-    let ports = Ports::new(&list).unwrap();
-    let features = Features { datapath_id: 0x1234, n_tables: 254, ports, ..Features::default() };
-    let mut actions = ActionList::new();
-    actions.push(Action::Output { port: 3, max_len: 0 }).unwrap();
-    let packet_out = PacketOut { buffer_id: None, in_port: OFPP_NONE, actions, data: &frame };
-    let packet_in = PacketIn { buffer_id: Some(7), total_len: 60, in_port: 3, reason: 1, data: &frame };
-    let rows = [
-        (Message::Hello { version: 1 }, "OFPT_HELLO (xid=0x9):\n version bitmap: 0x01"),
-        (Message::EchoRequest(&[1, 2]), "OFPT_ECHO_REQUEST (xid=0x9): 2 bytes of payload"),
-        (Message::FeaturesRequest, "OFPT_FEATURES_REQUEST (xid=0x9):"),
-        (Message::FeaturesReply(features), "dpid:0000000000001234\nn_tables:254, n_buffers:0"),
-        (Message::FeaturesReply(features), " 3(tap3): addr:02:00:00:00:00:03\n     config:     PORT_DOWN"),
-        (status, "OFPT_PORT_STATUS (xid=0x9): DEL: 3(tap3): addr:02:00:00:00:00:03"),
-        (
-            Message::SetConfig(SwitchConfig { flags: 0, miss_send_len: 0xffff }),
-            "OFPT_SET_CONFIG (xid=0x9): frags=normal miss_send_len=65535",
-        ),
-        (Message::PacketOut(packet_out), "OFPT_PACKET_OUT (xid=0x9): in_port=ANY actions=output:3 data_len=60"),
-        (
-            Message::PacketIn(packet_in),
-            "OFPT_PACKET_IN (xid=0x9): total_len=60 in_port=3 (via action) data_len=60 buffer=0x00000007",
-        ),
-        (Message::BarrierRequest, "OFPT_BARRIER_REQUEST (xid=0x9):"),
-        (
-            Message::Error(ErrorMessage { kind: 2, code: 4, data: &encode(&Message::BarrierRequest) }),
-            "OFPT_ERROR (xid=0x9): OFPBAC_BAD_OUT_PORT",
-        ),
-        (Message::StatsRequest(StatsRequest::Desc), "OFPST_DESC request (xid=0x9):"),
-    ];
-    for (message, expected) in rows {
-        let printed = ofp_print(&message);
-        assert!(printed.contains(expected), "{message:?}:\n{printed}");
-    }
-}
-
 /// The next message of a stream.
 fn receive(stream: &mut UnixStream) -> Option<Vec<u8>> {
     let mut message = vec![0; 4];
@@ -387,97 +341,6 @@ fn open_vswitch_lists_our_statistics() {
     // The text of a listing is flow text as well.
     let flow = parse_flow(line).unwrap();
     assert_eq!((flow.matching, flow.actions), (listed().matching, listed().actions));
-}
-
-/// Every message type that the controller sends or receives and that the tests above do not have.
-fn other_messages() -> Vec<(Message<'static>, &'static str, &'static str)> {
-    let listed = listed();
-    let removed = FlowRemoved {
-        matching: listed.matching,
-        cookie: 0xabc,
-        priority: 7,
-        reason: RemovedReason::IdleTimeout,
-        duration_sec: 3,
-        duration_nsec: 250_000_000,
-        idle_timeout: 60,
-        packets: 5,
-        bytes: 300,
-    };
-    let request = FlowStatsRequest { matching: listed.matching, table_id: 0xff, out_port: OFPP_NONE };
-    let mut entry = vec![0; 256];
-    let len = listed.encode(&mut entry).unwrap();
-    entry.truncate(len);
-    let flows = StatsReply::Flow { more: false, entries: FlowStatsEntries(entry.leak()) };
-    let port = PortStats {
-        port: 3,
-        rx_packets: 1,
-        tx_packets: 2,
-        rx_bytes: 3,
-        tx_bytes: 4,
-        rx_dropped: 5,
-        tx_dropped: 6,
-        rx_errors: 7,
-        tx_errors: 8,
-    };
-    let ports = StatsReply::Port { more: false, entries: PortStatsEntries(Vec::from(port.encode()).leak()) };
-    let config = SwitchConfig { flags: 1, miss_send_len: 128 };
-    vec![
-        (Message::EchoReply(&[1, 2]), "OFPT_ECHO_REPLY (xid=0x9): 2 bytes of payload", "OFPT_ECHO_REPLY (3)"),
-        (Message::GetConfigRequest, "OFPT_GET_CONFIG_REQUEST (xid=0x9):", "OFPT_GET_CONFIG_REQUEST (7)"),
-        (
-            Message::GetConfigReply(config),
-            "OFPT_GET_CONFIG_REPLY (xid=0x9): frags=drop miss_send_len=128",
-            "OFPT_GET_CONFIG_REPLY (8)",
-        ),
-        (
-            Message::FlowRemoved(removed),
-            "reason=idle cookie:0xabc duration3.250s idle60 pkts5 bytes300",
-            "OFPT_FLOW_REMOVED (11)",
-        ),
-        (
-            Message::StatsRequest(StatsRequest::Flow(request)),
-            "OFPST_FLOW request (xid=0x9): udp,tp_dst=4789",
-            "OFPT_STATS_REQUEST (16)",
-        ),
-        (
-            Message::StatsRequest(StatsRequest::Port(OFPP_NONE)),
-            "OFPST_PORT request (xid=0x9): port_no=ANY",
-            "OFPT_STATS_REQUEST (16)",
-        ),
-        (
-            Message::StatsReply(flows),
-            "cookie=0xabc, duration=3.250s, table=0, n_packets=5, n_bytes=300, idle_timeout=60, priority=7,udp,tp_dst=4789 actions=CONTROLLER:128",
-            "OFPT_STATS_REPLY (17)",
-        ),
-        (
-            Message::StatsReply(ports),
-            "port  3: rx pkts=1, bytes=3, drop=5, errs=7, frame=0, over=0, crc=0\n           tx pkts=2, bytes=4, drop=6, errs=8, coll=0",
-            "OFPT_STATS_REPLY (17)",
-        ),
-        (Message::BarrierRequest, "OFPT_BARRIER_REQUEST (xid=0x9):", "OFPT_BARRIER_REQUEST (18)"),
-        (Message::BarrierReply, "OFPT_BARRIER_REPLY (xid=0x9):", "OFPT_BARRIER_REPLY (19)"),
-    ]
-}
-
-#[test]
-fn both_judges_read_our_other_messages() {
-    let messages = other_messages();
-    for (message, expected, _) in &messages {
-        let printed = ofp_print(message);
-        assert!(printed.contains(expected), "{message:?}:\n{printed}");
-        assert_eq!(&Message::decode(&encode(message)).unwrap(), message);
-    }
-    let folder = Folder::new("tshark-all");
-    let bytes: Vec<_> = messages.iter().map(|(message, ..)| encode(message)).collect();
-    let pcap = capture(&folder, &bytes);
-    let dissected = run("tshark", &["-r", path(&pcap), "-d", "tcp.port==6653,openflow", "-V", "-O", "openflow_v1"]);
-    let mut rest = dissected.as_str();
-    for (_, _, name) in &messages {
-        let line = format!("Type: {name}");
-        let at = rest.find(&line).unwrap_or_else(|| panic!("no {line:?} (in this order) in\n{dissected}"));
-        rest = &rest[at + line.len()..];
-    }
-    assert!(!dissected.contains("Malformed"), "{dissected}");
 }
 
 /// A capture of one TCP segment from port 6653 that carries the messages, as `text2pcap` reads it.
