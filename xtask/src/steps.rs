@@ -63,13 +63,11 @@ pub const CHECKS: &[Check] = &[
 
 /// Checks that are not part of `cargo xtask test` without names: they build much again, or have not yet been seen to pass
 /// as a whole on new machines. `cargo xtask test soft` runs one of them.
-pub const GUEST_CHECKS: &[Check] = &[
-    Check {
-        name: "soft",
-        about: "the portable ciphers without the processor's AES, CLMUL and SHA instructions",
-        run: soft,
-    },
-];
+pub const GUEST_CHECKS: &[Check] = &[Check {
+    name: "soft",
+    about: "the portable ciphers without the processor's AES, CLMUL and SHA instructions",
+    run: soft,
+}];
 
 /// The check of that name.
 pub fn check(name: &str) -> Option<&'static Check> {
