@@ -4,7 +4,7 @@ use crate::{
     flow::MacAddr,
     frame::NoRoom,
     stats::ControlError,
-    wire::control::{CONTROL_HEADER_LEN, ControlHeader},
+    wire::control::{CONTROL_HEADER_LEN, ControlHeader, types},
 };
 use zerocopy::{FromBytes, IntoBytes, network_endian::U16};
 
@@ -25,43 +25,45 @@ pub const VERSION_2: u8 = 2;
 #[repr(u8)]
 pub enum MessageType {
     /// "I speak this protocol", either way.
-    Hello = 1,
+    Hello = types::HELLO,
     /// vNIC to controller: the MAC address is in DST.
-    Register = 2,
+    Register = types::REGISTER,
     /// Controller to vNIC: an OFPT_FLOW_MOD that adds or modifies.
-    SetEntry = 3,
+    SetEntry = types::SET_ENTRY,
     /// Controller to vNIC: an OFPT_FLOW_MOD with DELETE or DELETE_STRICT.
-    DeleteEntry = 4,
+    DeleteEntry = types::DELETE_ENTRY,
     /// Controller to vNIC: `data` is the IP MTU.
-    SetMtu = 5,
+    SetMtu = types::SET_MTU,
     /// Controller to vNIC: `data` holds [`OffloadFlags`].
-    SetOffload = 6,
+    SetOffload = types::SET_OFFLOAD,
     /// Request (empty body) from the controller; answered by one message per entry and a closing empty one.
-    ListEntries = 7,
+    ListEntries = types::LIST_ENTRIES,
     /// vNIC to controller: an OFPT_FLOW_REMOVED (or NXT_FLOW_REMOVED), for an entry with SEND_FLOW_REM.
-    FlowRemoved = 8,
+    FlowRemoved = types::FLOW_REMOVED,
     /// Controller to vNIC, ours: a [`super::SetSa`].
-    SetSa = 9,
+    SetSa = types::SET_SA,
     /// vNIC to controller, ours: a [`super::SaAnswer`]. Even, as REGISTER: seen as a source MAC address, the first
     /// octet of the header then has no group bit.
     SaAnswer = 10,
 }
 
 impl MessageType {
-    const fn from_wire(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Hello,
-            2 => Self::Register,
-            3 => Self::SetEntry,
-            4 => Self::DeleteEntry,
-            5 => Self::SetMtu,
-            6 => Self::SetOffload,
-            7 => Self::ListEntries,
-            8 => Self::FlowRemoved,
-            9 => Self::SetSa,
-            10 => Self::SaAnswer,
-            _ => return None,
-        })
+    /// Every type.
+    const ALL: [Self; 10] = [
+        Self::Hello,
+        Self::Register,
+        Self::SetEntry,
+        Self::DeleteEntry,
+        Self::SetMtu,
+        Self::SetOffload,
+        Self::ListEntries,
+        Self::FlowRemoved,
+        Self::SetSa,
+        Self::SaAnswer,
+    ];
+
+    fn from_wire(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

@@ -23,3 +23,25 @@ pub struct ControlHeader {
 /// Length of [`ControlHeader`] in bytes.
 pub const CONTROL_HEADER_LEN: usize = 14;
 const _: () = assert!(size_of::<ControlHeader>() == CONTROL_HEADER_LEN);
+
+/// Message types that versions 2 and 3 share.
+pub mod types {
+    /// HELLO.
+    pub const HELLO: u8 = 1;
+    /// REGISTER.
+    pub const REGISTER: u8 = 2;
+    /// SET_ENTRY.
+    pub const SET_ENTRY: u8 = 3;
+    /// DELETE_ENTRY.
+    pub const DELETE_ENTRY: u8 = 4;
+    /// SET_MTU.
+    pub const SET_MTU: u8 = 5;
+    /// SET_OFFLOAD.
+    pub const SET_OFFLOAD: u8 = 6;
+    /// LIST_ENTRIES.
+    pub const LIST_ENTRIES: u8 = 7;
+    /// FLOW_REMOVED.
+    pub const FLOW_REMOVED: u8 = 8;
+    /// SET_SA.
+    pub const SET_SA: u8 = 9;
+}

@@ -6,7 +6,7 @@ use crate::{
     frame::NoRoom,
     stats::ControlError,
     wire::{
-        control::{CONTROL_HEADER_LEN, ControlHeader},
+        control::{CONTROL_HEADER_LEN, ControlHeader, types},
         control3::{ENVELOPE_LEN, Envelope, FLAG_AUTHENTICATED, FLAG_CHAINED, TAG_LEN},
     },
 };
@@ -25,23 +25,23 @@ pub const VERSION_3: u8 = 3;
 #[repr(u8)]
 pub enum Kind {
     /// Controller to vNIC: who is there? The payload is a challenge.
-    Hello = 1,
+    Hello = types::HELLO,
     /// vNIC to controller: a [`super::State`], with the challenge.
-    Register = 2,
+    Register = types::REGISTER,
     /// Command: an OFPT_FLOW_MOD (or NXT_FLOW_MOD) that adds or modifies.
-    SetEntry = 3,
+    SetEntry = types::SET_ENTRY,
     /// Command: one that deletes.
-    DeleteEntry = 4,
+    DeleteEntry = types::DELETE_ENTRY,
     /// Command: `data` is the IP MTU.
-    SetMtu = 5,
+    SetMtu = types::SET_MTU,
     /// Command: `data` holds the offload features.
-    SetOffload = 6,
+    SetOffload = types::SET_OFFLOAD,
     /// Request for a page of entries.
-    ListEntries = 7,
+    ListEntries = types::LIST_ENTRIES,
     /// vNIC to controller: an OFPT_FLOW_REMOVED (or NXT_FLOW_REMOVED).
-    FlowRemoved = 8,
+    FlowRemoved = types::FLOW_REMOVED,
     /// Command: about a security association; keys in it are wrapped.
-    SetSa = 9,
+    SetSa = types::SET_SA,
     /// vNIC to controller: a command was carried out.
     Ack = 10,
     /// Request for statistics, or for the state.

@@ -1,9 +1,10 @@
 //! A vNIC that speaks version 3 of the control protocol: the core's session and its way to the wanted state, with the
 //! plan that makes differences good.
 
+mod message;
+
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,25 +13,23 @@ use cvsw_core::{
     control::{
         MAX_FRAME_LEN, OffloadFlags, SaAnswer, SetSa,
         v3::{
-            Answer, ControllerSession, Convergence, Counter, Event, Header, Kind, Known, Listed, Message, Outgoing,
-            Page, Reason, Refusal, Registered, Request, State, Step, Subject, TableDigest, Wanted,
+            Answer, ControllerSession, Convergence, Counter, Event, Known, Listed, Message, Page, Reason, Refusal,
+            Registered, Request, State, Step, Subject, TableDigest, Wanted,
         },
     },
-    flow::FlowMod,
     mtu::IpMtu,
-    openflow::{EncodeError, RemovedReason, decode_flow_mod, encode_flow_mod},
+    openflow::{RemovedReason, decode_flow_mod, encode_flow_mod},
 };
 
-use super::{
-    switch::deletion,
-    vnic::{Control, Wire},
-};
+use super::vnic::{Control, Wire};
 use crate::{
     config::Timers,
     derive::{Desired, EntryId},
     mac::Mac,
     plan::{Belief, Command, Listing},
 };
+
+use message::describe;
 
 /// Repetitions without an answer after which a vNIC counts as silent.
 const SILENT_AFTER: u32 = 2;
@@ -440,65 +439,6 @@ impl Link {
         if self.session.submit(token, chained).is_some() {
             self.sent.push_back((token, sent));
         }
-    }
-
-    /// Writes a message; returns its name, and its length.
-    fn write(
-        &self,
-        outgoing: &Outgoing,
-        mac: Mac,
-        ethertype: u16,
-        out: &mut [u8],
-    ) -> (&'static str, Result<usize, EncodeError>) {
-        let keys = self.session.keys();
-        let header = |kind, sequence, chained, data| self.session.header(mac.0, kind, sequence, chained, data);
-        let bytes = |header: Header, out: &mut [u8], payload: &[u8]| {
-            header.emit_bytes(ethertype, keys, out, payload).map_err(EncodeError::from)
-        };
-        let (sequence, token, chained) = match *outgoing {
-            Outgoing::Request { sequence, request } => {
-                let (kind, what) = match request.subject {
-                    Subject::Entries => (Kind::ListEntries, "LIST_ENTRIES"),
-                    Subject::Statistics | Subject::State => (Kind::Get, "GET"),
-                };
-                return (what, bytes(header(kind, sequence, false, 0), out, &request.to_bytes()));
-            }
-            Outgoing::Command { sequence, token, chained } => (sequence, token, chained),
-        };
-        let flow = |kind, flow: &FlowMod, out: &mut [u8]| {
-            header(kind, sequence, chained, 0).emit(ethertype, keys, out, |room| encode_flow_mod(flow, 0, room))
-        };
-        let Some((_, sent)) = self.sent.iter().find(|(sent, _)| *sent == token) else {
-            return ("a command", Err(EncodeError::NoRoom));
-        };
-        match sent {
-            Sent::Order(order) => {
-                let header = header(Kind::SetSa, sequence, chained, 0);
-                let written = header.emit(ethertype, keys, out, |room| order.emit_wrapped(keys, room));
-                ("SET_SA", written.map_err(EncodeError::from))
-            }
-            Sent::Command(Command::SetMtu(mtu)) => {
-                ("SET_MTU", bytes(header(Kind::SetMtu, sequence, chained, mtu.get()), out, &[]))
-            }
-            Sent::Command(Command::SetOffload(flags)) => {
-                ("SET_OFFLOAD", bytes(header(Kind::SetOffload, sequence, chained, flags.0), out, &[]))
-            }
-            Sent::Command(Command::Set(entry)) => ("SET_ENTRY", flow(Kind::SetEntry, entry, out)),
-            Sent::Command(Command::Delete(entry)) => {
-                ("DELETE_ENTRY", flow(Kind::DeleteEntry, &deletion(entry), out))
-            }
-        }
-    }
-}
-
-fn describe(command: &Command) -> String {
-    let entry =
-        |what: &str, flow: &Arc<FlowMod>| format!("{what} (priority {}, cookie {:#x})", flow.priority, flow.cookie);
-    match command {
-        Command::SetMtu(mtu) => format!("SET_MTU {}", mtu.get()),
-        Command::SetOffload(flags) => format!("SET_OFFLOAD {:#x}", flags.0),
-        Command::Set(flow) => entry("SET_ENTRY", flow),
-        Command::Delete(flow) => entry("DELETE_ENTRY", flow),
     }
 }
 

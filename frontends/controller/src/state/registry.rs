@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     ConnectionId, Controller,
-    switch::PortState,
+    port::PortState,
     vnic::{Location, Vnic},
 };
 use crate::mac::Mac;

@@ -1,6 +1,6 @@
 //! One connection of a switch: transaction numbers, liveness, ports. What its messages mean is decided above.
 
-use std::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, fmt, time::Duration};
+use std::{collections::BTreeMap, collections::VecDeque, fmt, time::Duration};
 
 use cvsw_core::{
     control::{
@@ -9,12 +9,11 @@ use cvsw_core::{
     },
     flow::{Action, ActionList, Command as FlowCommand, FlowMod, OFPP_NONE},
     openflow::{
-        ErrorMessage, Message, PacketOut, Port, PortStats, PortStatsEntries, StatsRequest, encode_flow_mod,
-        error_name,
+        ErrorMessage, Message, PacketOut, Port, PortStatsEntries, StatsRequest, encode_flow_mod, error_name,
     },
 };
 
-use super::{ConnectionId, Traffic, allowance::Allowance, vnic::Control, vnic::Wire};
+use super::{ConnectionId, Traffic, allowance::Allowance, port::PortState, vnic::Control, vnic::Wire};
 use crate::{mac::Mac, plan::Command};
 
 /// Longest message that we send, but for echo replies: a PACKET_OUT header with one action, and a control frame.
@@ -29,15 +28,8 @@ const REMEMBERED_WHEN_IDLE: usize = 32;
 const KEPT_ERRORS: usize = 8;
 /// A switch whose place another one claims has this long to show that it is there.
 const PROBE: Duration = Duration::from_secs(2);
-/// Pause between the first HELLO on a port and the LIST_ENTRIES that finds a vNIC which is at work already.
-const SECOND_ATTEMPT: Duration = Duration::from_millis(300);
 /// Pause between two questions for the ports' counters.
 const TRAFFIC_PAUSE: Duration = Duration::from_secs(2);
-/// HELLOs on one port are at least this far apart, whoever asks for them.
-const MIN_BETWEEN_HELLOS: Duration = Duration::from_millis(200);
-/// HELLOs that a port may send without ever registering. Another switch of ours behind a cable passes on the
-/// HELLOs that we send to it, and would keep us busy forever.
-const MAX_VAIN_HELLOS: u8 = 5;
 
 /// What HELLO says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,31 +81,6 @@ impl fmt::Display for Purpose {
             Self::Control { what, port, mac } => write!(f, "PACKET_OUT ({what} to {mac} on port {port})"),
         }
     }
-}
-
-/// A port of the switch.
-#[derive(Debug)]
-pub struct PortState {
-    /// OpenFlow port number.
-    pub number: u16,
-    /// Its name.
-    pub name: String,
-    /// Up by configuration and link.
-    pub up: bool,
-    /// vNICs that are registered here.
-    pub vnics: BTreeSet<Mac>,
-    /// vNICs that registered here but are not accepted (yet).
-    pub claims: BTreeSet<Mac>,
-    /// Challenges of the last two HELLOs of version 3 here, the newest first; 0: none.
-    pub challenges: [u64; 2],
-    /// What the switch has counted here, and when it said so.
-    pub traffic: Option<(Duration, PortStats)>,
-    /// When to look for a vNIC again.
-    look_at: Duration,
-    /// How often that was done since the port appeared.
-    looks: u32,
-    last_hello: Option<Duration>,
-    vain_hellos: u8,
 }
 
 /// A connection.
@@ -302,25 +269,11 @@ impl Switch {
         if port.number == 0 || port.number > Port::MAX {
             return;
         }
-        let name = port.name.as_str().to_owned();
-        let fresh = |name| PortState {
-            number: port.number,
-            name,
-            up: port.is_up(),
-            vnics: BTreeSet::new(),
-            claims: BTreeSet::new(),
-            challenges: [0; 2],
-            traffic: None,
-            look_at: now,
-            looks: 0,
-            last_hello: None,
-            vain_hellos: 0,
-        };
-        let state = self.ports.entry(port.number).or_insert_with(|| fresh(name.clone()));
+        let state = self.ports.entry(port.number).or_insert_with(|| PortState::new(now, port));
         if port.is_up() && !state.up {
             state.look_again(now);
         }
-        state.name = name;
+        port.name.as_str().clone_into(&mut state.name);
         state.up = port.is_up();
     }
 
@@ -329,9 +282,7 @@ impl Switch {
     pub fn poll_discovery(&mut self, now: Duration, hello: Duration, slow: Duration) {
         let mut due = Vec::new();
         for (number, port) in &mut self.ports {
-            if port.vnics.is_empty() && now >= port.look_at {
-                due.push((*number, port.look(now, hello, slow)));
-            }
+            due.extend(port.look(now, hello, slow).map(|control| (*number, control)));
         }
         for (number, control) in due {
             self.control(number, Mac([0xff; 6]), &control);
@@ -361,17 +312,9 @@ impl Switch {
 
     /// A HELLO came from `port`: a vNIC has started there, or another switch has passed on one of ours.
     pub fn hello_heard(&mut self, now: Duration, number: u16) {
-        let Some(port) = self.ports.get_mut(&number) else { return };
-        if port.vain_hellos >= MAX_VAIN_HELLOS {
+        if !self.ports.get_mut(&number).is_some_and(|port| port.wants_hello(now)) {
             return;
         }
-        port.vain_hellos += 1;
-        if port.last_hello.is_some_and(|last| now < last.saturating_add(MIN_BETWEEN_HELLOS)) {
-            port.look_at = port.look_at.min(now.saturating_add(MIN_BETWEEN_HELLOS));
-            port.looks = 0;
-            return;
-        }
-        port.last_hello = Some(now);
         self.control(number, Mac([0xff; 6]), &Control::Hello);
     }
 
@@ -380,37 +323,6 @@ impl Switch {
             self.send(&Message::EchoRequest(b"cvsw"), Purpose::Protocol("ECHO_REQUEST"));
         }
         self.give_up_at = Some(give_up_at);
-    }
-}
-
-impl PortState {
-    /// Starts looking for a vNIC afresh.
-    pub fn look_again(&mut self, now: Duration) {
-        self.look_at = now;
-        self.looks = 0;
-        self.vain_hellos = 0;
-    }
-
-    /// A vNIC has shown itself.
-    pub fn found(&mut self) {
-        self.vain_hellos = 0;
-    }
-
-    /// The next attempt. HELLO wakes a vNIC that has no session. One that has a session (the controller was
-    /// restarted, or the vNIC's REGISTER was lost) refuses HELLO but answers LIST_ENTRIES, so they alternate.
-    fn look(&mut self, now: Duration, hello: Duration, slow: Duration) -> Control {
-        let control = if self.looks.is_multiple_of(2) { Control::Hello } else { Control::List };
-        if control == Control::Hello {
-            self.last_hello = Some(now);
-        }
-        let pause = match self.looks {
-            0 => SECOND_ATTEMPT,
-            _ if !self.claims.is_empty() => slow,
-            _ => hello,
-        };
-        self.looks = self.looks.wrapping_add(1).max(1);
-        self.look_at = now.saturating_add(pause);
-        control
     }
 }
 

@@ -1,9 +1,6 @@
 //! One registered vNIC: pushes its state, has it confirmed, and keeps watching it.
-//!
-//! Protocol version 2 acknowledges nothing, so every round is: the differences, a barrier (the switch has passed all
-//! of them on), LIST_ENTRIES, and a comparison. Differences that remain are sent again, ever less often. A vNIC that
-//! does not answer LIST_ENTRIES may have been restarted, so it is sent HELLO as well; it answers with REGISTER and
-//! gets everything anew. There is at most one batch or one listing under way.
+
+mod rounds;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,7 +10,6 @@ use cvsw_core::{
         SetSa,
         v3::{Message, Registered, State},
     },
-    flow::FlowMod,
     openflow::FlowRemoved,
 };
 
@@ -29,22 +25,12 @@ use crate::{
     plan::{Belief, Command, Listing},
 };
 
-/// Commands between two barriers: few enough for the receive ring of a vNIC, many enough to keep it busy.
-const BATCH: usize = 128;
-/// More entries than any vNIC has; a longer listing is refused.
-const MAX_LISTING: usize = 65_536;
 /// A vNIC gets its full state at most once in this time, however often it registers.
 const MIN_BETWEEN_FULL: Duration = Duration::from_secs(1);
-/// First pause before differences that remain are sent again.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// Longest pause.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// Unanswered listings after which a vNIC counts as silent.
 const SILENT_AFTER: u32 = 2;
 /// Rounds after which differences that remain are an error worth showing.
 const DIVERGED_AFTER: u32 = 3;
-/// How long a switch may take to answer a barrier.
-const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between two probes of a vNIC that answers.
 const MIN_BETWEEN_PROBES: Duration = Duration::from_secs(1);
 /// Error texts that are kept for the status.
@@ -331,59 +317,9 @@ impl Vnic {
         self.unanswered = 0;
     }
 
-    /// A barrier was answered.
-    pub fn barrier_passed(&mut self, xid: u32) {
-        if matches!(self.operation, Operation::Batch { barrier, .. } if barrier == xid) {
-            self.operation = Operation::None;
-        }
-    }
-
     /// One of its entries timed out.
     pub fn removed(&mut self, removed: &FlowRemoved) {
         self.belief.expire(EntryId { matching: removed.matching, priority: removed.priority });
-    }
-
-    /// It has listed one entry.
-    pub fn listed(&mut self, now: Duration, answer: Duration, flow: &FlowMod) {
-        self.heard(now);
-        let Operation::Listing { deadline, seen } = &mut self.operation else { return };
-        *deadline = now.saturating_add(answer);
-        seen.add(&self.belief, flow);
-        if seen.len() > MAX_LISTING {
-            self.operation = Operation::None;
-            self.note(format!("it lists more than {MAX_LISTING} entries; the listing was given up"));
-            self.verify = true;
-            self.not_before = now.saturating_add(MAX_BACKOFF);
-        }
-    }
-
-    /// It has listed its last entry.
-    pub fn listing_ended(&mut self, now: Duration, timers: &Timers) {
-        self.heard(now);
-        let Operation::Listing { seen, .. } = std::mem::replace(&mut self.operation, Operation::None) else {
-            return;
-        };
-        let credible = self.belief.learn(seen, &self.desired);
-        self.verify = !credible;
-        self.keepalive_at = now.saturating_add(timers.keepalive);
-        self.fill_outbox();
-        if self.outbox.is_empty() {
-            if credible {
-                self.settled = true;
-                self.rounds = 0;
-            }
-            return;
-        }
-        self.rounds = self.rounds.saturating_add(1);
-        if self.rounds == DIVERGED_AFTER {
-            let missing = self.outbox.len();
-            self.note(format!(
-                "after {DIVERGED_AFTER} attempts it still differs from the wanted state by {missing} messages"
-            ));
-        }
-        if self.rounds > 1 {
-            self.not_before = now.saturating_add(backoff(FIRST_BACKOFF, self.rounds - 2));
-        }
     }
 
     /// Does what is due.
@@ -392,34 +328,7 @@ impl Vnic {
             self.sent += link.poll(now, (self.location.port, self.mac), &self.belief, &self.desired, wire);
             return;
         }
-        match &self.operation {
-            Operation::Batch { deadline, .. } if now < *deadline => return,
-            Operation::Batch { .. } => {
-                self.operation = Operation::None;
-                self.note("the switch does not answer BARRIER_REQUEST".to_owned());
-            }
-            Operation::Listing { deadline, .. } if now < *deadline => return,
-            Operation::Listing { .. } => self.no_answer(now, timers, wire),
-            Operation::None => {}
-        }
-        if self.replan {
-            self.fill_outbox();
-        }
-        if now < self.not_before {
-            return;
-        }
-        if !self.outbox.is_empty() {
-            self.send_batch(now, wire);
-        } else if self.verify {
-            self.list(now, timers, wire);
-        } else if now >= self.keepalive_at {
-            // There is no way to read them back, so they are repeated: a lost frame is made good here.
-            let again = [self.belief.mtu().map(Command::SetMtu), self.belief.offloads().map(Command::SetOffload)];
-            for command in again.into_iter().flatten() {
-                self.send(wire, &Control::Command(command));
-            }
-            self.list(now, timers, wire);
-        }
+        self.poll_2(now, timers, wire);
     }
 
     /// Notes an error for the status; the last few are kept.
@@ -482,61 +391,4 @@ impl Vnic {
             Phase::Verifying
         }
     }
-
-    fn restart_rounds(&mut self) {
-        self.replan = true;
-        self.rounds = 0;
-    }
-
-    fn fill_outbox(&mut self) {
-        self.replan = false;
-        self.outbox = self.belief.plan(&self.desired).into();
-        if !self.outbox.is_empty() {
-            self.settled = false;
-            self.verify = true;
-        }
-    }
-
-    fn send_batch(&mut self, now: Duration, wire: &mut impl Wire) {
-        for _ in 0..BATCH {
-            let Some(command) = self.outbox.pop_front() else { break };
-            self.belief.sent(&command);
-            self.send(wire, &Control::Command(command));
-        }
-        if self.outbox.is_empty() {
-            // Most vNICs have nothing to be sent most of the time.
-            self.outbox = VecDeque::new();
-        }
-        let deadline = now.saturating_add(BARRIER_PATIENCE);
-        self.operation = Operation::Batch { barrier: wire.barrier(self.mac), deadline };
-    }
-
-    fn list(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
-        self.verify = false;
-        self.send(wire, &Control::List);
-        self.operation =
-            Operation::Listing { deadline: now.saturating_add(timers.answer), seen: Listing::default() };
-    }
-
-    fn no_answer(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
-        self.operation = Operation::None;
-        self.unanswered = self.unanswered.saturating_add(1);
-        self.verify = true;
-        self.not_before = now.saturating_add(backoff(timers.answer, self.unanswered - 1));
-        if self.unanswered == SILENT_AFTER {
-            self.settled = false;
-            self.note("it does not answer LIST_ENTRIES".to_owned());
-        }
-        self.send(wire, &Control::Hello);
-    }
-
-    fn send(&mut self, wire: &mut impl Wire, control: &Control) {
-        self.sent += 1;
-        wire.control(self.location.port, self.mac, control);
-    }
-}
-
-/// `first`, doubled `times` times, at most [`MAX_BACKOFF`].
-fn backoff(first: Duration, times: u32) -> Duration {
-    first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(MAX_BACKOFF)
 }
