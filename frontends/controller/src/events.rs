@@ -22,6 +22,8 @@ use crate::{
 
 /// Events that are kept for listeners who come back.
 const KEPT: usize = 1024;
+/// Refused REGISTERs that are told of at one look.
+const REFUSALS: usize = 8;
 /// Pause between two comparisons of keys.
 const KEYS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,17 @@ pub enum What {
         /// `not_in_configuration` or `address_in_use`.
         reason: String,
     },
+    /// A REGISTER was not believed. That it comes again is told by `/v1/refusals` only.
+    RegisterRefused {
+        /// The address that it claims.
+        mac: String,
+        /// Datapath id of the switch.
+        switch: String,
+        /// OpenFlow port number.
+        port: u16,
+        /// Why, as in `/v1/refusals`.
+        reason: String,
+    },
     /// What one vNIC sends to one destination is sealed with a new key.
     KeyInUse {
         /// The network's VNI.
@@ -118,6 +131,7 @@ impl What {
             Self::VnicState { .. } => "vnic_state",
             Self::VnicMoved { .. } => "vnic_moved",
             Self::VnicRefused { .. } => "vnic_refused",
+            Self::RegisterRefused { .. } => "register_refused",
             Self::KeyInUse { .. } => "key_in_use",
             Self::DesiredState { .. } => "desired_state",
             Self::DesiredStateRefused { .. } => "desired_state_refused",
@@ -131,6 +145,7 @@ pub struct Reporter {
     switches: BTreeMap<ConnectionId, u64>,
     vnics: BTreeMap<Mac, (Phase, Option<Location>)>,
     claims: BTreeSet<(Mac, Location)>,
+    refusals: BTreeSet<(Mac, u64, u16, &'static str)>,
     keys: BTreeMap<ChannelId, u32>,
     /// When keys are compared again: there are many.
     keys_at: Duration,
@@ -146,6 +161,7 @@ impl Reporter {
         self.connections(controller, &mut news);
         self.vnics(controller, &mut news);
         self.claims(controller, &mut news);
+        self.refusals(controller, &mut news);
         if now >= self.keys_at {
             self.keys_at = now.saturating_add(KEYS_PAUSE);
             self.keys(controller, now, &mut news);
@@ -225,6 +241,17 @@ impl Reporter {
             });
         }
         self.claims = claims;
+    }
+
+    fn refusals(&mut self, controller: &Controller, news: &mut Vec<What>) {
+        let refusals = controller.refusals().iter();
+        let refusals: BTreeSet<_> = refusals.map(|one| (one.mac, one.datapath_id, one.port, one.reason)).collect();
+        // Whoever invents addresses shall not push the other events out.
+        for (mac, switch, port, reason) in refusals.difference(&self.refusals).take(REFUSALS) {
+            let (mac, switch, reason) = (mac.to_string(), datapath(*switch), (*reason).to_owned());
+            news.push(What::RegisterRefused { mac, switch, port: *port, reason });
+        }
+        self.refusals = refusals;
     }
 
     fn keys(&mut self, controller: &Controller, now: Duration, news: &mut Vec<What>) {

@@ -3,7 +3,13 @@
 use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::support::world::{Nic, World};
-use cvsw_controller::{Mac, config::Config, state::SESSION_BITS, status::Status};
+use cvsw_controller::{
+    Mac,
+    config::Config,
+    events::{Reporter, What},
+    state::SESSION_BITS,
+    status::Status,
+};
 use cvsw_core::{
     DropReason, Frame, Instant, Verdict,
     control::{
@@ -211,6 +217,20 @@ fn who_has_not_the_key_does_not_get_in() {
         ["downgrade", "tag", "unauthenticated"].iter().all(|reason| counted.get(reason).is_some_and(|n| *n > 0))
     );
     assert!(status.table().contains("REFUSED"), "{}", status.table());
+    let mut reporter = Reporter::default();
+    let mut told = || {
+        let news = reporter.news(&pair.world.controller, pair.world.now);
+        let refused = news.into_iter().filter_map(|what| match what {
+            What::RegisterRefused { port, reason, .. } => Some((port, reason)),
+            _ => None,
+        });
+        refused.collect::<Vec<_>>()
+    };
+    let first = told();
+    for (port, reason) in [(3, "downgrade"), (4, "tag"), (5, "unauthenticated")] {
+        assert!(first.contains(&(port, reason.to_owned())), "{first:?}");
+    }
+    assert_eq!(told(), [], "each is told of once");
 }
 
 /// A REGISTER that was recorded on one port is worth nothing on another, nor later on its own.
