@@ -38,6 +38,8 @@ mount --rbind "${headers%/usr/src/*}/usr" "$root${headers%/usr/src/*}/usr"
 # The test as a service; its end is the end of the machine.
 cat >"$root/etc/systemd/system/cvsw-test.service" <<'END'
 [Unit]
+Wants=systemd-journald.service
+After=systemd-journald.service
 SuccessAction=exit-force
 FailureAction=exit-force
 [Service]

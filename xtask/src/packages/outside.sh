@@ -19,7 +19,12 @@ group=$groups$here/cvsw-packages.$$
 mkdir "$group"
 clear_away() {
     echo $$ >"$groups$here/cgroup.procs"
-    find "$group" -depth -type d -exec rmdir {} +
+    # The kernel takes a moment to let go of the last process.
+    for _ in $(seq 50); do
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        if ! test -d "$group"; then return; fi
+        sleep 0.1
+    done
 }
 trap clear_away EXIT
 echo $$ >"$group/cgroup.procs"

@@ -38,8 +38,10 @@ step "its state survives SIGKILL, and systemd starts it again"
 cvsw net set blue --vni 42 --group 239.1.1.42
 before=$(main)
 systemctl kill --signal=KILL cvsw-controller
+# The old process may still answer for a moment.
+is_new() { test "$(main)" != 0 && test "$(main)" != "$before"; }
+until_works is_new
 until_works cvsw net list
-test "$(main)" != "$before"
 test "$(systemctl show --property=NRestarts --value cvsw-controller)" = 1
 cvsw net list | grep -q '^blue  *42'
 test "$(stat --format=%a "$(realpath /var/lib/cvsw)")" = 700
@@ -48,6 +50,8 @@ fails setpriv --reuid=nobody --clear-groups cvsw net set red --vni 43 --group 23
 step "reload"
 before=$(main)
 systemctl reload cvsw-controller
+logged() { journalctl --no-pager --unit=cvsw-controller | grep -q "$1"; }
+until_works logged "certificates and tokens were read again"
 cvsw net list | grep -q '^blue  *42'
 test "$(main)" = "$before"
 
