@@ -480,13 +480,19 @@ impl Run<'_> {
             Err(reason) => return Step::Done(Next::Drop(reason)),
         }
         self.decrypted = false;
-        if headers_wanted
-            && let Some(parsed) = parse(frame.bytes(), self.key.get(Field::InPort) as u16, self.tun_id)
-        {
+        if headers_wanted {
+            self.parse_inner(frame.bytes());
+        }
+        Step::Applied
+    }
+
+    /// Out of line, so that what was parsed does not lie in the stack frame of every packet.
+    #[inline(never)]
+    fn parse_inner(&mut self, bytes: &[u8]) {
+        if let Some(parsed) = parse(bytes, self.key.get(Field::InPort) as u16, self.tun_id) {
             self.headers = parsed.headers;
             self.inner_key = Some(parsed.key);
         }
-        Step::Applied
     }
 
     /// Seals. `watch`: a trace, which counts nothing; it uses up a sequence number nevertheless, since two packets

@@ -237,7 +237,9 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.stats.removals_lost = self.stats.removals_lost.wrapping_add(self.session.take_lost_removals());
     }
 
-    /// Takes one control frame from the network.
+    /// Takes one control frame from the network. Out of line, so that the stack that it needs is not the packet path's.
+    #[cold]
+    #[inline(never)]
     fn control<C: Ciphers>(&mut self, ciphers: &mut C, now: Instant, frame: &[u8]) -> Result<(), ControlError> {
         let received = self.session.receive(now, frame);
         self.stats.control_duplicates = self.session.status().duplicates;

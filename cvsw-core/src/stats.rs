@@ -224,32 +224,32 @@ impl Stats {
 
     /// Every counter: the parts of its name, and its value.
     pub fn counters(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> + '_ {
-        let directions = [
-            (["tx_", "tx_drop_"], self.direction(Direction::Tx)),
-            (["rx_", "rx_drop_"], self.direction(Direction::Rx)),
-        ];
-        let of_directions = directions.into_iter().flat_map(|([plain, drop], stats)| {
-            let frames = [
-                ([plain, "frames"], stats.frames),
-                ([plain, "bytes"], stats.bytes),
-                ([plain, "forwarded"], stats.forwarded),
-                ([plain, "forwarded_bytes"], stats.forwarded_bytes),
-                ([plain, "missed"], stats.missed),
-                ([plain, "consumed"], stats.consumed),
-            ];
-            frames.into_iter().chain(stats.drops().map(move |(reason, count)| ([drop, reason.name()], count)))
-        });
-        let of_engine = [
-            (["", "control_accepted"], self.control_accepted),
-            (["", "control_duplicates"], self.control_duplicates),
-            (["", "cache_hits"], self.cache_hits),
-            (["", "cache_misses"], self.cache_misses),
-            (["", "expired"], self.expired),
-            (["", "removals_lost"], self.removals_lost),
-            (["", "too_big_answered"], self.too_big_answered),
-        ];
-        let errors = ControlError::ALL.iter().zip(self.control_errors);
-        of_directions.chain(of_engine).chain(errors.map(|(error, count)| (["control_error_", error.name()], count)))
+        (0..).map_while(|index| self.counter(index))
+    }
+
+    /// The counter number `index`, from 0: the parts of its name, and its value. `None`: there is none of that number.
+    pub fn counter(&self, index: usize) -> Option<([&'static str; 2], u64)> {
+        let Some(index) = index.checked_sub(DirectionStats::COUNT) else {
+            return self.direction(Direction::Tx).counter(["tx_", "tx_drop_"], index);
+        };
+        let Some(index) = index.checked_sub(DirectionStats::COUNT) else {
+            return self.direction(Direction::Rx).counter(["rx_", "rx_drop_"], index);
+        };
+        let (name, value) = match index {
+            0 => ("control_accepted", self.control_accepted),
+            1 => ("control_duplicates", self.control_duplicates),
+            2 => ("cache_hits", self.cache_hits),
+            3 => ("cache_misses", self.cache_misses),
+            4 => ("expired", self.expired),
+            5 => ("removals_lost", self.removals_lost),
+            6 => ("too_big_answered", self.too_big_answered),
+            _ => {
+                let index = index.checked_sub(7)?;
+                let (error, count) = (ControlError::ALL.get(index)?, self.control_errors.get(index)?);
+                return Some((["control_error_", error.name()], *count));
+            }
+        };
+        Some((["", name], value))
     }
 
     /// Counters of one direction, to be changed.
@@ -263,6 +263,26 @@ impl Stats {
 }
 
 impl DirectionStats {
+    /// Counters of one direction: six, and one per reason.
+    const COUNT: usize = 6usize.saturating_add(DropReason::COUNT);
+
+    /// The counter number `index`, with the first part of its name: of drops, and of the others.
+    fn counter(&self, [plain, drop]: [&'static str; 2], index: usize) -> Option<([&'static str; 2], u64)> {
+        let (name, value) = match index {
+            0 => ("frames", self.frames),
+            1 => ("bytes", self.bytes),
+            2 => ("forwarded", self.forwarded),
+            3 => ("forwarded_bytes", self.forwarded_bytes),
+            4 => ("missed", self.missed),
+            5 => ("consumed", self.consumed),
+            _ => {
+                let index = index.checked_sub(6)?;
+                return Some(([drop, DropReason::ALL.get(index)?.name()], *self.drops.get(index)?));
+            }
+        };
+        Some(([plain, name], value))
+    }
+
     /// Frames dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops.get(reason.index()).copied().unwrap_or(0)

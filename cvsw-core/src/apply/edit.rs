@@ -251,12 +251,18 @@ pub(super) fn strip_vlan<B: Buffer>(frame: &mut Frame<B>, headers: &mut Headers)
     *headers = headers.with_tag(false);
     // Behind an outer tag there may be an inner one, with headers that have not been parsed yet.
     let ethertype = ethernet::Header::ref_from_prefix(frame.bytes()).map(|(header, _)| header.ethertype.get());
-    if ethertype.is_ok_and(vlan::is_tag)
-        && let Some(parsed) = parse(frame.bytes(), 0, 0)
-    {
-        *headers = parsed.headers;
+    if ethertype.is_ok_and(vlan::is_tag) {
+        parse_headers(frame.bytes(), headers);
     }
     Ok(true)
+}
+
+/// Out of line, so that what was parsed does not lie in the stack frame of every packet.
+#[inline(never)]
+fn parse_headers(bytes: &[u8], headers: &mut Headers) {
+    if let Some(parsed) = parse(bytes, 0, 0) {
+        *headers = parsed.headers;
+    }
 }
 
 /// Moves what the offload metadata points at when a tag is put in front of it (`tagged`) or removed.

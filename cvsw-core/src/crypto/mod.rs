@@ -8,6 +8,8 @@
 mod ciphers;
 mod key_material;
 mod mtu;
+#[cfg(feature = "small-stack")]
+mod one_block;
 #[cfg(feature = "portable-ciphers")]
 mod portable;
 mod required;

@@ -1,14 +1,28 @@
 //! The ciphers of RustCrypto.
 
 use super::{CipherError, Ciphers, KeyMaterial, MAX_DATA, PacketHeader, Suite};
-use aes::{
-    Aes128, Aes256,
-    cipher::{BlockCipherEncrypt, BlockSizeUser, InnerIvInit, StreamCipherCore, consts::U16},
-};
-use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, KeyInit, aead};
+use aes::cipher::{BlockCipherEncrypt, BlockSizeUser, InnerIvInit, StreamCipherCore, consts::U16};
+use aes_gcm::{AeadInOut, AesGcm, KeyInit, aead};
+use block::{Aes128, Aes256};
 use ctr::{CtrCore, flavors::Ctr32BE};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+
+#[cfg(not(feature = "small-stack"))]
+mod block {
+    pub type Aes128 = aes::Aes128;
+    pub type Aes256 = aes::Aes256;
+}
+
+#[cfg(feature = "small-stack")]
+mod block {
+    use crate::crypto::one_block::OneBlock;
+    pub type Aes128 = OneBlock<aes::Aes128>;
+    pub type Aes256 = OneBlock<aes::Aes256>;
+}
+
+type Aes128Gcm = AesGcm<Aes128, aead::consts::U12>;
+type Aes256Gcm = AesGcm<Aes256, aead::consts::U12>;
 
 /// Ciphers in portable Rust, for `SLOTS` security associations: no allocation, no std. On x86-64 and AArch64
 /// they find the processor's AES, carry-less multiplication and SHA instructions at run time.
@@ -130,7 +144,8 @@ fn nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
     [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
-/// The last 16 bytes of `data` are the ICV.
+/// The last 16 bytes of `data` are the ICV. Out of line, as the other mode: each needs its own stack, not the sum.
+#[inline(never)]
 fn apply_gcm<G>(gcm: &G, way: Way, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> Result<(), CipherError>
 where
     G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
@@ -151,6 +166,7 @@ where
 }
 
 /// The last 16 bytes of `data` are the ICV, if there is an `hmac`.
+#[inline(never)]
 fn apply_ctr<A>(
     aes: &A,
     hmac: Option<&Hmac<Sha256>>,
@@ -170,18 +186,40 @@ where
     match way {
         Way::Seal => {
             apply_keystream(aes, first_block, text)?;
-            let full = mac(hmac, header, text).finalize().into_bytes();
-            // RFC 4868 section 2.1.1: the first half of the hash.
-            *icv = *full.first_chunk().ok_or(CipherError::Unsupported)?;
+            sign(hmac, header, text, icv)?;
         }
         Way::Open => {
-            mac(hmac, header, text).verify_truncated_left(icv).map_err(|_| CipherError::Forged)?;
+            verify(hmac, header, text, icv)?;
             apply_keystream(aes, first_block, text)?;
         }
     }
     Ok(())
 }
 
+#[inline(never)]
+fn sign(
+    hmac: &Hmac<Sha256>,
+    header: &PacketHeader,
+    ciphertext: &[u8],
+    icv: &mut [u8; 16],
+) -> Result<(), CipherError> {
+    let full = mac(hmac, header, ciphertext).finalize().into_bytes();
+    // RFC 4868 section 2.1.1: the first half of the hash.
+    *icv = *full.first_chunk().ok_or(CipherError::Unsupported)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn verify(
+    hmac: &Hmac<Sha256>,
+    header: &PacketHeader,
+    ciphertext: &[u8],
+    icv: &[u8; 16],
+) -> Result<(), CipherError> {
+    mac(hmac, header, ciphertext).verify_truncated_left(icv).map_err(|_| CipherError::Forged)
+}
+
+#[inline(always)] // into the stack frame of its caller, not on top of it
 fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<Sha256> {
     let mut mac = keyed.clone();
     mac.update(header.mac_prefix());
@@ -191,6 +229,7 @@ fn mac(keyed: &Hmac<Sha256>, header: &PacketHeader, ciphertext: &[u8]) -> Hmac<S
 }
 
 /// Never an error with at most [`MAX_DATA`] bytes; said so without a panic, which a kernel module must not contain.
+#[inline(never)]
 fn apply_keystream<A>(aes: &A, first_block: [u8; 16], data: &mut [u8]) -> Result<(), CipherError>
 where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,

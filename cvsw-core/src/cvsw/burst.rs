@@ -11,8 +11,7 @@ use crate::{
     crypto::{Ciphers, NoCiphers},
     flow::{Direction, FlowId, FlowTable, RESUBMIT_IN_PORT, cache::FlowCache, hash::hash_key, table::Lookup},
     frame::{Buffer, Frame, GsoKind},
-    key::FlowKey,
-    parse::{Parsed, parse, parse_into, parse_plain},
+    parse::{Parsed, parse_into, parse_plain},
     path_mtu::Fit,
     stats::{ControlError, DropReason},
     time::Instant,
@@ -281,7 +280,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 
     /// Runs the entry's actions, and those of the entries that it resubmits to. `slot` is where the frame's
-    /// first parse lies in the scratch.
+    /// last parse lies in the scratch.
     #[allow(clippy::too_many_arguments, reason = "one frame and everything that is done to it")]
     pub(super) fn execute<B: Buffer, C: Ciphers, O: Observer>(
         &mut self,
@@ -294,14 +293,10 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         observer: &mut O,
     ) -> Verdict {
         let mut id = first;
-        let mut again = None;
         let mut came_decrypted = false;
         let mut uncovered = false;
         for _ in 0..MAX_LOOKUPS {
-            let Some(parsed) = again.as_ref().or_else(|| self.work.get(slot).map(|work| &work.parsed)) else {
-                break;
-            };
-            let Some(program) = self.table.payload(id) else { break };
+            let (Some(work), Some(program)) = (self.work.get_mut(slot), self.table.payload(id)) else { break };
             uncovered |= program.uncovers();
             let mut context = Context {
                 now,
@@ -310,19 +305,20 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 ciphers,
                 encrypted_only: &self.encrypted_only,
             };
-            match apply::run(program, &mut context, frame, parsed, came_decrypted, observer) {
+            match apply::run(program, &mut context, frame, &work.parsed, came_decrypted, observer) {
                 Next::Forward if uncovered => return self.leave(direction, frame),
                 Next::Forward => return self.fit(direction, frame),
                 Next::Drop(reason) => return Verdict::Drop(reason),
                 Next::Resubmit { in_port, tun_id, decrypted } => {
                     // "Keep the port" is the port of arrival, also behind a resubmit that named another.
                     let in_port = if in_port == RESUBMIT_IN_PORT { direction.in_port() } else { in_port };
-                    again = parse(frame.bytes(), in_port, tun_id);
+                    if !parse_into(&mut work.parsed, frame.bytes(), in_port, tun_id) {
+                        return Verdict::Drop(DropReason::FrameTooShort);
+                    }
                     came_decrypted = decrypted;
                 }
             }
-            let Some(parsed) = &again else { return Verdict::Drop(DropReason::FrameTooShort) };
-            let next = if O::ENABLED { self.consider(direction, parsed, observer) } else { self.find(&parsed.key) };
+            let next = if O::ENABLED { self.consider(direction, slot, observer) } else { self.find(slot) };
             match next {
                 Some(next) => id = next,
                 None => return self.leave(direction, frame),
@@ -334,17 +330,19 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         Verdict::Drop(DropReason::ResubmitLimit)
     }
 
-    /// One look-up.
-    fn find(&mut self, key: &FlowKey) -> Option<FlowId> {
+    /// One look-up of what was parsed into this place of the scratch.
+    fn find(&mut self, slot: usize) -> Option<FlowId> {
+        let Self { table, cache, stats, work, .. } = self;
+        let key = &work.get(slot)?.parsed.key;
         let hash = hash_key(self.seed, key);
-        let generation = self.table.generation();
-        if let Some(answer) = self.cache.get(hash, key, key.is_wide(), generation) {
-            self.stats.cache_hits = self.stats.cache_hits.wrapping_add(1);
+        let generation = table.generation();
+        if let Some(answer) = cache.get(hash, key, key.is_wide(), generation) {
+            stats.cache_hits = stats.cache_hits.wrapping_add(1);
             return answer;
         }
-        self.stats.cache_misses = self.stats.cache_misses.wrapping_add(1);
-        let answer = self.table.lookup(key);
-        self.cache.put(hash, key, generation, answer);
+        stats.cache_misses = stats.cache_misses.wrapping_add(1);
+        let answer = table.lookup(key);
+        cache.put(hash, key, generation, answer);
         answer
     }
 
@@ -370,8 +368,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         Verdict::Forward
     }
 
-    /// A control frame: honoured from the network only. Kept out of line: its flow mod would grow the stack frame
-    /// of every burst, and kernel stacks are small.
+    /// A control frame: honoured from the network only.
     #[cold]
     #[inline(never)]
     fn take_control<B: Buffer, C: Ciphers>(

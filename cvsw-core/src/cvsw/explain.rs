@@ -6,7 +6,7 @@ use crate::{
     crypto::{Ciphers, NoCiphers},
     flow::{Direction, Field, FlowId, FlowKey, Match},
     frame::{Buffer, Frame},
-    parse::{Parsed, parse},
+    parse::parse_into,
     stats::DropReason,
     time::Instant,
     trace::{Considered, Event, Observer},
@@ -65,25 +65,25 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             observer.event(&Event::Bypass);
             return self.leave(direction, frame);
         }
-        let Some(parsed) = parse(frame.bytes(), direction.in_port(), 0) else {
+        let [work, ..] = &mut self.work;
+        if !parse_into(&mut work.parsed, frame.bytes(), direction.in_port(), 0) {
             return Verdict::Drop(DropReason::FrameTooShort);
-        };
-        let Some(slot) = self.work.first_mut() else { return self.leave(direction, frame) };
-        slot.parsed = parsed;
-        match self.consider(direction, &parsed, observer) {
+        }
+        match self.consider(direction, 0, observer) {
             Some(id) => self.execute(ciphers, now, direction, frame, 0, id, observer),
             None => self.leave(direction, frame),
         }
     }
 
-    /// A look-up that reports the entries it considers: in order of priority down to the chosen one, then the
+    /// A look-up of what was parsed into this place of the scratch, which reports the entries it considers: in order of priority down to the chosen one, then the
     /// ones that would match as well.
     pub(super) fn consider<O: Observer>(
         &self,
         direction: Direction,
-        parsed: &Parsed,
+        slot: usize,
         observer: &mut O,
     ) -> Option<FlowId> {
+        let parsed = &self.work.get(slot)?.parsed;
         let key = &parsed.key;
         observer.event(&Event::Parsed { direction, key, headers: &parsed.headers });
         let chosen = self.table.lookup(key);

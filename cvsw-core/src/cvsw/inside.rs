@@ -33,7 +33,7 @@ impl<const FLOWS: usize, const MASKS: usize, const SAS: usize> Inside for View<'
     }
 
     fn counter(&self, index: u32) -> Option<([&'static str; 2], u64)> {
-        self.stats.counters().nth(index as usize)
+        self.stats.counter(index as usize)
     }
 }
 

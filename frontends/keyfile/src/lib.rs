@@ -74,9 +74,16 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 /// # Errors
 /// See [`KeyFileError`].
 pub fn control_key(path: &Path) -> Result<ControlKeys, KeyFileError> {
+    Ok(ControlKeys::derive(&*control_key_bytes(path)?))
+}
+
+/// As [`control_key`], for who derives the keys elsewhere: a vNIC in the kernel.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn control_key_bytes(path: &Path) -> Result<Zeroizing<[u8; CONTROL_KEY_LEN]>, KeyFileError> {
     let text = read(path)?;
-    let key = parse(text.trim()).ok_or_else(|| KeyFileError::NotAKey { path: path.to_owned() })?;
-    Ok(ControlKeys::derive(&key))
+    parse(text.trim()).ok_or_else(|| KeyFileError::NotAKey { path: path.to_owned() })
 }
 
 fn parse(text: &str) -> Option<Zeroizing<[u8; CONTROL_KEY_LEN]>> {

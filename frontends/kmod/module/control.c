@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * What the engine wants done outside of the packet path: control frames, MTU, offloads, keys, the passing of time.
- * All of it is left to one work item, since it sleeps, needs the RTNL or may be long. The work item only tries to take
+ * Control frames, and what the engine wants done outside of the packet path: MTU, offloads, keys, the passing of time.
+ * All of it is left to one work item, since it sleeps, needs the RTNL, may be long or takes much stack. The work item only tries to take
  * the RTNL and comes back if it cannot: so it can be cancelled under the RTNL.
  */
 #include <linux/etherdevice.h>
@@ -36,6 +36,19 @@ void cvsw_announce(struct cvsw *vnic)
 	cvsw_wake(vnic);
 }
 
+/* A control frame from the network waits for the work item: it may change the vNIC, and that takes much stack. */
+void cvsw_queue_control(struct cvsw *vnic, struct sk_buff *skb)
+{
+	if (skb_queue_len_lockless(&vnic->control) >= CVSW_CONTROL_QUEUE) {
+		atomic64_inc(&vnic->control_overflow);
+		dev_core_stats_rx_dropped_inc(vnic->dev);
+		kfree_skb(skb);
+		return;
+	}
+	skb_queue_tail(&vnic->control, skb);
+	cvsw_wake(vnic);
+}
+
 /* The next control frame that the engine wants sent; NULL if there is none, or no memory (it stays queued). */
 static struct sk_buff *cvsw_control_frame(struct cvsw *vnic)
 {
@@ -66,6 +79,26 @@ static void cvsw_send_control_frames(struct cvsw *vnic)
 		skb->protocol = eth_hdr(skb)->h_proto;
 		skb_set_network_header(skb, ETH_HLEN);
 		dev_queue_xmit(skb);
+		cond_resched();
+	}
+}
+
+/* Gives the engine the control frames that came, in their order. */
+static void cvsw_take_control(struct cvsw *vnic)
+{
+	struct cvsw_frame frame;
+	struct sk_buff *skb;
+
+	while ((skb = skb_dequeue(&vnic->control))) {
+		cvsw_describe(&frame, skb);
+		cvsw_lock_lanes(vnic);
+		cvsw_engine_control(vnic->lanes[0]->engine, ktime_get_ns(), &frame);
+		cvsw_unlock_lanes(vnic);
+		/* It may hold a key. */
+		memzero_explicit(skb->data, skb->len);
+		consume_skb(skb);
+		/* The answer, before the next command's. */
+		cvsw_send_control_frames(vnic);
 		cond_resched();
 	}
 }
@@ -173,6 +206,8 @@ void cvsw_work(struct work_struct *work)
 	struct cvsw *vnic = container_of(to_delayed_work(work), struct cvsw, work);
 	unsigned long delay = HZ;
 
+	cvsw_take_control(vnic);
+	/* Before the next packet if it can be: until then a new key works with the portable ciphers. */
 	cvsw_keys_work(vnic);
 	if (cvsw_poll(vnic)) {
 		if (rtnl_trylock()) {

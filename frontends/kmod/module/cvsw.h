@@ -4,12 +4,13 @@
  *
  *   packet.c       a frame's way through a vNIC
  *   lanes.c        engines and their locks, one per processor
- *   control.c      what the engine wants done outside of the packet path
+ *   control.c      control frames, and what the engine wants done outside of the packet path
+ *   worker.c       what needs much stack runs on a worker's
  *   keys.c         the kernel's ciphers
  *   netdev.c       the operations of the network device
  *   link.c         the link type, the lower device's events, the module
  *   ethtool.c      counters
- *   netlink.c, netlink_sa.c   local administration
+ *   netlink.c, netlink_sa.c, netlink_control.c   local administration
  */
 #ifndef CVSW_H
 #define CVSW_H
@@ -34,6 +35,8 @@
 #define CVSW_SAS 256
 /* Lanes of a vNIC, at most: lockdep knows no more locks of a kind, held at once. */
 #define CVSW_LANES_MAX 8
+/* Control frames that wait for the work item, at most: more than a controller has under way. */
+#define CVSW_CONTROL_QUEUE 256
 
 struct cvsw_engine;
 struct cvsw_keys;
@@ -86,6 +89,18 @@ struct cvsw_key_material {
 	u32 gcm;
 };
 
+/* How a vNIC is controlled. Never its key. */
+struct cvsw_control_status {
+	u32 version;
+	u32 version_3;
+	u32 authenticated;
+	u32 pad;
+	u64 instance;
+	u64 epoch;
+	u64 executed;
+	u64 duplicates;
+};
+
 /* What one packet is computed with beside its key. */
 struct cvsw_packet {
 	u8 counter_block[16];
@@ -97,7 +112,12 @@ struct cvsw_packet {
 	u32 icv_len;
 };
 
-/* Functions of the engine. All but the first three need the lock of the engine's lane. */
+/*
+ * Functions of the engine. All but cvsw_frame_is_control, cvsw_engine_size and cvsw_engine_init need the lock of the
+ * engine's lane.
+ *
+ * Those that packets go through, and those that are called anywhere: at most 2 KiB of stack (xtask checks it).
+ */
 bool cvsw_frame_is_control(const u8 *bytes, u32 len);
 size_t cvsw_engine_size(void);
 void cvsw_engine_init(struct cvsw_engine *engine, struct cvsw_keys *keys, const u8 *mac, u64 seed, u64 generation,
@@ -109,15 +129,12 @@ bool cvsw_engine_has_sas(const struct cvsw_engine *engine);
 void cvsw_engine_set_link(struct cvsw_engine *engine, const u8 *mac, u32 link_mtu);
 void cvsw_engine_set_mtu(struct cvsw_engine *engine, u32 mtu);
 void cvsw_engine_announce(struct cvsw_engine *engine);
+/* No control frame from the network may be among them. */
 void cvsw_engine_burst(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frames, u32 count);
-u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
 u32 cvsw_engine_poll_host(struct cvsw_engine *engine, u8 *out, u32 size);
 u32 cvsw_engine_poll_event(struct cvsw_engine *engine, u32 *argument);
 bool cvsw_engine_poll_sa(struct cvsw_engine *engine, struct cvsw_sa_news *news);
 void cvsw_engine_tick(struct cvsw_engine *engine, u64 now);
-u32 cvsw_engine_flow_mod(struct cvsw_engine *engine, u64 now, const u8 *message, u32 len);
-u32 cvsw_engine_next_flow(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
-u32 cvsw_engine_set_sa(struct cvsw_engine *engine, u64 now, const u8 *body, u32 len, const void *limits);
 u32 cvsw_engine_next_sa(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
 u32 cvsw_engine_encrypted_only(const struct cvsw_engine *engine, u32 *out, u32 room);
 void cvsw_engine_accept_keys(struct cvsw_engine *engine, u32 on);
@@ -125,15 +142,23 @@ bool cvsw_engine_key(const struct cvsw_engine *engine, u32 slot, struct cvsw_key
 u64 cvsw_engine_portable_packets(const struct cvsw_engine *engine);
 u32 cvsw_engine_flow_count(const struct cvsw_engine *engine);
 u32 cvsw_engine_session(const struct cvsw_engine *engine);
+void cvsw_engine_control_status(const struct cvsw_engine *engine, struct cvsw_control_status *to);
 /* Needs no lock: only the number of counters and their names matter. */
 bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32 size);
 /* Adds its counters to the first `count` numbers. */
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
+size_t cvsw_selftest_size(void);
+bool cvsw_key_of(const struct cvsw_ciphers *ciphers, u32 slot, struct cvsw_key_material *to);
+/* Those that hold whole flows and keys on the stack: only for a worker, whose stack is empty (worker.c). */
+void cvsw_engine_control(struct cvsw_engine *engine, u64 now, struct cvsw_frame *frame);
+u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
+u32 cvsw_engine_flow_mod(struct cvsw_engine *engine, u64 now, const u8 *message, u32 len);
+u32 cvsw_engine_next_flow(const struct cvsw_engine *engine, u64 now, u32 *cursor, u8 *out, u32 size);
+u32 cvsw_engine_set_sa(struct cvsw_engine *engine, u64 now, const u8 *body, u32 len, const void *limits);
 u32 cvsw_engine_trace(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frame,
 		      struct cvsw_step *steps, u32 room);
-size_t cvsw_selftest_size(void);
+bool cvsw_engine_control_key(struct cvsw_engine *engine, u64 instance, const u8 *key, u32 len);
 u32 cvsw_selftest(struct cvsw_ciphers *ciphers, struct cvsw_keys *keys, u8 *buffer, u32 size);
-bool cvsw_key_of(const struct cvsw_ciphers *ciphers, u32 slot, struct cvsw_key_material *to);
 
 /* Functions for the engine. */
 void cvsw_panicked(void);
@@ -177,6 +202,9 @@ struct cvsw {
 	atomic64_t rx_no_memory;
 	/* MTUs of a controller that the lower device's did not allow. */
 	atomic64_t mtu_refused;
+	/* Control frames from the network, for the work item; and those for which the queue was too full. */
+	struct sk_buff_head control;
+	atomic64_t control_overflow;
 
 	/* Guarded by the lock of lane 0, as everything below. */
 	struct cvsw_keys *keys;
@@ -201,6 +229,7 @@ void cvsw_lock_lanes(struct cvsw *vnic);
 void cvsw_unlock_lanes(struct cvsw *vnic);
 
 /* packet.c */
+void cvsw_describe(struct cvsw_frame *frame, const struct sk_buff *skb);
 netdev_tx_t cvsw_start_xmit(struct sk_buff *skb, struct net_device *dev);
 rx_handler_result_t cvsw_handle_frame(struct sk_buff **pskb);
 
@@ -209,7 +238,11 @@ void cvsw_work(struct work_struct *work);
 void cvsw_wake(struct cvsw *vnic);
 void cvsw_announce(struct cvsw *vnic);
 void cvsw_update_link(struct cvsw *vnic);
+void cvsw_queue_control(struct cvsw *vnic, struct sk_buff *skb);
 u32 cvsw_link_mtu(const struct net_device *lower);
+
+/* worker.c */
+int cvsw_on_worker(int (*run)(void *argument), void *argument);
 
 /* keys.c */
 struct cvsw_keys *cvsw_keys_alloc(void);

@@ -8,6 +8,7 @@
 static const char own_names[][ETH_GSTRING_LEN] = {
 	"lock_operations", "tx_no_memory",    "rx_no_memory",	 "control_mtu_refused", "flows", "session",
 	"cipher_fast",	   "cipher_generic", "cipher_portable", "lanes",		 "lock_contended",
+	"control_overflow",
 };
 #define OWN_COUNT ARRAY_SIZE(own_names)
 
@@ -61,6 +62,7 @@ static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats 
 	data[1] = atomic64_read(&vnic->tx_no_memory);
 	data[2] = atomic64_read(&vnic->rx_no_memory);
 	data[3] = atomic64_read(&vnic->mtu_refused);
+	data[11] = atomic64_read(&vnic->control_overflow);
 }
 
 static void cvsw_get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)

@@ -20,6 +20,7 @@ static int cvsw_init(struct net_device *dev)
 	err = gro_cells_init(&vnic->gro, dev);
 	if (err)
 		goto free_stats;
+	skb_queue_head_init(&vnic->control);
 	INIT_DELAYED_WORK(&vnic->work, cvsw_work);
 	netdev_hold(vnic->lower, &vnic->lower_tracker, GFP_KERNEL);
 	return 0;
@@ -37,6 +38,7 @@ static void cvsw_uninit(struct net_device *dev)
 	struct cvsw *vnic = netdev_priv(dev);
 
 	cancel_delayed_work_sync(&vnic->work);
+	skb_queue_purge(&vnic->control);
 	gro_cells_destroy(&vnic->gro);
 }
 

@@ -24,6 +24,7 @@ static const struct nla_policy cvsw_policy[CVSW_ATTR_MAX + 1] = {
 	[CVSW_ATTR_SA] = { .type = NLA_BINARY, .len = 128 },
 	[CVSW_ATTR_SA_LIMITS] = NLA_POLICY_EXACT_LEN(CVSW_SA_LIMITS_LEN),
 	[CVSW_ATTR_ON] = { .type = NLA_U32 },
+	[CVSW_ATTR_CONTROL_KEY] = { .type = NLA_BINARY, .len = CVSW_CONTROL_KEY_LEN },
 };
 
 /* The vNIC that a request names, in the sender's namespace. Under the RTNL. */
@@ -246,15 +247,53 @@ static int cvsw_trace_frame(struct sk_buff *request, struct genl_info *info)
 	return cvsw_send(info, reply, header, err);
 }
 
+static int (*const cvsw_handlers[CVSW_CMD_MAX + 1])(struct sk_buff *request, struct genl_info *info) = {
+	[CVSW_CMD_FLOW_MOD] = cvsw_flow_mod,
+	[CVSW_CMD_FLOW_GET] = cvsw_flow_get,
+	[CVSW_CMD_STATS_GET] = cvsw_stats_get,
+	[CVSW_CMD_TRACE] = cvsw_trace_frame,
+	[CVSW_CMD_SA_SET] = cvsw_sa_set,
+	[CVSW_CMD_SA_GET] = cvsw_sa_get,
+	[CVSW_CMD_KEYS_IN_CLEAR] = cvsw_keys_in_clear,
+	[CVSW_CMD_CONTROL_KEY] = cvsw_control_key,
+	[CVSW_CMD_CONTROL_GET] = cvsw_control_get,
+};
+
+struct cvsw_request {
+	struct sk_buff *skb;
+	struct genl_info *info;
+};
+
+static int cvsw_run_request(void *argument)
+{
+	struct cvsw_request *request = argument;
+
+	return cvsw_handlers[request->info->genlhdr->cmd](request->skb, request->info);
+}
+
+/* The sender's rights were checked; what it wants runs where there is stack for it. */
+static int cvsw_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct cvsw_request request = { .skb = skb, .info = info };
+
+	return cvsw_on_worker(cvsw_run_request, &request);
+}
+
 /* CAP_NET_ADMIN in the sender's namespace, which is where the device is looked for. */
+#define CVSW_OP(command)                                                                                               \
+	{                                                                                                              \
+		.cmd = (command), .doit = cvsw_doit, .flags = GENL_UNS_ADMIN_PERM,                                     \
+	}
 static const struct genl_small_ops cvsw_ops[] = {
-	{ .cmd = CVSW_CMD_FLOW_MOD, .doit = cvsw_flow_mod, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_FLOW_GET, .doit = cvsw_flow_get, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_STATS_GET, .doit = cvsw_stats_get, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_TRACE, .doit = cvsw_trace_frame, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_SA_SET, .doit = cvsw_sa_set, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_SA_GET, .doit = cvsw_sa_get, .flags = GENL_UNS_ADMIN_PERM },
-	{ .cmd = CVSW_CMD_KEYS_IN_CLEAR, .doit = cvsw_keys_in_clear, .flags = GENL_UNS_ADMIN_PERM },
+	CVSW_OP(CVSW_CMD_FLOW_MOD),
+	CVSW_OP(CVSW_CMD_FLOW_GET),
+	CVSW_OP(CVSW_CMD_STATS_GET),
+	CVSW_OP(CVSW_CMD_TRACE),
+	CVSW_OP(CVSW_CMD_SA_SET),
+	CVSW_OP(CVSW_CMD_SA_GET),
+	CVSW_OP(CVSW_CMD_KEYS_IN_CLEAR),
+	CVSW_OP(CVSW_CMD_CONTROL_KEY),
+	CVSW_OP(CVSW_CMD_CONTROL_GET),
 };
 
 static struct genl_family cvsw_family __ro_after_init = {

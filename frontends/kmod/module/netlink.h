@@ -11,6 +11,8 @@
  *   SA_SET      SA, SA_LIMITS (optional)         ERROR: a result of SET_SA's answer
  *   SA_GET      CURSOR (first: none)             SA_LISTED.., CURSOR if there may be more; ENCRYPTED_ONLY
  *   KEYS_IN_CLEAR   ON                           ERROR: 0
+ *   CONTROL_KEY CONTROL_KEY                      ERROR: 0; from now on only version 3, with this key, is believed
+ *   CONTROL_GET                                  CONTROL_STATUS
  *
  * Keys go in and never come out.
  */
@@ -25,7 +27,9 @@ enum {
 	CVSW_CMD_SA_SET,
 	CVSW_CMD_SA_GET,
 	CVSW_CMD_KEYS_IN_CLEAR,
-	CVSW_CMD_MAX = CVSW_CMD_KEYS_IN_CLEAR,
+	CVSW_CMD_CONTROL_KEY,
+	CVSW_CMD_CONTROL_GET,
+	CVSW_CMD_MAX = CVSW_CMD_CONTROL_GET,
 };
 
 enum {
@@ -53,10 +57,15 @@ enum {
 	CVSW_ATTR_ENCRYPTED_ONLY,
 	/* Whether keys are taken from control messages, where they travel in clear. */
 	CVSW_ATTR_ON,
-	CVSW_ATTR_MAX = CVSW_ATTR_ON,
+	/* The key of the control channel (docs/src/protocol-v3.md), 16 bytes. */
+	CVSW_ATTR_CONTROL_KEY,
+	/* struct cvsw_control_status. */
+	CVSW_ATTR_CONTROL_STATUS,
+	CVSW_ATTR_MAX = CVSW_ATTR_CONTROL_STATUS,
 };
 
 #define CVSW_SA_LIMITS_LEN 56
+#define CVSW_CONTROL_KEY_LEN 16
 
 struct cvsw;
 struct genl_info;
@@ -71,5 +80,9 @@ int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int e
 int cvsw_sa_set(struct sk_buff *request, struct genl_info *info);
 int cvsw_sa_get(struct sk_buff *request, struct genl_info *info);
 int cvsw_keys_in_clear(struct sk_buff *request, struct genl_info *info);
+
+/* netlink_control.c */
+int cvsw_control_key(struct sk_buff *request, struct genl_info *info);
+int cvsw_control_get(struct sk_buff *request, struct genl_info *info);
 
 #endif

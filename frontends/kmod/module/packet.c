@@ -4,6 +4,7 @@
  *
  *   transmit   cvsw_start_xmit -> cvsw_process -> engine -> dev_queue_xmit(lower)
  *   receive    cvsw_handle_frame (rx handler of the lower device) -> cvsw_process -> engine -> gro_cells_receive
+ *   control    cvsw_handle_frame -> cvsw_process -> cvsw_queue_control (control.c)
  *
  * The engine wants what a wire carries: super-frames are cut, checksums filled in, VLAN tags put back into the
  * frame, the bytes made linear and private before it sees a frame. So nothing depends on the lower device's
@@ -54,6 +55,18 @@ static struct sk_buff *cvsw_prepare(struct sk_buff *skb)
 drop:
 	kfree_skb(skb);
 	return NULL;
+}
+
+/* Where the frame lies, for the engine. */
+void cvsw_describe(struct cvsw_frame *frame, const struct sk_buff *skb)
+{
+	*frame = (struct cvsw_frame){
+		.start = skb->head,
+		.size = skb_end_offset(skb),
+		.head = skb_headroom(skb),
+		.len = skb->len,
+		.verified = skb->ip_summed == CHECKSUM_UNNECESSARY,
+	};
 }
 
 static void cvsw_send_down(struct cvsw *vnic, struct sk_buff *skb)
@@ -132,51 +145,25 @@ static u16 cvsw_apply(struct cvsw *vnic, struct sk_buff *skb, const struct cvsw_
 	return frame->verdict;
 }
 
-/* Gives a burst to the engine of a lane that is locked. */
-static void cvsw_run_locked(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_buff **skbs, u16 *verdicts, u32 count,
-			    bool receive)
-{
-	u32 i;
-
-	for (i = 0; i < count; i++) {
-		lane->frames[i] = (struct cvsw_frame){
-			.start = skbs[i]->head,
-			.size = skb_end_offset(skbs[i]),
-			.head = skb_headroom(skbs[i]),
-			.len = skbs[i]->len,
-			.verified = skbs[i]->ip_summed == CHECKSUM_UNNECESSARY,
-		};
-	}
-	cvsw_engine_burst(lane->engine, ktime_get_ns(), receive, lane->frames, count);
-	for (i = 0; i < count; i++)
-		verdicts[i] = cvsw_apply(vnic, skbs[i], &lane->frames[i], receive);
-}
-
 /* One burst: one acquisition of the lock. */
 static void cvsw_run_engine(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_buff **skbs, u16 *verdicts, u32 count,
 			    bool receive)
 {
+	u32 i;
+
 	local_bh_disable();
 	if (!spin_trylock(&lane->lock)) {
 		spin_lock(&lane->lock);
 		lane->lock_contended++;
 	}
 	lane->lock_operations++;
-	cvsw_run_locked(vnic, lane, skbs, verdicts, count, receive);
+	for (i = 0; i < count; i++)
+		cvsw_describe(&lane->frames[i], skbs[i]);
+	cvsw_engine_burst(lane->engine, ktime_get_ns(), receive, lane->frames, count);
+	for (i = 0; i < count; i++)
+		verdicts[i] = cvsw_apply(vnic, skbs[i], &lane->frames[i], receive);
 	spin_unlock(&lane->lock);
 	local_bh_enable();
-}
-
-/* A control frame may change the vNIC: it is for lane 0, with all lanes locked. */
-static void cvsw_take_control(struct cvsw *vnic, struct sk_buff *skb)
-{
-	u16 verdict;
-
-	cvsw_lock_lanes(vnic);
-	cvsw_run_locked(vnic, vnic->lanes[0], &skb, &verdict, 1, true);
-	cvsw_unlock_lanes(vnic);
-	consume_skb(skb);
-	cvsw_wake(vnic);
 }
 
 /* Sends every frame of a burst where its verdict says. */
@@ -187,6 +174,8 @@ static void cvsw_hand_on(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_bu
 	u32 i;
 
 	for (i = 0; i < count; i++) {
+		/* Those are not for the packet path. */
+		WARN_ON_ONCE(verdicts[i] == CVSW_CONSUMED);
 		if (verdicts[i] != CVSW_FORWARD) {
 			dropped = true;
 			kfree_skb(skbs[i]);
@@ -225,7 +214,7 @@ static void cvsw_process(struct cvsw *vnic, struct sk_buff *list, bool receive)
 			if (!skb)
 				atomic64_inc(receive ? &vnic->rx_no_memory : &vnic->tx_no_memory);
 			else if (receive && cvsw_frame_is_control(skb->data, skb->len))
-				cvsw_take_control(vnic, skb);
+				cvsw_queue_control(vnic, skb);
 			else
 				burst[count++] = skb;
 		}

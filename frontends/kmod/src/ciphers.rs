@@ -1,7 +1,7 @@
 //! The engine's ciphers in the kernel: its crypto API, and the portable ones as the last resort.
 //!
-//! A key may come in softirq context, where the kernel makes no transforms. So it is kept as it came, works at once with
-//! the portable ciphers, and the shim makes the kernel's transforms of it in its work item, if the kernel has any.
+//! The kernel's transforms cannot be made while the vNIC is locked. So a new key is kept as it came, works at once with the
+//! portable ciphers, and the shim makes the transforms of it in its work item, if the kernel has any.
 
 use crate::sys::{self, Crypt, Transforms, Way};
 use cvsw_core::crypto::{
@@ -11,17 +11,14 @@ use zeroize::Zeroize;
 
 /// Security associations of one vNIC, as many as the userspace port has. `CVSW_SAS` of the shim.
 pub const SAS: usize = 256;
-/// Keys that are kept expanded for the portable ciphers: they are seldom used.
-const EXPANDED: usize = 4;
 
-/// Keys and ciphers of one vNIC. All zeros but for `portable`, which is [`NOTHING_EXPANDED`], is one without keys.
+/// Keys and ciphers of one vNIC. All zeros but for `portable`, each of which is [`NOTHING_EXPANDED`], is one without keys.
 #[repr(C)]
 pub struct KernelCiphers {
     transforms: Transforms,
     keys: [Stored; SAS],
-    /// Place `slot % EXPANDED` holds the key of slot `owners[place] - 1`.
-    pub portable: Portable<EXPANDED>,
-    owners: [u16; EXPANDED],
+    /// The keys expanded, each by itself.
+    pub portable: [Portable<1>; SAS],
     /// Packets that the portable ciphers computed.
     portable_packets: u64,
 }
@@ -59,8 +56,8 @@ pub struct Packet {
     icv_len: u32,
 }
 
-/// What `portable` is at first, to be copied: too large for a kernel stack.
-pub static NOTHING_EXPANDED: Portable<EXPANDED> = Portable::new();
+/// What each of `portable` is at first, to be copied: too large for a kernel stack.
+pub static NOTHING_EXPANDED: Portable<1> = Portable::new();
 
 impl KernelCiphers {
     /// Says where the shim keeps the transforms.
@@ -131,11 +128,23 @@ impl KernelCiphers {
         if data.is_empty() {
             return Ok(());
         }
-        let salt = self.salt(slot, suite);
-        match self.transforms.crypt(slot, &Packet::new(suite, salt, header), data, operation) {
+        match self.crypt_by_kernel(slot, suite, header, data, operation) {
             Err(CipherError::NoKey) => self.crypt_portably(slot, header, data, operation),
             done => done,
         }
+    }
+
+    #[inline(never)]
+    fn crypt_by_kernel(
+        &mut self,
+        slot: usize,
+        suite: Suite,
+        header: &PacketHeader,
+        data: &mut [u8],
+        operation: Crypt,
+    ) -> Result<(), CipherError> {
+        let packet = Packet::new(suite, self.salt(slot, suite), header);
+        self.transforms.crypt(slot, &packet, data, operation)
     }
 
     fn salt(&self, slot: usize, suite: Suite) -> [u8; Suite::SALT_LEN] {
@@ -152,48 +161,13 @@ impl KernelCiphers {
         data: &mut [u8],
         operation: Crypt,
     ) -> Result<(), CipherError> {
-        let place = slot % EXPANDED;
-        let owner = slot.wrapping_add(1) as u16;
-        if self.owners.get(place) != Some(&owner) {
-            self.expand(slot, place)?;
-            if let Some(place) = self.owners.get_mut(place) {
-                *place = owner;
-            }
-        }
         self.portable_packets = self.portable_packets.wrapping_add(1);
+        let portable = self.portable.get_mut(slot).ok_or(CipherError::NoKey)?;
         match operation {
-            Crypt::Seal => seal_portably(&mut self.portable, place, header, data),
-            Crypt::Open => open_portably(&mut self.portable, place, header, data),
+            Crypt::Seal => portable.seal(0, header, data),
+            Crypt::Open => portable.open(0, header, data),
         }
     }
-
-    /// Out of line: the expanded key would lie in the stack frame of every packet.
-    #[inline(never)]
-    fn expand(&mut self, slot: usize, place: usize) -> Result<(), CipherError> {
-        let key = self.key(slot).ok_or(CipherError::NoKey)?;
-        self.portable.install(place, &key)
-    }
-}
-
-/// By itself, as its opposite is: the compiler then sees that the length, which it checks, lets nothing panic.
-#[inline(never)]
-fn seal_portably(
-    portable: &mut Portable<EXPANDED>,
-    place: usize,
-    header: &PacketHeader,
-    data: &mut [u8],
-) -> Result<(), CipherError> {
-    portable.seal(place, header, data)
-}
-
-#[inline(never)]
-fn open_portably(
-    portable: &mut Portable<EXPANDED>,
-    place: usize,
-    header: &PacketHeader,
-    data: &mut [u8],
-) -> Result<(), CipherError> {
-    portable.open(place, header, data)
 }
 
 impl Ciphers for KernelCiphers {
@@ -210,6 +184,10 @@ impl Ciphers for KernelCiphers {
             }
             stored.suite = key.suite() as u8;
         }
+        // Only on a worker's stack, as all that changes a vNIC.
+        if let Some(portable) = self.portable.get_mut(slot) {
+            portable.install(0, key)?;
+        }
         self.transforms.want(slot);
         Ok(())
     }
@@ -218,12 +196,8 @@ impl Ciphers for KernelCiphers {
         let Some(stored) = self.keys.get_mut(slot).filter(|stored| stored.suite != 0) else { return };
         stored.zeroize();
         self.transforms.retire(slot);
-        let place = slot % EXPANDED;
-        if let Some(owner) = self.owners.get_mut(place)
-            && *owner == slot.wrapping_add(1) as u16
-        {
-            *owner = 0;
-            self.portable.remove(place);
+        if let Some(portable) = self.portable.get_mut(slot) {
+            portable.remove(0);
         }
     }
 

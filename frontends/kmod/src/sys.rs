@@ -12,7 +12,7 @@ use crate::{
     ciphers::{self, KernelCiphers, KeyCopy, Packet},
     sa::{self, Limits, SaNews},
     selftest,
-    vnic::{self, KernelFrame, Step, Steps, Vnic},
+    vnic::{self, KernelFrame, Status, Step, Steps, Vnic},
 };
 use core::{
     ffi::c_void,
@@ -23,7 +23,7 @@ use core::{
 use cvsw_core::{
     Direction, Instant,
     control::{ETHERTYPE, control_kind},
-    crypto::CipherError,
+    crypto::{CipherError, Portable},
 };
 
 unsafe extern "C" {
@@ -139,6 +139,20 @@ impl AsMut<[u8]> for Memory {
     }
 }
 
+/// Makes zeroed memory ciphers without keys, in place.
+///
+/// # Safety
+/// Memory of the right size, nobody else's.
+unsafe fn expand_nothing(ciphers: *mut KernelCiphers) {
+    for slot in 0..ciphers::SAS {
+        // SAFETY: within the array, and nothing there that would have to be dropped.
+        unsafe {
+            let place = (&raw mut (*ciphers).portable).cast::<Portable<1>>().add(slot);
+            ptr::copy_nonoverlapping(&raw const ciphers::NOTHING_EXPANDED, place, 1);
+        }
+    }
+}
+
 /// Bytes of an engine with its keys.
 #[unsafe(no_mangle)]
 pub extern "C" fn cvsw_engine_size() -> usize {
@@ -156,9 +170,9 @@ pub unsafe extern "C" fn cvsw_engine_init(
     generation: u64,
     link_mtu: u32,
 ) {
-    // SAFETY: zeroed memory of the right size; what is no `Vnic` while it is zero is copied first.
+    // SAFETY: zeroed memory of the right size; what is no `Vnic` while it is zero is made first.
     let vnic = unsafe {
-        ptr::copy_nonoverlapping(&raw const ciphers::NOTHING_EXPANDED, &raw mut (*vnic).ciphers.portable, 1);
+        expand_nothing(&raw mut (*vnic).ciphers);
         &mut *vnic
     };
     vnic.ciphers.set_transforms(Transforms(keys));
@@ -215,7 +229,26 @@ pub unsafe extern "C" fn cvsw_engine_announce(vnic: &mut Vnic) {
     vnic.engine.announce();
 }
 
-/// Processes `count` frames; `receive` is 0 for frames from the host.
+/// Takes one control frame from the network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_control(vnic: &mut Vnic, now: u64, frame: &mut KernelFrame) {
+    vnic::control(vnic, Instant::from_nanos(now), frame);
+}
+
+/// Sets the key of the control channel; `false` if it is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_control_key(vnic: &mut Vnic, instance: u64, key: *const u8, len: u32) -> bool {
+    // SAFETY: the shim passes a buffer of `len` bytes.
+    vnic::control_key(vnic, instance, unsafe { slice::from_raw_parts(key, len as usize) })
+}
+
+/// Writes how the vNIC is controlled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_engine_control_status(vnic: &Vnic, to: &mut Status) {
+    *to = Status::of(vnic);
+}
+
+/// Processes `count` frames; `receive` is 0 for frames from the host. None of them is a control frame from the network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_burst(
     vnic: &mut Vnic,
@@ -383,7 +416,7 @@ pub unsafe extern "C" fn cvsw_selftest(
 ) -> u32 {
     // SAFETY: as in `cvsw_engine_init`, and a buffer of `size` bytes.
     let (ciphers, buffer) = unsafe {
-        ptr::copy_nonoverlapping(&raw const ciphers::NOTHING_EXPANDED, &raw mut (*ciphers).portable, 1);
+        expand_nothing(ciphers);
         (&mut *ciphers, slice::from_raw_parts_mut(buffer, size as usize))
     };
     ciphers.set_transforms(Transforms(keys));
@@ -418,7 +451,8 @@ pub unsafe extern "C" fn cvsw_counter_name(vnic: &Vnic, index: u32, out: *mut u8
 pub unsafe extern "C" fn cvsw_engine_counters(vnic: &Vnic, out: *mut u64, count: u32) {
     // SAFETY: the shim passes an array of `count` numbers.
     let out = unsafe { slice::from_raw_parts_mut(out, count as usize) };
-    for (slot, (_, value)) in out.iter_mut().zip(vnic.engine.stats().counters()) {
+    for (index, slot) in out.iter_mut().enumerate() {
+        let Some((_, value)) = vnic.engine.stats().counter(index) else { break };
         *slot = slot.wrapping_add(value);
     }
 }

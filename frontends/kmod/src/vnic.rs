@@ -6,7 +6,10 @@ use crate::{
 };
 use cvsw_core::{
     Checksum, Config, Cvsw, Direction, DropReason, Frame, Instant, Stats, Verdict,
-    control::ControlEvent,
+    control::{
+        ControlEvent,
+        v3::{CONTROL_KEY_LEN, ControlKeys},
+    },
     flow::OfpError,
     mtu::{IpMtu, L2Mtu},
     openflow::{decode_flow_mod, encode_flow_mod},
@@ -14,7 +17,7 @@ use cvsw_core::{
 };
 use heapless::Vec;
 
-/// 1024 entries, 1024 cache slots, 128 masks: with associations and keys about 0.7 megabytes per vNIC.
+/// 1024 entries, 1024 cache slots, 128 masks: with associations and keys about 0.8 megabytes per vNIC.
 pub type Engine = Cvsw<1024, 1024, 128, SAS>;
 
 /// An engine and its keys.
@@ -27,7 +30,7 @@ pub struct Vnic {
 }
 
 /// Most frames in one call: bounds the stack that their views need.
-pub const BURST: usize = 8;
+pub const BURST: usize = 2;
 
 /// A frame of the shim: `struct cvsw_frame`.
 #[repr(C)]
@@ -104,6 +107,55 @@ pub fn burst(vnic: &mut Vnic, now: Instant, direction: Direction, frames: &mut [
     }
 }
 
+/// Takes one control frame from the network.
+pub fn control(vnic: &mut Vnic, now: Instant, frame: &mut KernelFrame) {
+    let KernelFrame { memory, meta } = frame;
+    // The shim's frames lie within their memory.
+    let Ok(mut view) = Frame::new(memory, meta.head as usize, meta.len as usize) else { return };
+    meta.verdict = code(vnic.engine.process_with(&mut vnic.ciphers, now, Direction::Rx, &mut view));
+}
+
+/// Believes only version 3 with this key from now on; `false`, and nothing has changed, if it is none. `instance` is a
+/// random number, not 0.
+pub fn control_key(vnic: &mut Vnic, instance: u64, key: &[u8]) -> bool {
+    let Ok(key) = <&[u8; CONTROL_KEY_LEN]>::try_from(key) else { return false };
+    if key.iter().all(|byte| *byte == 0) {
+        return false;
+    }
+    vnic.engine.enable_version_3(instance, ControlKeys::derive(key));
+    true
+}
+
+/// How a vNIC is controlled: `struct cvsw_control_status`.
+#[repr(C)]
+pub struct Status {
+    version: u32,
+    version_3: u32,
+    authenticated: u32,
+    pad: u32,
+    instance: u64,
+    epoch: u64,
+    executed: u64,
+    duplicates: u64,
+}
+
+impl Status {
+    /// Of this vNIC.
+    pub fn of(vnic: &Vnic) -> Self {
+        let status = vnic.engine.control_status();
+        Self {
+            version: status.version.into(),
+            version_3: status.version_3.into(),
+            authenticated: status.authenticated.into(),
+            pad: 0,
+            instance: status.instance,
+            epoch: status.epoch,
+            executed: status.executed,
+            duplicates: status.duplicates,
+        }
+    }
+}
+
 /// The verdict as the shim sees it.
 pub const fn code(verdict: Verdict) -> u16 {
     match verdict {
@@ -142,7 +194,7 @@ pub fn next_flow(vnic: &Vnic, now: Instant, from: u32, out: &mut [u8]) -> Option
 
 /// Writes the name of counter `index`, ended by a zero byte; cut if it does not fit. False: no such counter.
 pub fn counter_name(stats: &Stats, index: usize, out: &mut [u8]) -> bool {
-    let Some((parts, _)) = stats.counters().nth(index) else { return false };
+    let Some((parts, _)) = stats.counter(index) else { return false };
     out.fill(0);
     let room = out.len().saturating_sub(1);
     for (to, from) in out.iter_mut().take(room).zip(parts.iter().flat_map(|part| part.bytes())) {

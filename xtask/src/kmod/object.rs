@@ -29,36 +29,41 @@ const PANICS: &[(&str, &str)] = &[
         "the key schedule copies inside an array of fixed size, by offsets that its own loop counts",
     ),
     (
-        "<cvsw_core::crypto::portable::Key>::apply",
-        "AES-GCM's counter would end after 2^36 bytes; more than 65535 are refused there, before",
+        "<cvsw_core::control::v3::keys::ControlKeys>::unwrap",
+        "aes-kw takes the wrapped key apart by blocks of 8 bytes, of which it has checked before that there are enough",
     ),
 ];
 /// Largest stack frame of one function in bytes.
 const FRAME_LIMIT: u32 = 2048;
-/// Functions with a larger one, and their limit: the portable ciphers keep eight blocks in every form on the stack.
-const WIDE: &[(&str, u32)] = &[("ctr::ctr_core::CtrCore", 2560)];
-/// Deepest call chain of a data frame in bytes: an eighth of a kernel stack.
-const PACKET_CHAIN_LIMIT: u32 = 2048;
-/// Deepest call chain of anything else (control messages hold a whole flow in several frames): half a kernel stack.
-const CHAIN_LIMIT: u32 = 8192;
-/// What the packet path calls.
+/// Deepest call chain in bytes: an eighth of a kernel stack, of which the network stack may have used much already.
+const CHAIN_LIMIT: u32 = 2048;
+/// Entry points that the shim calls on a worker's stack only (`worker.c`, and the vNIC's work item in `control.c`), where
+/// nothing but the work queue's own loop is below them: whole flows and keys lie on the stack there.
+const WORKER: &[&str] = &[
+    "cvsw_engine_control",
+    "cvsw_engine_control_key",
+    "cvsw_engine_flow_mod",
+    "cvsw_engine_next_flow",
+    "cvsw_engine_poll_transmit",
+    "cvsw_engine_set_sa",
+    "cvsw_engine_trace",
+    "cvsw_selftest",
+];
+/// Deepest call chain of those: half of a worker's stack, which has 16384 bytes.
+const WORKER_CHAIN_LIMIT: u32 = 8192;
+/// What packets go through.
 const PACKET_PATH: &str = "cvsw_engine_burst";
-/// What only control messages call.
-const CONTROL_PATH: &str = "take_control";
-/// What a data frame calls only while the kernel has no transforms of its key, or none at all.
-const PORTABLE_PATH: &str = "crypt_portably";
-/// Deepest call chain of a data frame there: less than a third of a kernel stack.
-const PORTABLE_CHAIN_LIMIT: u32 = 5120;
+/// What the packet path never calls, since the shim sorts control frames of the network out before it
+/// (`cvsw_frame_is_control`, the engine's own test): they go to `cvsw_engine_control`.
+const CONTROL_PATH: &str = ">::control::<";
 
 /// Size and stack use of the object.
 pub struct Report {
     functions: usize,
     frames: Vec<(u32, String)>,
     chains: Vec<(u32, String)>,
-    /// The deepest call chain of a data frame.
-    packet_chain: u32,
-    /// The same with the portable ciphers.
-    portable_chain: u32,
+    /// Those of the functions in [`WORKER`].
+    worker_chains: Vec<(u32, String)>,
     /// Listed functions that refer to `core::panicking`.
     panics: Vec<String>,
 }
@@ -76,15 +81,13 @@ impl fmt::Display for Report {
                 writeln!(f, "core::panicking: referred to (never called, see the list) by {}", some.join(", "))?
             }
         }
-        writeln!(
-            f,
-            "deepest call chain of a data frame: {} bytes, {} with the portable ciphers",
-            self.packet_chain, self.portable_chain
-        )?;
-        writeln!(f, "largest stack frames (bytes):")?;
-        self.frames.iter().take(4).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))?;
-        write!(f, "deepest call chains (bytes):")?;
-        self.chains.iter().take(4).try_for_each(|(size, name)| write!(f, "\n  {size:>5}  {name}"))
+        let list = |f: &mut fmt::Formatter<'_>, what: &str, sizes: &[(u32, String)]| {
+            writeln!(f, "{what} (bytes):")?;
+            sizes.iter().take(4).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))
+        };
+        list(f, "largest stack frames", &self.frames)?;
+        list(f, "deepest call chains, with the portable ciphers", &self.chains)?;
+        list(f, "deepest call chains on a worker's own stack", &self.worker_chains)
     }
 }
 
@@ -102,27 +105,28 @@ pub fn check(object: &Path) -> Result<Report> {
             .map(|symbol| format!("unexpected undefined symbol {symbol}")),
     );
     let report = disassembly.report();
-    faults.extend(report.frames.iter().filter(|(size, name)| *size > frame_limit(name)).map(|(size, name)| {
-        format!("the stack frame of {name} has {size} bytes, more than {}", frame_limit(name))
-    }));
     faults.extend(
         report
-            .chains
+            .frames
             .iter()
-            .filter(|(size, _)| *size > CHAIN_LIMIT)
-            .map(|(size, name)| format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}")),
+            .filter(|(size, _)| *size > FRAME_LIMIT)
+            .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}")),
     );
-    let without: &[&str] = &[CONTROL_PATH, PORTABLE_PATH];
-    for (chain, limit, what, without) in [
-        (report.packet_chain, PACKET_CHAIN_LIMIT, "a data frame", without),
-        (report.portable_chain, PORTABLE_CHAIN_LIMIT, "a data frame with the portable ciphers", &without[..1]),
-    ] {
-        if chain > limit {
-            let calls = disassembly.deepest(PACKET_PATH, without, &mut BTreeSet::new());
+    for (chains, limit) in [(&report.chains, CHAIN_LIMIT), (&report.worker_chains, WORKER_CHAIN_LIMIT)] {
+        for (size, name) in chains.iter().filter(|(size, _)| *size > limit) {
+            let calls = disassembly.deepest(name, without(name), &mut BTreeSet::new());
             let calls: Vec<_> = calls.iter().map(|(frame, name)| format!("{frame:>8}  {name}")).collect();
-            faults.push(format!("{what} uses {chain} bytes of stack, more than {limit}:\n{}", calls.join("\n")));
+            let calls = calls.join("\n");
+            faults.push(format!("the call chain from {name} has {size} bytes, more than {limit}:\n{calls}"));
         }
     }
+    faults.extend(
+        [PACKET_PATH]
+            .iter()
+            .chain(WORKER)
+            .filter(|name| !disassembly.functions.contains_key(**name))
+            .map(|name| format!("there is no function {name}")),
+    );
     if disassembly.functions.is_empty() {
         faults.push("no code at all".to_owned());
     }
@@ -133,8 +137,9 @@ pub fn check(object: &Path) -> Result<Report> {
     Ok(report)
 }
 
-fn frame_limit(name: &str) -> u32 {
-    WIDE.iter().find(|(part, _)| name.contains(part)).map_or(FRAME_LIMIT, |(_, limit)| *limit)
+/// Functions that do not count in the call chain of an entry point.
+fn without(entry: &str) -> &'static [&'static str] {
+    if entry == PACKET_PATH { &[CONTROL_PATH] } else { &[] }
 }
 
 #[derive(Default)]
@@ -178,13 +183,14 @@ impl Disassembly {
         let mut frames: Vec<_> =
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
-        let mut chains: Vec<_> = entries.map(|name| (self.depth(name, &[]), name.clone())).collect();
-        let packet_chain = self.depth(PACKET_PATH, &[CONTROL_PATH, PORTABLE_PATH]);
-        let portable_chain = self.depth(PACKET_PATH, &[CONTROL_PATH]);
-        frames.sort_by(|a, b| b.cmp(a));
-        chains.sort_by(|a, b| b.cmp(a));
+        let chains = entries.map(|name| (self.depth(name, without(name)), name.clone()));
+        let (mut worker_chains, mut chains): (Vec<_>, Vec<_>) =
+            chains.partition(|(_, name)| WORKER.contains(&name.as_str()));
+        for sizes in [&mut frames, &mut chains, &mut worker_chains] {
+            sizes.sort_by(|a, b| b.cmp(a));
+        }
         let panics = self.panics().0;
-        Report { functions: self.functions.len(), frames, chains, packet_chain, portable_chain, panics }
+        Report { functions: self.functions.len(), frames, chains, worker_chains, panics }
     }
 
     /// Who refers to `core::panicking`: those on the list, and what is wrong with the others.
@@ -262,8 +268,11 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
     if ["%xmm", "%ymm", "%zmm", "%mm", "%st"].iter().any(|register| operands.contains(register)) {
         return Some("a floating-point or vector register");
     }
-    // With an index register it is an array in the stack frame.
-    if operands.contains("(%rsp)") && operands.split(',').any(|one| one.trim().starts_with("-0x")) {
+    // With an index register it is an array in the stack frame; `lea` only computes where one would be.
+    if operation != "lea"
+        && operands.contains("(%rsp)")
+        && operands.split(',').any(|one| one.trim().starts_with("-0x"))
+    {
         return Some("an access below the stack pointer");
     }
     None
@@ -330,6 +339,16 @@ mod tests {
             "0 <{name}>:\n   0:\tcall   20 <core::panicking::panic_fmt>\n20 <core::panicking::panic_fmt>:\n"
         );
         assert_eq!(Disassembly::parse(&code).panics(), (vec![name.to_owned()], vec![]));
+    }
+
+    #[test]
+    fn control_frames_have_a_worker_s_stack() {
+        let code = "0 <cvsw_engine_burst>:\n   0:\tcall   20 <<x::Cvsw>::control::<y>>\n\
+                    20 <<x::Cvsw>::control::<y>>:\n  20:\tsub    $0xc00,%rsp\n\
+                    40 <cvsw_engine_control>:\n  40:\tcall   20 <<x::Cvsw>::control::<y>>\n";
+        let report = Disassembly::parse(code).report();
+        assert_eq!(report.chains, [(8, "cvsw_engine_burst".to_owned())]);
+        assert_eq!(report.worker_chains, [(8 + 8 + 0xc00, "cvsw_engine_control".to_owned())]);
     }
 
     #[test]

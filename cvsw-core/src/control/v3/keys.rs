@@ -120,6 +120,7 @@ mod with_aes {
         ///
         /// # Errors
         /// Without a key, if anything was changed on the way, or if `out` is too short. `out` then holds zeros.
+        #[inline(never)] // so that a kernel module can name, and argue, what refers to a panic
         pub fn unwrap(&self, wrapped: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
             if !self.set || wrapped.len() < 2usize.saturating_mul(WRAP_BLOCK).saturating_add(WRAP_OVERHEAD) {
                 return Err(NotAuthentic);

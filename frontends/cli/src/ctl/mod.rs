@@ -1,5 +1,6 @@
 //! `cvsw ctl`: the local administration of a vNIC in the kernel.
 
+mod control;
 mod netlink;
 mod sa;
 mod trace;
@@ -22,6 +23,7 @@ Examples:
   cvsw ctl --dev cvsw0 flows load vm1.flows
   cvsw ctl --dev cvsw0 flows list --json
   cvsw ctl --dev cvsw0 sa load vm1-keys.toml
+  cvsw ctl --dev cvsw0 control key /etc/cvsw/control.key
   cvsw ctl --dev cvsw0 trace --direction tx --hex '02 00 00 00 00 02 02 00 ...'
 
 The vNIC is one of the kernel module: `ip link add link eth0 name cvsw0 type cvsw`. All commands need
@@ -55,6 +57,11 @@ enum Action {
     Sa {
         #[command(subcommand)]
         action: sa::SaAction,
+    },
+    /// Set the key of the control channel, or show how the vNIC is controlled
+    Control {
+        #[command(subcommand)]
+        action: control::ControlAction,
     },
     /// Show every counter
     Stats {
@@ -93,6 +100,7 @@ pub fn run(args: CtlArgs) -> Result<ExitCode> {
             change(&mut vnic, &FlowMod { command: FlowCommand::Delete, ..FlowMod::default() })?;
         }
         Action::Sa { action } => sa::run(&mut vnic, &action)?,
+        Action::Control { action } => control::run(&mut vnic, &action)?,
         Action::Stats { json } => output::report(&stats(&mut vnic)?, json)?,
         Action::Trace(args) => trace::run(&mut vnic, &args)?,
     }

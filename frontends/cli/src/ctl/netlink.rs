@@ -27,6 +27,8 @@ pub enum Command {
     SaSet = 5,
     SaGet = 6,
     KeysInClear = 7,
+    ControlKey = 8,
+    ControlGet = 9,
 }
 
 /// Attributes of the family.
@@ -47,6 +49,8 @@ pub mod attribute {
     pub const SA_LISTED: u16 = 14;
     pub const ENCRYPTED_ONLY: u16 = 15;
     pub const ON: u16 = 16;
+    pub const CONTROL_KEY: u16 = 17;
+    pub const CONTROL_STATUS: u16 = 18;
 }
 
 const NLMSG_ERROR: u16 = 2;
