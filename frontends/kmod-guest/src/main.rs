@@ -6,6 +6,7 @@
 
 mod capture;
 mod frames;
+mod memory;
 mod net;
 mod system;
 mod tests;

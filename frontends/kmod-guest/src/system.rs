@@ -13,8 +13,18 @@ use std::{
 };
 
 /// Modules of the kernel that the tests use; `modprobe` finds what they depend on.
-const MODULES: &[&str] =
-    &["virtio_pci", "virtio_net", "veth", "vxlan", "8021q", "esp4", "xfrm_user", "aesni-intel"];
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "veth",
+    "vxlan",
+    "8021q",
+    "bonding",
+    "bridge",
+    "esp4",
+    "xfrm_user",
+    "aesni-intel",
+];
 
 /// How long anything may take that is certain to come: an emulated machine on a busy computer is slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -28,6 +28,11 @@ impl Pair {
         let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
         let queues = format!("numtxqueues {queues} numrxqueues {queues}");
         run(&format!("ip link add eth0 netns vm {queues} type veth peer name eth0 {queues} netns peer"))?;
+        Self::on(vm, peer)
+    }
+
+    /// Joined already: each of the namespaces has a device `eth0`.
+    pub fn on(vm: Namespace, peer: Namespace) -> Result<Self> {
         let pair = Self { vm, peer };
         pair.configure()?;
         Ok(pair)
@@ -38,9 +43,7 @@ impl Pair {
         let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
         run(&format!("ip link set {first} netns vm name eth0"))?;
         run(&format!("ip link set {second} netns peer name eth0"))?;
-        let pair = Self { vm, peer };
-        pair.configure()?;
-        Ok(pair)
+        Self::on(vm, peer)
     }
 
     /// Replaces the flow table of `cvsw0`: one flow a line, in `ovs-ofctl` syntax.

@@ -27,6 +27,8 @@ const MODULES: &[&str] = &[
     "veth",
     "vxlan",
     "8021q",
+    "bonding",
+    "bridge",
     // IPsec, the judge of our encryption, and what both compute with.
     "esp4",
     "xfrm_user",

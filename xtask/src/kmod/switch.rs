@@ -5,6 +5,7 @@ use crate::{command::Cmd, metadata};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -41,6 +42,8 @@ ip = "10.0.0.2"
 underlay_mac = "02:00:00:00:01:02"
 underlay_ip = "192.0.2.2"
 "#;
+/// The machine's control key, where the network is encrypted: `tests/unikernel.rs` of the guest has it, too.
+const CONTROL_KEY: &str = "6b65792066726f6d2074686520686f73";
 /// The unikernel's tap, MAC address and command line: the peer that `tests/unikernel.rs` of the guest asks.
 const UNIKERNEL: [&str; 3] = ["tap1", "02:00:00:00:01:02", "ip=10.0.0.2/24 ip=fd00::2/64 accept-keys-in-clear=1"];
 
@@ -92,7 +95,9 @@ impl Outside {
         let config = file("controller.toml");
         let (in_clear, encrypted) = ("mtu = 1450", "mtu = 1400\ncipher = \"aes-128-gcm\"");
         let text = if sealed {
-            format!("keys_in_clear = true\n{}", CONFIG.replace(in_clear, encrypted))
+            // The machine's keys travel wrapped, the unikernel's in clear: it has no control key.
+            let keys = self.control_keys()?;
+            format!("keys_in_clear = true\ncontrol_keys = {keys:?}\n{}", CONFIG.replace(in_clear, encrypted))
         } else {
             CONFIG.to_owned()
         };
@@ -120,6 +125,16 @@ impl Outside {
                  {ports} -- set-controller {BRIDGE} unix:{controller}"
             ),
         )
+    }
+
+    /// The folder with the machine's control key.
+    fn control_keys(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("control-keys");
+        let file = folder.join(format!("{MAC}.key"));
+        fs::create_dir_all(&folder)?;
+        fs::write(&file, CONTROL_KEY)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        Ok(folder)
     }
 
     fn daemon(&mut self, program: &str, args: &[&str]) -> Result<()> {

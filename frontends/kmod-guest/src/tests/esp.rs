@@ -100,7 +100,7 @@ impl Case {
 
 /// Every suite, both ways, judged by the peer's kernel, its error counters, and what is on the wire.
 pub fn esp() -> Result<()> {
-    let pair = encrypted_pair()?;
+    let pair = tunnelled_pair(1)?;
     for (number, case) in CASES.iter().enumerate() {
         case.install(&pair, number).with_context(|| case.suite.name())?;
         exchange(&pair, spis(number)).with_context(|| case.suite.name())?;
@@ -125,9 +125,16 @@ pub fn esp() -> Result<()> {
     hostile(&pair)
 }
 
-/// The peer with a `vxlan` device that its IPsec protects; the VM with flows that do the same.
-fn encrypted_pair() -> Result<Pair> {
-    let pair = Pair::veth()?;
+/// Two ends, with so many queues, that encrypt all between 10.1.0.1 and 10.1.0.2.
+pub fn encrypted_pair(queues: u32) -> Result<Pair> {
+    let pair = tunnelled_pair(queues)?;
+    CASES[0].install(&pair, 0)?;
+    Ok(pair)
+}
+
+/// The peer with a `vxlan` device that its IPsec protects; the VM with flows that do the same. No keys yet.
+fn tunnelled_pair(queues: u32) -> Result<Pair> {
+    let pair = Pair::veth_with_queues(queues)?;
     pair.peer.run_all(
         "ip link add tunnel type vxlan id 42 local 10.0.0.2 remote 10.0.0.1 dstport 4789 dev eth0
          ip address add 10.1.0.2/24 dev tunnel

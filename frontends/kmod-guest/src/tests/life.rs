@@ -2,11 +2,12 @@
 
 use crate::{
     frames,
+    memory::Memory,
     net::Namespace,
     system::{run, scale, wait_for},
     topology::Pair,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     fmt::Write as _,
     fs,
@@ -74,21 +75,29 @@ pub fn add_and_delete() -> Result<()> {
     }
     write!(batch, "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up")?;
     fs::write("/tmp/cycles", batch)?;
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<()> {
-        let peer = scope.spawn(|| flood(&pair.peer, "eth0", &frames::udp_to_vm(1, 2, &[7; 600]), &stop));
-        let vm = scope.spawn(|| flood(&pair.vm, "cvsw0", &frames::udp_to_peer(1, 2, &[7; 600]), &stop));
-        let result = pair.vm.run("ip -batch /tmp/cycles");
-        stop.store(true, Ordering::Relaxed);
-        let from_peer = peer.join().map_err(|_| anyhow::anyhow!("panic"))??;
-        let from_vm = vm.join().map_err(|_| anyhow::anyhow!("panic"))??;
-        ensure!(from_peer > cycles && from_vm > 10, "little traffic: {from_peer} frames in, {from_vm} out");
-        println!("KMOD-NOTE {cycles} cycles under {from_peer} frames in, {from_vm} out");
-        result.map(drop)
-    })?;
+    pair.vm.run("ip -batch /tmp/cycles")?; // what is allocated once is there from now on
+    let before = Memory::now()?;
+    let ([from_vm, from_peer], ()) = under_traffic(&pair, || pair.vm.run("ip -batch /tmp/cycles").map(drop))?;
+    ensure!(from_peer > cycles && from_vm > 10, "little traffic: {from_peer} frames in, {from_vm} out");
+    println!("KMOD-NOTE {cycles} cycles under {from_peer} frames in, {from_vm} out");
+    before.compare(cycles)?;
     ensure!(engines()? == 1, "{} engines in memory, one device", engines()?);
     pair.vm.run("ip address add 10.0.0.1/24 dev cvsw0")?;
     wait_for("traffic after the cycles", || Ok(pair.vm.run("ping -c 1 -W 2 10.0.0.2").is_ok()))
+}
+
+/// Does something while frames come from both sides; how many there were from the VM and from the peer.
+fn under_traffic<T>(pair: &Pair, work: impl FnOnce() -> Result<T>) -> Result<([usize; 2], T)> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let vm = scope.spawn(|| flood(&pair.vm, "cvsw0", &frames::udp_to_peer(1, 2, &[7; 600]), &stop));
+        let peer = scope.spawn(|| flood(&pair.peer, "eth0", &frames::udp_to_vm(1, 2, &[7; 600]), &stop));
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        let sent = [vm, peer].map(|side| side.join().map_err(|_| anyhow::anyhow!("a flood panicked"))?);
+        let [vm, peer] = sent;
+        Ok(([vm?, peer?], result?))
+    })
 }
 
 /// Sends until told to stop; the device may go and come back. The number of frames sent.
@@ -111,28 +120,36 @@ fn engines() -> Result<usize> {
     Ok(areas.lines().filter(|line| line.contains("cvsw_lanes_alloc")).count())
 }
 
-/// Ends of namespaces, lower devices and the module itself leave nothing behind.
+/// Ends of namespaces, lower devices and the module itself, under traffic from both sides, leave nothing behind.
 pub fn teardown() -> Result<()> {
-    let pair = Pair::veth()?;
-    pair.flows("ip,actions=mod_nw_tos:4")?;
-    drop(pair);
-    wait_for("the end of the engine with its namespace", || Ok(engines()? == 0))?;
-    let pair = Pair::veth()?;
-    ensure!(engines()? == 1, "{} engines, one device", engines()?);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<()> {
-        let peer = scope.spawn(|| flood(&pair.peer, "eth0", &frames::udp_to_vm(1, 2, &[7; 600]), &stop));
-        let result = run("rmmod cvsw");
-        stop.store(true, Ordering::Relaxed);
-        peer.join().map_err(|_| anyhow::anyhow!("panic"))??;
-        result.map(drop)
-    })?;
-    ensure!(!pair.vm.run("ip link")?.contains("cvsw0"), "a device without its module");
-    ensure!(engines()? == 0, "an engine without its module");
-    run("modprobe cvsw")?;
-    pair.vm.run("ip link add link eth0 name cvsw0 type cvsw")?;
-    pair.vm.run("ip link del eth0")?;
-    wait_for("the end of the engine with the lower device", || Ok(engines()? == 0))
+    for what in ["namespace", "lower device", "module"] {
+        let pair = Pair::veth()?;
+        pair.flows("udp,actions=mod_nw_tos:4")?;
+        ensure!(engines()? == 1, "{} engines, one device", engines()?);
+        let ([from_vm, from_peer], ()) = under_traffic(&pair, || {
+            let counted =
+                || Ok(pair.vm.counter("cvsw0", "tx_frames")? > 100 && pair.vm.counter("cvsw0", "rx_frames")? > 100);
+            wait_for("traffic from both sides", counted)?;
+            match what {
+                // The namespace itself ends when the last one who is inside has left; its devices are gone before.
+                "namespace" => run("ip netns del vm").map(drop),
+                "lower device" => pair.vm.run("ip link del eth0").map(drop),
+                _ => run("rmmod cvsw").map(drop),
+            }
+        })
+        .with_context(|| format!("the end of the {what}"))?;
+        println!("KMOD-NOTE the end of the {what} under {from_vm} frames out, {from_peer} in");
+        wait_for("the end of the engine", || Ok(engines()? == 0)).with_context(|| format!("with its {what}"))?;
+        match what {
+            "lower device" => ensure!(!pair.vm.run("ip link")?.contains("cvsw0"), "a device without its lower one"),
+            "module" => {
+                ensure!(!pair.vm.run("ip link")?.contains("cvsw0"), "a device without its module");
+                run("modprobe cvsw")?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A module that computes a published test vector otherwise (here the vector was changed) is not loaded.

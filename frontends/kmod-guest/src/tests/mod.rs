@@ -1,7 +1,9 @@
 //! The tests, in the order in which they run.
 
 mod actions;
+mod bond;
 mod control;
+mod control_key;
 mod ctl;
 mod esp;
 mod fuzz;
@@ -37,7 +39,9 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "esp", run: esp::esp },
     Test { group: "functions", name: "keys", run: esp::keys },
     Test { group: "functions", name: "control", run: control::control },
+    Test { group: "functions", name: "control_key", run: control_key::control_key },
     Test { group: "functions", name: "lanes", run: lanes::lanes },
+    Test { group: "functions", name: "bond", run: bond::bond },
     Test { group: "functions", name: "follows_lower_device", run: life::follows_lower_device },
     Test { group: "functions", name: "lower_device_moves", run: life::lower_device_moves },
     Test { group: "functions", name: "fuzz", run: fuzz::fuzz },

@@ -1,5 +1,6 @@
 //! Ordinary traffic through a cvsw without flows.
 
+use super::esp::encrypted_pair;
 use crate::{
     frames,
     net::Namespace,
@@ -53,20 +54,20 @@ fn tagged_frames(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// Every combination of MTU and offloads.
+const WAYS: [(u32, bool); 4] = [(1500, true), (9000, true), (1500, false), (9000, false)];
+
 /// TCP both ways, byte for byte, with every combination of offloads and MTU.
 pub fn tcp_veth() -> Result<()> {
     let pair = Pair::veth()?;
-    for (mtu, offloads, size) in
-        [(1500, true, 50 * MIB), (9000, true, 50 * MIB), (1500, false, 50 * MIB), (9000, false, 50 * MIB)]
-    {
-        let size = size * scale()?;
+    for (mtu, offloads) in WAYS {
         set_mtu_and_offloads(&pair, mtu, offloads)?;
         let counters = || {
             let frames = pair.vm.counter("cvsw0", "tx_frames")? + pair.vm.counter("cvsw0", "rx_frames")?;
             anyhow::Ok((frames, pair.vm.counter("cvsw0", "lock_operations")?))
         };
         let before = counters()?;
-        tcp_both_ways(&pair, size, &format!("MTU {mtu}, offloads {offloads}"))?;
+        tcp_both_ways(&pair, 50 * MIB * scale()?, &format!("MTU {mtu}, offloads {offloads}"))?;
         let after = counters()?;
         let locks = (after.1 - before.1) as f64 / (after.0 - before.0) as f64;
         println!("KMOD-NOTE MTU {mtu}, offloads {offloads}: {locks:.2} lock operations per frame");
@@ -74,41 +75,51 @@ pub fn tcp_veth() -> Result<()> {
     Ok(())
 }
 
-/// The same over virtio-net, against the bare device.
+/// The same over virtio-net, and the bare device beside it.
 pub fn tcp_virtio() -> Result<()> {
     let pair = Pair::virtio("nic0", "nic1")?;
     pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
-    tcp_both_ways(&pair, 8 * MIB, "virtio-net")?;
+    for (mtu, offloads) in WAYS {
+        set_mtu_and_offloads(&pair, mtu, offloads)?;
+        tcp_both_ways(&pair, 50 * MIB * scale()?, &format!("virtio-net, MTU {mtu}, offloads {offloads}"))?;
+    }
+    set_mtu_and_offloads(&pair, 1500, true)?;
+    tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500")?;
     // The bare device in the same run, for comparison.
     pair.vm.run_all(
         "ip link del cvsw0
          ip address add 10.0.0.1/24 dev eth0
          ip neighbour add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent",
     )?;
-    tcp_both_ways(&pair, 8 * MIB, "virtio-net, bare")
+    tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500, bare")
 }
 
-/// How often processors wait for each other: the same two streams over one queue, and so one lane, and over two.
+/// How often processors wait for each other: the same two streams over one queue, and so one lane, over two, and over two
+/// with keys, which lane 0 alone has.
 pub fn contention() -> Result<()> {
-    for queues in [1, 2] {
-        let pair = Pair::veth_with_queues(queues)?;
+    for (queues, encrypted) in [(1, false), (2, false), (2, true)] {
+        let pair = if encrypted { encrypted_pair(queues)? } else { Pair::veth_with_queues(queues)? };
+        let address = if encrypted { "10.1.0.2" } else { "10.0.0.2" };
         let counter = |name: &str| pair.vm.counter("cvsw0", name);
         ensure!(counter("lanes")? == u64::from(queues), "{} lanes, {queues} queues", counter("lanes")?);
+        let start = Instant::now();
         thread::scope(|scope| -> Result<()> {
             let pair = &pair;
             let streams = [5000, 5001].map(|port| {
-                let at = format!("10.0.0.2:{port}");
+                let at = format!("{address}:{port}");
                 scope.spawn(move || tcp_through(&pair.vm, &at, &pair.peer, &at, 16 * MIB))
             });
             streams.into_iter().try_for_each(|stream| {
                 stream.join().map_err(|_| anyhow::anyhow!("a stream's thread panicked"))?.map(drop)
             })
         })?;
+        let rate = 32.0 / start.elapsed().as_secs_f64();
         let frames = counter("tx_frames")? + counter("rx_frames")?;
         let (operations, waits) = (counter("lock_operations")?, counter("lock_contended")?);
         ensure!(frames >= operations && operations > 1000, "{operations} lock operations, {frames} frames");
         println!(
-            "KMOD-NOTE lanes {queues}: {:.2} lock operations per frame, {:.1} of 1000 had to wait",
+            "KMOD-NOTE lanes {queues}{}: {:.2} lock operations per frame, {:.1} of 1000 had to wait, {rate:.1} MiB/s",
+            if encrypted { ", encrypted" } else { "" },
             operations as f64 / frames as f64,
             waits as f64 * 1000.0 / operations as f64
         );
@@ -116,14 +127,16 @@ pub fn contention() -> Result<()> {
     Ok(())
 }
 
+/// Of the vNIC and of the devices below, as far as those can: a feature that a device has fixed stays.
 fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
     let state = if offloads { "on" } else { "off" };
     for (namespace, devices) in [(&pair.vm, &["eth0", "cvsw0"][..]), (&pair.peer, &["eth0"])] {
         for device in devices {
             namespace.run(&format!("ip link set {device} mtu {mtu}"))?;
-            namespace.run(&format!(
-                "ethtool -K {device} tx {state} rx {state} sg {state} tso {state} gso {state} gro {state}"
-            ))?;
+            for feature in ["tx", "rx", "sg", "tso", "gso", "gro"] {
+                let set = namespace.run(&format!("ethtool -K {device} {feature} {state}"));
+                ensure!(set.is_ok() || *device == "eth0", "{device}, {feature} {state}: {set:?}");
+            }
         }
     }
     let features = pair.vm.run("ethtool -k cvsw0")?;

@@ -4,11 +4,15 @@ use super::managed::plug_in;
 use crate::system::{PATIENCE, command_line_option, run, run_all, wait_for};
 use anyhow::{Context, Result, ensure};
 use std::{
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
+/// What the controller has for this machine (`xtask/src/kmod/switch.rs`).
+const CONTROL_KEY: &str = "6b65792066726f6d2074686520686f73";
 /// After this time a datagram is sent again.
 const AGAIN: Duration = Duration::from_secs(2);
 const VOLUME: usize = 128 * 1024;
@@ -16,14 +20,16 @@ const PIECE: usize = 8 * 1024;
 const DATAGRAMS: u32 = 100;
 
 /// Ping, TCP and UDP echo over IPv4 and IPv6, and the unikernel's status page; encrypted if the kernel's command line says
-/// `cipher=`.
+/// `cipher=`, and then with a control key.
 pub fn unikernel() -> Result<()> {
     let cipher = command_line_option("cipher")?;
     // What the controller's configuration says (`xtask/src/kmod/switch.rs`).
     let mtu = if cipher.is_some() { 1400 } else { 1450 };
     plug_in()?;
     if cipher.is_some() {
-        run("cvsw ctl --dev cvsw0 sa accept-keys-in-clear on")?;
+        fs::write("/tmp/control.key", CONTROL_KEY)?;
+        fs::set_permissions("/tmp/control.key", fs::Permissions::from_mode(0o600))?;
+        run("cvsw ctl --dev cvsw0 control key /tmp/control.key")?;
     }
     wait_for("SET_MTU", || Ok(run("ip link show dev cvsw0")?.contains(&format!(" mtu {mtu} "))))?;
     run_all(
@@ -46,6 +52,11 @@ pub fn unikernel() -> Result<()> {
     }
     for wanted in wanted {
         ensure!(page.contains(&wanted), "no {wanted} in the unikernel's page: {page}");
+    }
+    if cipher.is_some() {
+        // The controller's commands came sealed, and its keys wrapped.
+        let status = run("cvsw ctl --dev cvsw0 control status")?;
+        ensure!(status.contains("version of the last controller: 3") && status.contains("key: set"), "{status}");
     }
     let how = cipher.as_deref().unwrap_or("in clear");
     println!(
