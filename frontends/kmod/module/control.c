@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Control frames, and what the engine wants done outside of the packet path: MTU, offloads, keys, the passing of time.
- * All of it is left to one work item, since it sleeps, needs the RTNL, may be long or takes much stack. The work item only tries to take
- * the RTNL and comes back if it cannot: so it can be cancelled under the RTNL.
+ * All of it is left to one work item, since it sleeps, needs the RTNL, may be long or takes much stack. The work item only
+ * tries to take the RTNL and comes back if it cannot: so it can be cancelled under the RTNL.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
@@ -83,13 +83,17 @@ static void cvsw_send_control_frames(struct cvsw *vnic)
 	}
 }
 
-/* Gives the engine the control frames that came, in their order. */
+/*
+ * Gives the engine the control frames that came, in their order. No more than a queue of them, so that a flood holds up
+ * nothing else; those that come meanwhile have woken the work item again.
+ */
 static void cvsw_take_control(struct cvsw *vnic)
 {
+	u32 budget = CVSW_CONTROL_QUEUE;
 	struct cvsw_frame frame;
 	struct sk_buff *skb;
 
-	while ((skb = skb_dequeue(&vnic->control))) {
+	while (budget-- && (skb = skb_dequeue(&vnic->control))) {
 		cvsw_describe(&frame, skb);
 		cvsw_lock_lanes(vnic);
 		cvsw_engine_control(vnic->lanes[0]->engine, ktime_get_ns(), &frame);
