@@ -16,6 +16,8 @@ const DELETE_ENTRY: u8 = 4;
 const SET_MTU: u8 = 5;
 const SET_OFFLOAD: u8 = 6;
 const LIST_ENTRIES: u8 = 7;
+/// Several times what can wait.
+const FLOOD: u64 = 2000;
 
 /// HELLO to LIST_ENTRIES, and what must not work.
 pub fn control() -> Result<()> {
@@ -31,7 +33,8 @@ pub fn control() -> Result<()> {
     );
     parameters(&pair, &wire)?;
     entries(&pair, &wire)?;
-    from_the_host(&pair, &wire)
+    from_the_host(&pair, &wire)?;
+    flood(&pair, &wire)
 }
 
 /// A control message to the VM.
@@ -95,6 +98,25 @@ fn entries(pair: &Pair, wire: &RawSocket) -> Result<()> {
     body[56..58].copy_from_slice(&4u16.to_be_bytes());
     wire.send(&message(DELETE_ENTRY, 0, &body[..len]))?;
     wait_for("the entry's end", || Ok(pair.vm.counter("cvsw0", "flows")? == 0))
+}
+
+/// More control frames than can wait: what is too much is counted, and the vNIC stays under control.
+fn flood(pair: &Pair, wire: &RawSocket) -> Result<()> {
+    let counters =
+        || anyhow::Ok((pair.vm.counter("cvsw0", "rx_consumed")?, pair.vm.counter("cvsw0", "control_overflow")?));
+    let before = counters()?;
+    for _ in 0..FLOOD {
+        wire.send(&message(HELLO, 0, &[]))?;
+    }
+    wait_for("an MTU behind a flood", || {
+        wire.send(&message(SET_MTU, 1350, &[]))?;
+        Ok(pair.vm.run("ip link show dev cvsw0")?.contains(" mtu 1350 "))
+    })?;
+    let after = counters()?;
+    let (taken, overflow) = (after.0 - before.0, after.1 - before.1);
+    ensure!(taken > 0 && taken + overflow > FLOOD / 2, "{taken} frames taken, {overflow} too many, of {FLOOD}");
+    println!("KMOD-NOTE of {FLOOD} control frames at once {taken} were taken, {overflow} were too many");
+    Ok(())
 }
 
 /// A control frame from the VM's own stack is dropped, and none reaches the stack.
