@@ -41,6 +41,8 @@ const UNCOVERS: u8 = 1;
 const MORE: u8 = 2;
 /// Flag of a program: there is no action at all.
 const EMPTY: u8 = 4;
+/// Flag of a program: what leaves is a tunnel packet that it made.
+const ENCAPSULATES: u8 = 8;
 
 /// What to do with the frame after its actions ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,9 @@ impl Program {
             }
         }
         program.summarise();
+        if matches!(layer, Layer::Encapsulated | Layer::Encrypted) {
+            program.rewrite.flags |= ENCAPSULATES;
+        }
         Ok(program)
     }
 
@@ -134,6 +139,12 @@ impl Program {
     #[inline]
     pub const fn uncovers(&self) -> bool {
         self.rewrite.flags & UNCOVERS != 0
+    }
+
+    /// Whether a frame that passes all actions is a tunnel packet that they made.
+    #[inline]
+    pub const fn encapsulates(&self) -> bool {
+        self.rewrite.flags & ENCAPSULATES != 0
     }
 
     /// Whether the actions do nothing but rewrite header fields: then [`Program::rewrite`] is all that [`run`] would do.

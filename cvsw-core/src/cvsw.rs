@@ -16,7 +16,7 @@ mod security;
 use crate::{
     apply::Program,
     control::{
-        ControlEvent, ETHERTYPE, Request, Session, SessionState,
+        ControlEvent, ETHERTYPE, OffloadFlags, Request, Session, SessionState,
         v3::{ControlKeys, ControlStatus},
     },
     crypto::{Ciphers, EncryptedOnly, SaTable},
@@ -88,6 +88,8 @@ pub struct Cvsw<
     seed: u64,
     /// Largest frame for the network in bytes.
     link_mtu: u32,
+    /// Longest frame with a tunnel packet that is not to be cut.
+    fragment_above: u32,
     session: Session,
     ethertype: u16,
     /// IPv4 identification of the next encapsulated packet.
@@ -111,6 +113,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.session.reset(config.mac);
         self.seed = config.hash_seed;
         self.set_link_mtu(config.link_mtu);
+        self.fragment_outer(None);
         self.ethertype = config.ethertype;
         self.active = false;
     }
@@ -145,9 +148,22 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.session.status()
     }
 
+    /// The host's side has these offloads now, whatever it was asked for: the controller is told so in protocol version 3. A
+    /// front-end calls it at its start and when it has carried out [`ControlEvent::SetOffload`].
+    pub fn set_offload_in_force(&mut self, features: OffloadFlags) {
+        self.session.set_offload_in_force(features);
+    }
+
     /// The lower device takes other frames now: see [`Config::link_mtu`].
     pub fn set_link_mtu(&mut self, link_mtu: Option<L2Mtu>) {
         self.link_mtu = link_mtu.map_or(u32::MAX, L2Mtu::get);
+    }
+
+    /// Policy: tunnel packets that the vNIC makes and that are longer than `above` are passed, ready to be cut by a
+    /// [`crate::fragment::Fragmenter`], which the front-end then must do. `None`, the default: they are dropped if they
+    /// exceed [`Config::link_mtu`].
+    pub fn fragment_outer(&mut self, above: Option<IpMtu>) {
+        self.fragment_above = above.map_or(u32::MAX, |mtu| mtu.l2().get());
     }
 
     /// The VM's packets must fit `mtu` from now on, whatever its interface says: the MSS of TCP connections is lowered to

@@ -26,7 +26,7 @@
 //! | L0 | [`wire`] | bytes to fields and back, one file per format |
 //! | L1 | [`key`], [`frame`], [`mtu`], [`time`], [`parse`] | the caller's buffer; frame to flow key |
 //! | L2 | [`flow`], [`stats`], [`verdict`], [`trace`], [`crypto`] | pure data: matches, actions, table, counters; ciphers and security associations |
-//! | L3 | [`tunnel`], [`apply`], [`segment`], [`path_mtu`], [`openflow`], [`control`] | edits frames; speaks OpenFlow and the control protocol |
+//! | L3 | [`tunnel`], [`apply`], [`segment`], [`fragment`], [`path_mtu`], [`openflow`], [`control`] | edits frames; speaks OpenFlow and the control protocol |
 //! | L4 | [`cvsw`] | the engine |
 //!
 //! # Glossary
@@ -66,6 +66,7 @@ pub mod control;
 pub mod crypto;
 pub mod cvsw;
 pub mod flow;
+pub mod fragment;
 pub mod frame;
 pub mod key;
 pub mod mtu;

@@ -458,6 +458,7 @@ fn book() -> Vec<Vec<u8>> {
         offload: None,
         session: SessionState::Connecting,
         has_key: true,
+        in_force: Some(0x15),
         takes_keys: true,
         window: 32,
     };

@@ -68,6 +68,8 @@ local f = {
   has_key = ProtoField.bool("cvsw.vnic.has_key", "Has a control key", 8, nil, 0x01),
   offload_set = ProtoField.bool("cvsw.vnic.offload_set", "Offloads were set", 8, nil, 0x02),
   takes_keys = ProtoField.bool("cvsw.vnic.takes_keys", "Takes keys", 8, nil, 0x04),
+  in_force_known = ProtoField.bool("cvsw.vnic.in_force_known", "Offloads in force are known", 8, nil, 0x08),
+  in_force = ProtoField.uint16("cvsw.vnic.in_force", "Offloads in force", base.HEX),
   window = ProtoField.uint8("cvsw.vnic.window", "Window"),
   command = ProtoField.uint8("cvsw.answer.command", "Command", base.DEC, TYPES_3),
   class = ProtoField.uint8("cvsw.answer.class", "Class", base.DEC, CLASSES),
@@ -218,7 +220,9 @@ local function vnic_state(range, tree)
   tree:add(f.has_key, range:range(49, 1))
   tree:add(f.offload_set, range:range(49, 1))
   tree:add(f.takes_keys, range:range(49, 1))
+  tree:add(f.in_force_known, range:range(49, 1))
   tree:add(f.window, range:range(50, 1))
+  tree:add(f.in_force, range:range(52, 2))
 end
 
 local function answer(range, tree)

@@ -73,6 +73,8 @@ impl MessageType {
 pub struct OffloadFlags(pub u16);
 
 impl OffloadFlags {
+    /// Features that need [`OffloadFlags::CSUM`]: the headers of every segment change, and with them the checksum.
+    pub const NEED_CSUM: u16 = Self::TSO | Self::UFO;
     /// Transmit and receive checksum offload.
     pub const CSUM: u16 = 1 << 0;
     /// TCP segmentation offload.

@@ -94,6 +94,8 @@ pub struct Session {
     /// 0: none to be set.
     mtu_due: u16,
     offload: u16,
+    /// The offloads that are in force.
+    in_force: u16,
     removals: Removals,
     keys_in_clear: bool,
     /// Answers to SET_SA, oldest first; those behind `answers_due` are old.
@@ -103,6 +105,8 @@ pub struct Session {
     version: u8,
     /// `offload` was set.
     offload_set: bool,
+    /// `in_force` was told.
+    in_force_known: bool,
     /// The MTU that was set last.
     mtu: u16,
     v3: VnicSession,
@@ -362,6 +366,12 @@ impl Session {
         self.removals.take_lost()
     }
 
+    /// Notes which offloads are in force, for what the controller is told.
+    pub const fn set_offload_in_force(&mut self, features: OffloadFlags) {
+        self.in_force = features.0;
+        self.in_force_known = true;
+    }
+
     const fn report<'a, I>(&self, ethertype: u16, inside: &'a I) -> v3::Report<'a, I> {
         v3::Report {
             mac: self.mac,
@@ -370,6 +380,7 @@ impl Session {
             session: self.state,
             mtu: self.mtu,
             offload: if self.offload_set { Some(self.offload) } else { None },
+            in_force: if self.in_force_known { Some(self.in_force) } else { None },
             takes_keys: self.accepts_keys(),
         }
     }

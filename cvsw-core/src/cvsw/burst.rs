@@ -10,6 +10,7 @@ use crate::{
     control::{ControlKind, control_kind},
     crypto::{Ciphers, NoCiphers},
     flow::{Direction, FlowId, FlowTable, RESUBMIT_IN_PORT, cache::FlowCache, hash::hash_key, table::Lookup},
+    fragment,
     frame::{Buffer, Frame, GsoKind},
     parse::{Parsed, parse_into, parse_plain},
     path_mtu::Fit,
@@ -306,8 +307,14 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 encrypted_only: &self.encrypted_only,
             };
             match apply::run(program, &mut context, frame, &work.parsed, came_decrypted, observer) {
-                Next::Forward if uncovered => return self.leave(direction, frame),
-                Next::Forward => return self.fit(direction, frame),
+                Next::Forward => {
+                    let verdict = if uncovered { self.leave(direction, frame) } else { self.fit(direction, frame) };
+                    let ours = program.encapsulates() && direction == Direction::Tx;
+                    if ours && frame.len() > self.fragment_above as usize {
+                        return Self::leave_to_be_cut(frame, verdict);
+                    }
+                    return verdict;
+                }
                 Next::Drop(reason) => return Verdict::Drop(reason),
                 Next::Resubmit { in_port, tun_id, decrypted } => {
                     // "Keep the port" is the port of arrival, also behind a resubmit that named another.
@@ -366,6 +373,17 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
             return Verdict::Drop(DropReason::FrameTooBig);
         }
         Verdict::Forward
+    }
+
+    /// The verdict on a tunnel packet that is to be cut if it does not fit.
+    #[cold]
+    fn leave_to_be_cut<B: Buffer>(frame: &mut Frame<B>, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Forward | Verdict::Drop(DropReason::FrameTooBig) if fragment::permit(frame.bytes_mut()) => {
+                Verdict::Forward
+            }
+            verdict => verdict,
+        }
     }
 
     /// A control frame: honoured from the network only.

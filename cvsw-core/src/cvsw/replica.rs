@@ -28,6 +28,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.encrypted_only.clone_from(&first.encrypted_only);
         self.path_mtu.follow(&first.path_mtu);
         self.link_mtu = first.link_mtu;
+        self.fragment_above = first.fragment_above;
         self.seed = first.seed;
         self.ethertype = first.ethertype;
         self.active = first.active;

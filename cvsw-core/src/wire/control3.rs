@@ -125,6 +125,10 @@ pub struct State {
     /// Answers that are remembered: no more commands may be unanswered.
     pub window: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub reserved: u8,
+    /// The offloads that are in force.
+    pub in_force: U16,
+    /// Zero.
+    pub pad: [u8; 2],
 }
 const _: () = assert!(size_of::<State>() == 56);

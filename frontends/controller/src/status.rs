@@ -5,7 +5,10 @@ mod table;
 use std::{collections::BTreeMap, time::Duration};
 
 use cvsw_core::{
-    control::{OffloadFlags, VERSION_2, v3::VERSION_3},
+    control::{
+        OffloadFlags, VERSION_2,
+        v3::{self, VERSION_3},
+    },
     openflow::PortStats,
 };
 use serde::{Deserialize, Serialize};
@@ -131,9 +134,12 @@ pub struct VnicStatus {
     pub offloads: Option<Vec<String>>,
     /// Offloads that were sent.
     pub offloads_sent: Option<Vec<String>>,
-    /// Offloads that it says it has been given; only vNICs of version 3 tell.
+    /// Offloads that it says are in force; only vNICs of version 3 tell.
     #[serde(default)]
     pub offloads_effective: Option<Vec<String>>,
+    /// Offloads that it was asked for and says are not in force: `{name: reason}`.
+    #[serde(default)]
+    pub offloads_refused: BTreeMap<String, String>,
     /// Wanted entries.
     pub flows: usize,
     /// How many of them it has listed as its own.
@@ -386,7 +392,10 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         mtu: desired.mtu.map(|mtu| mtu.get()),
         mtu_sent: vnic.and_then(|vnic| vnic.belief().mtu()).map(|mtu| mtu.get()),
         mtu_effective: told.map(|state| state.mtu).filter(|mtu| *mtu != 0),
-        offloads_effective: told.and_then(|state| state.offload).map(|flags| offload_names(OffloadFlags(flags))),
+        offloads_effective: told
+            .and_then(|state| state.in_force.or(state.offload))
+            .map(|flags| offload_names(OffloadFlags(flags))),
+        offloads_refused: told.map(offloads_refused).unwrap_or_default(),
         offloads: desired.offloads.map(offload_names),
         offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
         flows: desired.flows.len(),
@@ -420,6 +429,13 @@ fn traffic(age: Duration, stats: &PortStats) -> Traffic {
         rx_dropped: kept(stats.tx_dropped),
         age_seconds: age.as_secs_f64(),
     }
+}
+
+/// The offloads that a vNIC was asked for and does not have, with the reasons.
+fn offloads_refused(state: &v3::State) -> BTreeMap<String, String> {
+    let (Some(asked), Some(in_force)) = (state.offload, state.in_force) else { return BTreeMap::new() };
+    let missing = offload_names(OffloadFlags(asked & !in_force)).into_iter();
+    missing.map(|name| (name, "its interface does not offer it".to_owned())).collect()
 }
 
 pub(crate) fn offload_names(flags: OffloadFlags) -> Vec<String> {

@@ -83,6 +83,10 @@ pub struct PortArgs {
     /// control protocol is version 3 then, authenticated and acknowledged; without a key it is version 2
     #[arg(long, value_name = "FILE")]
     control_key: Option<PathBuf>,
+    /// Cut tunnel packets that outgrow the network's MTU into IPv4 fragments instead of dropping them. For peers that
+    /// reassemble, as Linux does; a CVSW does not
+    #[arg(long)]
+    fragment_outer: bool,
     /// EtherType of control frames
     #[arg(long, value_name = "NUMBER", default_value = "0xabba", value_parser = parse_ethertype)]
     ethertype: u16,
@@ -134,6 +138,9 @@ pub fn run(args: PortArgs) -> anyhow::Result<ExitCode> {
         StatsServer::bind(path)
             .with_context(|| format!("cannot serve statistics at {}; is another port using it?", path.display()))
     };
+    if args.fragment_outer {
+        vnic.fragment_outer().context("--fragment-outer")?;
+    }
     if let Some(offload) = args.offload {
         vnic.set_offload(offload);
     }

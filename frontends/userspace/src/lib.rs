@@ -7,6 +7,7 @@ pub mod capture;
 pub mod ciphers;
 pub mod cli;
 pub mod flows_file;
+pub mod fragments;
 pub mod mem;
 pub mod netns;
 pub mod offload;

@@ -21,9 +21,8 @@ pub fn parse_offload(text: &str) -> Result<OffloadFlags, String> {
 
 /// The features that were `requested` and are not `effective`, each with the reason.
 pub fn refusals(requested: OffloadFlags, effective: OffloadFlags) -> Vec<(&'static str, &'static str)> {
-    let needs_checksum = OffloadFlags::TSO | OffloadFlags::UFO;
     let reason = |bit: u16| {
-        if bit & needs_checksum != 0 && !requested.has(OffloadFlags::CSUM) {
+        if bit & OffloadFlags::NEED_CSUM != 0 && !requested.has(OffloadFlags::CSUM) {
             "it needs csum: the headers of every segment change, and with them the checksum"
         } else if bit == OffloadFlags::UFO {
             "the kernel's tap has no UDP segmentation offload (Linux 6.2 and later do)"

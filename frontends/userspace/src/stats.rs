@@ -135,6 +135,9 @@ pub fn document(snapshot: &Snapshot) -> Value {
             "removals_lost": stats.removals_lost,
             "too_big_answered": stats.too_big_answered,
         },
+        "fragments": snapshot.fragments.map(|cut| {
+            json!({ "packets": cut.packets, "fragments": cut.fragments, "no_buffer": cut.no_buffer })
+        }),
         "pool": { "free": free, "buffers": all, "buffer_size": size },
         "generation": format!("{:016x}", snapshot.generation),
         "encrypted_only": snapshot.encrypted_only,

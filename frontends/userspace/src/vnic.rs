@@ -3,6 +3,7 @@
 use crate::{
     ciphers::FastCiphers,
     flows_file::{FlowsError, FlowsFile},
+    fragments::{FragmentCounters, Fragments},
     offload::{names, refusals},
     pool::Mempool,
     port::{FrameVec, Port, PortCounters},
@@ -46,6 +47,8 @@ pub struct Vnic {
     received: [u64; 2],
     session: SessionState,
     offload: Offloads,
+    /// Cuts tunnel packets that outgrow the network port. `None`: the engine drops them.
+    fragments: Option<Fragments>,
 }
 
 /// Offload features of the host port.
@@ -86,6 +89,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// When this was.
     pub now: Instant,
+    /// Tunnel packets that were cut; `None`: none ever is.
+    pub fragments: Option<FragmentCounters>,
     /// Buffers: `(free, all, bytes of each)`.
     pub pool: (usize, usize, usize),
 }
@@ -105,6 +110,7 @@ impl Vnic {
         let mut engine = Engine::new_box_zeroed().map_err(|_| io::ErrorKind::OutOfMemory)?;
         engine.init(&config);
         let offload = Offloads { requested: None, effective: host.offload() };
+        engine.set_offload_in_force(offload.effective);
         let largest = [host.mtu(), net.mtu()].into_iter().flatten().max().unwrap_or(IpMtu::ETHERNET);
         Ok(Self {
             engine,
@@ -120,7 +126,22 @@ impl Vnic {
             received: [0; 2],
             session: SessionState::default(),
             offload,
+            fragments: None,
         })
+    }
+
+    /// From now on, tunnel packets that outgrow the network port's MTU are cut into fragments instead of dropped.
+    ///
+    /// # Errors
+    /// `Unsupported` if that port has no MTU.
+    pub fn fragment_outer(&mut self) -> io::Result<()> {
+        let mtu = self.net.mtu().ok_or_else(|| {
+            let text = format!("{} has no MTU that packets could be cut to", self.net.name());
+            io::Error::new(io::ErrorKind::Unsupported, text)
+        })?;
+        self.engine.fragment_outer(Some(mtu));
+        self.fragments = Some(Fragments::new(mtu));
+        Ok(())
     }
 
     /// Both ports, host first.
@@ -223,6 +244,7 @@ impl Vnic {
             encrypted_only: self.engine.encrypted_only().collect(),
             generation: self.generation,
             now,
+            fragments: self.fragments.as_ref().map(Fragments::counters),
             pool: (self.pool.available(), self.pool.capacity(), self.pool.buffer_size()),
         }
     }
@@ -265,7 +287,13 @@ impl Vnic {
         if !to.capabilities().checksum {
             complete_checksums(&mut self.forward);
         }
-        to.tx_burst(&mut self.pool, &mut self.forward).map_err(|error| lost(&**to, &error))?;
+        let sent = match &mut self.fragments {
+            Some(fragments) if direction == Direction::Tx => {
+                fragments.send(&mut **to, &mut self.pool, &mut self.forward)
+            }
+            _ => to.tx_burst(&mut self.pool, &mut self.forward),
+        };
+        sent.map_err(|error| lost(&**to, &error))?;
         Ok(received)
     }
 
@@ -337,6 +365,7 @@ impl Vnic {
     pub fn set_offload(&mut self, requested: OffloadFlags) {
         let effective = self.host.set_offload(requested);
         self.offload.requested = Some(requested);
+        self.engine.set_offload_in_force(*effective.as_ref().unwrap_or(&self.offload.effective));
         match effective {
             Ok(effective) => {
                 self.offload.effective = effective;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["key", "frame", "mtu", "time", "parse"],
     &["flow", "stats", "verdict", "trace", "crypto"],
-    &["tunnel", "apply", "segment", "path_mtu", "control", "openflow"],
+    &["tunnel", "apply", "segment", "fragment", "path_mtu", "control", "openflow"],
     &["cvsw"],
 ];
 

@@ -222,6 +222,8 @@ pub struct State {
     pub mtu: u16,
     /// The offloads that were set last, if any were.
     pub offload: Option<u16>,
+    /// The offloads that are in force, if it knows: what it was asked for and cannot do is not among them.
+    pub in_force: Option<u16>,
     /// State of its session.
     pub session: SessionState,
     /// It has a control key.
@@ -235,6 +237,7 @@ pub struct State {
 const HAS_KEY: u8 = 1;
 const OFFLOAD_SET: u8 = 2;
 const TAKES_KEYS: u8 = 4;
+const IN_FORCE_KNOWN: u8 = 8;
 
 impl State {
     /// Bytes of it.
@@ -252,7 +255,8 @@ impl State {
             2 => SessionState::Connected,
             _ => return Err(ControlError::Data),
         };
-        if state.flags & !(HAS_KEY | OFFLOAD_SET | TAKES_KEYS) != 0 || state.window == 0 || state.pad != [0; 5] {
+        let known = HAS_KEY | OFFLOAD_SET | TAKES_KEYS | IN_FORCE_KNOWN;
+        if state.flags & !known != 0 || state.window == 0 || (state.reserved, state.pad) != (0, [0; 2]) {
             return Err(ControlError::Data);
         }
         Ok(Self {
@@ -265,6 +269,7 @@ impl State {
             associations: state.associations.get(),
             mtu: state.mtu.get(),
             offload: (state.flags & OFFLOAD_SET != 0).then_some(state.offload.get()),
+            in_force: (state.flags & IN_FORCE_KNOWN != 0).then_some(state.in_force.get()),
             session,
             has_key: state.flags & HAS_KEY != 0,
             takes_keys: state.flags & TAKES_KEYS != 0,
@@ -288,9 +293,12 @@ impl State {
             session: self.session as u8,
             flags: flag(self.has_key, HAS_KEY)
                 | flag(self.offload.is_some(), OFFLOAD_SET)
+                | flag(self.in_force.is_some(), IN_FORCE_KNOWN)
                 | flag(self.takes_keys, TAKES_KEYS),
             window: self.window,
-            pad: [0; 5],
+            reserved: 0,
+            in_force: U16::new(self.in_force.unwrap_or(0)),
+            pad: [0; 2],
         };
         zerocopy::transmute!(state)
     }

@@ -89,6 +89,8 @@ pub struct Report<'a, I> {
     pub mtu: u16,
     /// The offloads that were set last.
     pub offload: Option<u16>,
+    /// The offloads that are in force, if the front-end has said so.
+    pub in_force: Option<u16>,
     /// Whether keys of security associations are taken.
     pub takes_keys: bool,
 }

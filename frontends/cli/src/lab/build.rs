@@ -1,7 +1,7 @@
 //! Building the laboratory step by step, and taking it down however the run ends.
 
 use super::netns::{self, End};
-use super::ovs::Ovs;
+use super::ovs::{Ovs, Uplink};
 use super::process::{self, Process, ProcessId};
 use super::state::{self, State};
 use super::topology::{Plan, Topology, UNDERLAY_MTU, UPLINK, VM_NIC, Vm};
@@ -84,7 +84,7 @@ impl Lab {
         }
         self.start_switch(index)?;
         self.switches[index]
-            .add_bridge(&self.topology, index, UPLINK)
+            .add_bridge(&self.topology, index, Uplink::Cable(UPLINK))
             .map_err(|error| process::with_log(error, "ovs-vswitchd", &self.switches[index].log()))
     }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod build;
+mod cgroup;
 mod checks;
 mod eval;
 mod hints;

@@ -10,11 +10,51 @@ use std::process::Command;
 
 const PACKAGE_DATA: &str = "/usr/share/openvswitch";
 
+/// How Open vSwitch moves frames through its ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Relay {
+    /// Ordinary ports: a packet socket each, and a system call for every burst
+    #[default]
+    System,
+    /// Ports of the type `afxdp`, polled by a thread that sleeps when there is nothing to do
+    AfXdp,
+}
+
+impl Relay {
+    /// For people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::System => "userspace datapath, ordinary ports",
+            Self::AfXdp => "userspace datapath, ports of the type afxdp (generic XDP), pmd-maxsleep 100",
+        }
+    }
+
+    /// More words for `ovs-vsctl ... set interface`, of a port that is an end of a virtual cable.
+    pub const fn of_port(self) -> &'static str {
+        match self {
+            Self::System => "",
+            // The driver's XDP of a veth drops what comes from an end without XDP of its own; generic XDP does not.
+            Self::AfXdp => " type=afxdp options:xdp-mode=generic options:n_rxq=1",
+        }
+    }
+}
+
+/// The port of a bridge behind which the other server is.
+#[derive(Clone, Copy, Debug)]
+pub enum Uplink<'a> {
+    /// An end of a virtual cable.
+    Cable(&'a str),
+    /// A tunnel device.
+    Tunnel(&'a str),
+}
+
 /// How to reach the Open vSwitch of one server.
 #[derive(Clone, Debug)]
 pub struct Ovs {
     namespace: String,
     directory: PathBuf,
+    /// How it moves frames.
+    pub relay: Relay,
 }
 
 /// One line of `ovs-ofctl dump-flows`, without the counters and ages that change by themselves.
@@ -29,7 +69,7 @@ pub struct Flow {
 impl Ovs {
     /// Describes the instance of a server that keeps its files below `directory`.
     pub fn new(server: &Server, directory: &Path) -> Self {
-        Self { namespace: server.namespace.clone(), directory: directory.join(server.name) }
+        Self { namespace: server.namespace.clone(), directory: directory.join(server.name), relay: Relay::System }
     }
 
     /// Makes the empty database.
@@ -59,24 +99,34 @@ impl Ovs {
 
     /// First write to the database, before the switch reads it.
     pub fn initialise(&self) -> Result<()> {
-        self.vsctl("--no-wait init").map(drop)
+        self.vsctl("--no-wait init")?;
+        if self.relay == Relay::AfXdp {
+            // A thread that never sleeps would take its core from the other server's.
+            self.vsctl("--no-wait set Open_vSwitch . other_config:pmd-maxsleep=100")?;
+        }
+        Ok(())
     }
 
     /// Makes the bridge with the interface `uplink` and a port for every VM of the server.
     ///
     /// It starts without flows (`fail_mode=secure`): what it forwards is what it is told to.
-    pub fn add_bridge(&self, topology: &Topology, server: usize, uplink: &str) -> Result<()> {
+    pub fn add_bridge(&self, topology: &Topology, server: usize, uplink: Uplink<'_>) -> Result<()> {
         let datapath_id = topology.servers[server].datapath_id;
+        let cable = self.relay.of_port();
+        let (uplink, settings) = match uplink {
+            Uplink::Cable(name) => (name, cable),
+            Uplink::Tunnel(name) => (name, ""),
+        };
         let mut line = format!(
             "--timeout=10 add-br {BRIDGE} -- set bridge {BRIDGE} datapath_type=netdev protocols=OpenFlow10 \
              fail_mode=secure other-config:datapath-id={datapath_id:016x} \
-             -- add-port {BRIDGE} {uplink} -- set interface {uplink} ofport_request={UPLINK_OFPORT}"
+             -- add-port {BRIDGE} {uplink} -- set interface {uplink} ofport_request={UPLINK_OFPORT}{settings}"
         );
         for vm in topology.vnics().filter(|vm| vm.server == server) {
             let port = vm.switch_interface();
             line += &format!(
                 " -- add-port {BRIDGE} {port} -- set interface {port} ofport_request={} \
-                 external-ids:attached-mac=\"{}\"",
+                 external-ids:attached-mac=\"{}\"{cable}",
                 vm.ofport, vm.mac
             );
         }

@@ -1,9 +1,9 @@
 //! What a laboratory has created, kept in a file from before the first thing is created: whoever comes later
 //! (teardown, `cvsw lab down`, the next laboratory) can find it all and remove it.
 
-use super::netns;
 use super::process::{self, ProcessId};
 use super::topology::namespace_prefix;
+use super::{cgroup, netns};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -136,6 +136,7 @@ pub fn remove(id: &str) -> Result<Vec<String>> {
     for namespace in &namespaces {
         problems.extend(netns::delete(namespace).err().map(|error| format!("{error:#}")));
     }
+    problems.extend(cgroup::remove(id).err().map(|error| format!("{error:#}")));
     match fs::remove_dir_all(directory(id)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             problems.push(format!("removing {}: {error}", directory(id).display()));

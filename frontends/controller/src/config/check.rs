@@ -382,5 +382,12 @@ fn offloads(raw: &[Spanned<String>], report: &mut Report<'_>) -> OffloadFlags {
             }
         }
     }
+    for value in raw.iter().filter(|_| !flags.has(OffloadFlags::CSUM)) {
+        let found = OffloadFlags::NAMES.iter().find(|(_, name)| name == value.get_ref());
+        if found.is_some_and(|(bit, _)| bit & OffloadFlags::NEED_CSUM != 0) {
+            let help = "the headers of every segment change, and with them the checksum: add csum";
+            report.error(value.span(), format!("{} needs csum", value.get_ref()), help);
+        }
+    }
     flags
 }

@@ -72,10 +72,17 @@ pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 10] {
         show(vnic.switch.clone()),
         port,
         show(vnic.mtu.map(|mtu| mtu.to_string())),
-        show(vnic.offloads.as_ref().filter(|names| !names.is_empty()).map(|names| names.join(","))),
+        show(vnic.offloads.as_ref().filter(|names| !names.is_empty()).map(|names| offloads(names, vnic))),
         format!("{}/{}", vnic.flows_confirmed, vnic.flows),
         show(vnic.last_contact_seconds.map(age)),
     ]
+}
+
+/// `csum,tso`, or `csum,tso (not tso)` if it does not have them all.
+fn offloads(names: &[String], vnic: &VnicStatus) -> String {
+    let refused: Vec<&str> = vnic.offloads_refused.keys().map(String::as_str).collect();
+    let not = if refused.is_empty() { String::new() } else { format!(" (not {})", refused.join(",")) };
+    format!("{}{not}", names.join(","))
 }
 
 pub(crate) fn age(seconds: f64) -> String {

@@ -13,7 +13,7 @@ use cvsw_controller::{
 use cvsw_core::{
     DropReason, Frame, Instant, Verdict,
     control::{
-        MessageType,
+        MessageType, OffloadFlags,
         v3::{ControlKeys, Kind, Message},
     },
     flow::{Direction, text::parse_flow},
@@ -113,6 +113,27 @@ fn vnics_with_keys_get_their_state_once() {
         assert_eq!(nic.engine.control_status().executed, 7);
     }
     assert_eq!(reasons(&status), []);
+}
+
+#[test]
+fn what_a_vnic_cannot_do_is_known_to_the_controller() {
+    let folder = key_folder(&[1]);
+    let text =
+        config(&with_keys(&folder), "", &[1], "").replace("flows =", "offloads = [\"csum\", \"ufo\"]\nflows =");
+    let mut world = World::new(&text, 3);
+    let switch = world.add_switch(7, 4);
+    world.plug(switch, 1, Nic::of_version_3(mac(1), 1, keys(1)));
+    world.announce(switch, 1);
+    world.run_until_converged(LONG);
+    // Its kernel has no UDP segmentation offload.
+    let nic = world.switches[switch].ports.get_mut(&1).unwrap().as_mut().unwrap();
+    nic.engine.set_offload_in_force(OffloadFlags(OffloadFlags::CSUM));
+    world.run(Duration::from_secs(90));
+    let status = world.status();
+    let vnic = shown(&status, 1);
+    assert_eq!(vnic.offloads_effective.as_deref(), Some(&["csum".to_owned()][..]));
+    assert!(vnic.offloads_refused.keys().eq(["ufo"]), "{:?}", vnic.offloads_refused);
+    assert!(status.converged, "it has all that it can have");
 }
 
 #[test]

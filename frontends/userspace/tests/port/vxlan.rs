@@ -20,13 +20,17 @@ priority=1,in_port=NET,actions=drop
 
 impl Peers {
     fn new(vm_mtu: u16) -> Self {
+        Self::with(vm_mtu, "")
+    }
+
+    fn with(vm_mtu: u16, options: &str) -> Self {
         let (vm, server, under) = (Namespace::new("vm"), Namespace::new("srv"), Namespace::new("u"));
         under.veth("u0", &server, "eth0");
         let folder = Folder::new();
         let flows = folder.file("flows");
         std::fs::write(&flows, FLOWS).unwrap();
         let port = PortProcess::start(&format!(
-            "--host tap:eth0,netns={} --net af_packet:u0,netns={} --mac 02:00:00:00:00:01 --flows {flows}",
+            "--host tap:eth0,netns={} --net af_packet:u0,netns={} --mac 02:00:00:00:00:01 --flows {flows} {options}",
             vm.0, under.0
         ));
         vm.ip(&format!("link set eth0 mtu {vm_mtu}"));
@@ -75,6 +79,34 @@ fn frames_that_outgrow_the_link_are_counted() {
     let lost = output(&format!("ip netns exec {} ping -c 1 -s 1472 -M do -W 1 10.0.0.2", peers.vm.0));
     assert!(!lost.status.success());
     assert_eq!(peers.port.stats()["engine"]["tx"]["drops"]["frame_too_big"], 1);
+}
+
+/// The policy that cuts them: Linux puts the outer packets together again, super-frames' segments among them.
+#[test]
+fn outer_fragments_are_reassembled_by_linux() {
+    let peers = Peers::with(1500, "--fragment-outer --offload csum,tso,ufo,gso,gro");
+    peers.vm.exec("ping -c 3 -i 0.05 -s 1472 -M do -W 5 10.0.0.2");
+    let stats = peers.port.stats();
+    assert_eq!(
+        (&stats["fragments"]["packets"], &stats["fragments"]["fragments"]),
+        (&3.into(), &6.into()),
+        "{stats}"
+    );
+    // The device's own MTU stays 1,450, so TCP, which is told, needs no fragments; this VM sends them all the same.
+    let payload = noise(40 * 8972);
+    let receiver = peers.server.within(|| std::net::UdpSocket::bind("10.0.0.2:9"));
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sender = peers.vm.within(|| std::net::UdpSocket::bind("10.0.0.1:7"));
+    let mut room = vec![0; 9000];
+    for datagram in payload.chunks(8972) {
+        sender.send_to(datagram, "10.0.0.2:9").unwrap();
+        let len = receiver.recv(&mut room).unwrap();
+        assert!(room[..len] == *datagram, "{len} bytes, or not the same");
+    }
+    let stats = peers.port.stats();
+    assert_eq!(stats["engine"]["tx"]["drops"]["frame_too_big"], 0, "{stats}");
+    assert_eq!(stats["fragments"]["no_buffer"], 0, "{stats}");
+    assert!(peers.server.exec("nstat -asz IpReasmOKs IpReasmFails").contains("IpReasmFails                    0"));
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl VnicSession {
             associations: report.inside.associations(),
             mtu: report.mtu,
             offload: report.offload,
+            in_force: report.in_force,
             session: report.session,
             has_key: self.keys.is_set(),
             takes_keys: report.takes_keys,

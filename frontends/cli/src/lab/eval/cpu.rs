@@ -75,9 +75,15 @@ pub fn place(topology: &Topology, process: &str) -> Option<(Part, usize)> {
     if let Some(server) = topology.servers.iter().position(|server| server.name == owner) {
         return Some((Part::Switch, server));
     }
-    let vm = topology.vms.iter().find(|vm| vm.name == owner)?;
+    let vm = &topology.vms[vm(topology, process)?];
     let vnic = ["vNIC", "tunnel"].iter().any(|kind| process.starts_with(kind));
     Some((if vnic { Part::Vnic } else { Part::Application }, vm.server))
+}
+
+/// Index of the VM that a process belongs to, by the name that it was started under.
+pub fn vm(topology: &Topology, process: &str) -> Option<usize> {
+    let owner = process.rsplit(' ').next()?;
+    topology.vms.iter().position(|vm| vm.name == owner)
 }
 
 /// Puts every process of a laboratory, with all of its threads, where it belongs.

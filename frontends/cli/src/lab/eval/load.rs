@@ -4,9 +4,9 @@ use super::cpu::{self, Part, Placement};
 use super::plan::{Load, Way};
 use super::result::Sample;
 use super::rig::Rig;
+use crate::lab::cgroup;
 use crate::lab::checks::{reach::in_parallel, throughput::PORT};
-use crate::lab::netns;
-use crate::lab::process::Interrupted;
+use crate::lab::process::{Interrupted, Tool};
 use crate::lab::topology::Pair;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -78,6 +78,11 @@ fn stream(rig: &Rig, pair: Pair, load: Load, settings: Settings) -> Result<Strea
     let (from, to) = (&rig.lab.topology.vms[pair.a], &rig.lab.topology.vms[pair.b]);
     let (port, address, seconds) = (PORT.to_string(), to.ip.to_string(), settings.seconds.to_string());
     let mut words: Vec<String> = Vec::new();
+    if let Some(group) = rig.group(from)? {
+        // Before the namespace is entered: inside, other file systems lie where control groups are.
+        words.extend(cgroup::joining(&group));
+    }
+    words.extend(["ip", "netns", "exec", &from.namespace].map(str::to_owned));
     let cores = settings.placement.cores(Part::Application, from.server, cpu::cores());
     if !cores.is_empty() {
         let list: Vec<String> = cores.iter().map(ToString::to_string).collect();
@@ -90,7 +95,7 @@ fn stream(rig: &Rig, pair: Pair, load: Load, settings: Settings) -> Result<Strea
             .extend(["-u", "-b", &format!("{}M", settings.udp_rate), "-l", &octets.to_string()].map(str::to_owned));
     }
     let limit = Duration::from_secs(settings.seconds.into()) + GRACE;
-    let outcome = netns::tool(&from.namespace, &words[0], &words[1..]).timeout(limit).outcome()?;
+    let outcome = Tool::new(&words[0], &words[1..]).timeout(limit).outcome()?;
     let report: Value = serde_json::from_str(&outcome.stdout)
         .with_context(|| format!("iperf3 in {} gave no report: {}{}", from.name, outcome.stdout, outcome.stderr))?;
     read(&report, load).with_context(|| format!("iperf3 in {}", from.name))

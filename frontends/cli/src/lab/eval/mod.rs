@@ -14,6 +14,7 @@ mod rig;
 mod run;
 mod stats;
 
+use super::ovs::Relay;
 use cpu::Placement;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ Examples:
   cvsw lab eval --render evaluation/evaluation.json
                                 makes the report again without measuring
 
-Files: evaluation.json (everything), cells.csv, report.html (self-contained), summary.md, *.svg.
+Files: evaluation.json (everything), cells.csv, report.html (self-contained), summary.md, *.svg, *.png.
 Figures are worth something on an otherwise idle machine only.";
 
 /// Arguments of `cvsw lab eval`.
@@ -55,6 +56,9 @@ pub struct EvalArgs {
     /// UDP rate that each sender offers through Open vSwitch, in Mbit/s, as on the paper's link; 0: as fast as it can
     #[arg(long, value_name = "MBIT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     udp_rate: u32,
+    /// How Open vSwitch moves frames through its ports
+    #[arg(long, value_enum, default_value_t)]
+    relay: Relay,
     /// What shares a core, through Open vSwitch
     #[arg(long, value_enum, default_value_t = Placement::Role)]
     placement: Placement,
@@ -64,9 +68,10 @@ pub struct EvalArgs {
     /// Show what would be measured, and end
     #[arg(long, conflicts_with = "render")]
     list: bool,
-    /// Make the report from the figures of an earlier run
+    /// Make the report from the figures of an earlier run; several add up to one report, later figures in place of
+    /// earlier ones
     #[arg(long, value_name = "FILE")]
-    render: Option<PathBuf>,
+    render: Vec<PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,

@@ -11,7 +11,7 @@ const fn all(row: [f64; 5]) -> Row {
 
 /// The paper's row for a setup with so many pairs, per pair (Tables 5, 6 and 7).
 pub fn row(setup: Setup, pairs: u8) -> Option<Row> {
-    if setup.underlay != Underlay::Switch {
+    if setup.underlay == Underlay::Cable {
         return None;
     }
     Some(match (setup.work, setup.way, pairs) {

@@ -15,6 +15,9 @@ pub const PAIRS: [u8; 3] = [1, 2, 4];
 pub enum Underlay {
     /// An Open vSwitch in each server and a cable between them: the paper's Figure 4.
     Switch,
+    /// The same, and every VM with its vNIC has an equal share of the VMs' cores to itself, whatever the number of
+    /// pairs that send.
+    Shares,
     /// A cable and nothing else.
     Cable,
 }
@@ -148,6 +151,11 @@ impl Setup {
         Self { underlay: Underlay::Switch, work, way }
     }
 
+    /// A setup with an Open vSwitch in each server, and VMs of one size.
+    pub const fn shares(work: Work, way: Way) -> Self {
+        Self { underlay: Underlay::Shares, work, way }
+    }
+
     /// A setup on the bare cable.
     pub const fn cable(work: Work, way: Way) -> Self {
         Self { underlay: Underlay::Cable, work, way }
@@ -173,6 +181,7 @@ impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let underlay = match self.underlay {
             Underlay::Switch => "switch",
+            Underlay::Shares => "shares",
             Underlay::Cable => "cable",
         };
         write!(f, "{underlay}-{}-{}", self.work.name(), self.way.name())
@@ -229,6 +238,12 @@ pub fn groups() -> Vec<Group> {
             name: "table7-gcm",
             title: "The same with AES-GCM",
             setups: both(Work::AesGcm).to_vec(),
+            pairs: &PAIRS,
+        },
+        Group {
+            name: "shares",
+            title: "Figure 5 with VMs of one size: each has an eighth of the VMs' cores",
+            setups: [Way::Proposed, Way::Existing].map(|way| Setup::shares(Work::AesCtr, way)).to_vec(),
             pairs: &PAIRS,
         },
         Group {

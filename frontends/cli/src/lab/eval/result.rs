@@ -124,6 +124,22 @@ impl Cell {
 }
 
 impl Evaluation {
+    /// The figures of two runs as one; where both have some, those of `more`.
+    pub fn joined(mut self, more: Self) -> Self {
+        let key = |cell: &Cell| (cell.setup, cell.pairs, cell.load);
+        self.cells.retain(|cell| more.cells.iter().all(|newer| key(newer) != key(cell)));
+        self.latencies.retain(|latency| more.latencies.iter().all(|newer| newer.setup != latency.setup));
+        self.cells.extend(more.cells);
+        self.latencies.extend(more.latencies);
+        let (ours, theirs) = (&mut self.conditions, more.conditions);
+        for (old, new) in [(&mut ours.date, theirs.date), (&mut ours.command, theirs.command)] {
+            *old = format!("{old} and {new}");
+        }
+        let unknown = theirs.facts.into_iter().filter(|fact| !ours.facts.contains(fact)).collect::<Vec<_>>();
+        ours.facts.extend(unknown);
+        self
+    }
+
     /// The measurement of `setup` with so many pairs under `load`, if it was made.
     pub fn cell(&self, setup: Setup, pairs: u8, load: Load) -> Option<&Cell> {
         self.cells.iter().find(|cell| (cell.setup, cell.pairs, cell.load) == (setup, pairs, load))
@@ -134,9 +150,9 @@ impl Evaluation {
         Some(self.cell(setup, pairs, load)?.total()?.median)
     }
 
-    /// How many times more of `one` arrives than of `other`.
+    /// How many times more of `one` arrives than of `other`; infinite if nothing of `other` does.
     pub fn ratio(&self, one: Setup, other: Setup, pairs: u8, load: Load) -> Option<f64> {
         let (one, other) = (self.total(one, pairs, load)?, self.total(other, pairs, load)?);
-        (other > 0.0).then_some(one / other)
+        (one > 0.0 || other > 0.0).then_some(one / other)
     }
 }

@@ -4,10 +4,14 @@ use super::cpu::{self, Placement};
 use super::flows;
 use super::plan::{Setup, Underlay, Way, Work};
 use crate::lab::build::Lab;
+use crate::lab::cgroup;
 use crate::lab::checks::{control, reach, throughput};
 use crate::lab::netns::{self, End};
+use crate::lab::ovs::{Relay, Uplink};
 use crate::lab::process::{self, wait_for};
-use crate::lab::topology::{BRIDGE, Plan, UNDERLAY_MTU, UPLINK, UPLINK_OFPORT, VM_NIC, VXLAN_OVERHEAD, Vm};
+use crate::lab::topology::{
+    BRIDGE, Plan, UNDERLAY_MTU, UPLINK, UPLINK_OFPORT, VM_NIC, VXLAN_OVERHEAD, Vm, namespace_prefix,
+};
 use anyhow::{Context, Result};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -17,6 +21,12 @@ use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(15);
+/// Fragments of datagrams that lost another one wait for this many seconds. Linux's 30 let what an overloaded way loses
+/// fill the memory for reassembly (4 MiB) within two seconds, and then nothing arrives for half a minute, whatever the
+/// way carries: what a run measures would depend on the run before.
+pub const REASSEMBLY_SECONDS: u32 = 1;
+/// And may take this much memory.
+pub const REASSEMBLY_BYTES: u32 = 512 << 20;
 /// What WireGuard adds to a packet over IPv4: 20 + 8 + 16 + 16 octets.
 const WIREGUARD_OVERHEAD: u16 = 60;
 const WIREGUARD_PORT: &str = "51820";
@@ -35,18 +45,54 @@ pub struct Rig {
 
 impl Rig {
     /// Builds it, with `pairs` pairs, and waits until every pair can talk.
-    pub fn build(setup: Setup, pairs: u8, placement: Placement) -> Result<Self> {
+    pub fn build(setup: Setup, pairs: u8, placement: Placement, relay: Relay) -> Result<Self> {
         let plan = Plan { pairs, networks: 1, unikernels: 0, cipher: setup.work.suite(), offloads: true };
         let mut rig = Self { setup, lab: Lab::new(plan)? };
+        rig.lab.switches.iter_mut().for_each(|switch| switch.relay = relay);
         match (setup.underlay, setup.way) {
-            (Underlay::Switch, Way::Proposed) => rig.proposed()?,
-            (Underlay::Switch, _) => rig.existing()?,
+            (Underlay::Switch | Underlay::Shares, Way::Proposed) => rig.proposed()?,
+            (Underlay::Switch | Underlay::Shares, _) => rig.existing()?,
             (Underlay::Cable, Way::Proposed | Way::ProposedAfXdp) => rig.vnics_on_cable()?,
             (Underlay::Cable, _) => rig.linux()?,
         }
+        rig.reassemble_promptly()?;
         rig.inhabit()?;
         cpu::pin(&rig.lab, placement)?;
+        if setup.underlay == Underlay::Shares {
+            rig.share_out(placement)?;
+        }
         Ok(rig)
+    }
+
+    /// Gives every VM, with its vNIC, an equal share of the VMs' cores and no more, however many of them are busy.
+    fn share_out(&self, placement: Placement) -> Result<()> {
+        let cores = cpu::cores();
+        for (index, vm) in self.lab.topology.vms.iter().enumerate() {
+            let own = placement.cores(cpu::Part::Application, vm.server, cores).len();
+            let share = if own == 0 { cores } else { own } as f64 / self.lab.topology.vms.len() as f64;
+            let group = cgroup::create(&self.lab.topology.id, &vm.name, share)?;
+            for process in self.lab.processes() {
+                if cpu::vm(&self.lab.topology, &process.name) == Some(index) {
+                    cgroup::join(&group, process.pid)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The control group of a VM's programs, if it has a share of its own.
+    pub fn group(&self, vm: &Vm) -> Result<Option<PathBuf>> {
+        (self.setup.underlay == Underlay::Shares).then(|| cgroup::path(&self.lab.topology.id, &vm.name)).transpose()
+    }
+
+    /// Lets no run hand fragments on to the next, see [`REASSEMBLY_SECONDS`].
+    fn reassemble_promptly(&self) -> Result<()> {
+        let script = format!(
+            "echo {REASSEMBLY_SECONDS} > /proc/sys/net/ipv4/ipfrag_time && \
+             echo {REASSEMBLY_BYTES} > /proc/sys/net/ipv4/ipfrag_high_thresh"
+        );
+        let namespaces = netns::list(&namespace_prefix(&self.lab.topology.id))?;
+        namespaces.iter().try_for_each(|name| netns::tool(name, "sh", ["-c", &script]).run().map(drop))
     }
 
     /// The IP MTU of the VMs, as it should be.
@@ -145,7 +191,7 @@ impl Rig {
             (Work::AesCtr | Work::AesGcm, _) => self.cipher_at_switch(index),
             (work, _) => {
                 let switch = &self.lab.switches[index];
-                switch.add_bridge(&self.lab.topology, index, UPLINK)?;
+                switch.add_bridge(&self.lab.topology, index, Uplink::Cable(UPLINK))?;
                 let guests: Vec<&Vm> = self.lab.topology.guests(index).collect();
                 flows::of_switch(work, &guests).iter().try_for_each(|flow| switch.add_flow(BRIDGE, flow))
             }
@@ -157,11 +203,13 @@ impl Rig {
         let (switch, server) = (&self.lab.switches[index], &self.lab.topology.servers[index]);
         let tunnel = "vxlan0";
         switch.configure(&format!(
-            "add-br {OUTER_BRIDGE} -- set bridge {OUTER_BRIDGE} datapath_type=netdev -- add-port {OUTER_BRIDGE} {UPLINK}"
+            "add-br {OUTER_BRIDGE} -- set bridge {OUTER_BRIDGE} datapath_type=netdev \
+             -- add-port {OUTER_BRIDGE} {UPLINK} -- set interface {UPLINK} ofport_request={UPLINK_OFPORT}{}",
+            switch.relay.of_port()
         ))?;
         netns::ip(&server.namespace, &format!("addr add {}/24 dev {OUTER_BRIDGE}", flows::server_address(index)))?;
         netns::ip(&server.namespace, &format!("link set {OUTER_BRIDGE} up"))?;
-        switch.add_bridge(&self.lab.topology, index, tunnel)?;
+        switch.add_bridge(&self.lab.topology, index, Uplink::Tunnel(tunnel))?;
         switch.configure(&format!(
             "set interface {tunnel} type=vxlan options:remote_ip={} options:local_ip={} options:key={}",
             flows::server_address(1 - index),
@@ -181,7 +229,7 @@ impl Rig {
             format!("local {} remote {}", flows::server_address(index), flows::server_address(1 - index));
         netns::ip(&server.namespace, &format!("link add vxlan0 type vxlan id {vni} dstport 4789 {addresses}"))?;
         netns::ip(&server.namespace, &format!("link set vxlan0 mtu {UNDERLAY_MTU} up"))?;
-        switch.add_bridge(&self.lab.topology, index, "vxlan0")?;
+        switch.add_bridge(&self.lab.topology, index, Uplink::Tunnel("vxlan0"))?;
         switch.add_flow(BRIDGE, "priority=1,actions=NORMAL")
     }
 
@@ -194,7 +242,7 @@ impl Rig {
         let end = |interface| End { namespace: &namespace, interface };
         netns::cable(end(CIPHER_CABLE[0]), end(CIPHER_CABLE[1]), UNDERLAY_MTU)?;
         let switch = &self.lab.switches[index];
-        switch.add_bridge(&self.lab.topology, index, CIPHER_CABLE[0])?;
+        switch.add_bridge(&self.lab.topology, index, Uplink::Cable(CIPHER_CABLE[0]))?;
         switch.add_flow(BRIDGE, "priority=1,actions=NORMAL")?;
         // Any VM of a server can stand for it: its underlay address becomes the server's.
         let (me, peer) = (&self.lab.topology.vms[index], &self.lab.topology.vms[1 - index]);

@@ -6,15 +6,16 @@ use super::load::{self, Settings};
 use super::plan::{self, Group, Load, Setup, Underlay, Way};
 use super::report;
 use super::result::{Cell, Conditions, Evaluation, Latency};
-use super::rig::Rig;
+use super::rig::{REASSEMBLY_BYTES, REASSEMBLY_SECONDS, Rig};
 use super::stats::percentile;
-use crate::lab::netns;
 use crate::lab::process::{self, Interrupted, Tool, check_interrupt};
 use crate::lab::tools;
+use crate::lab::{cgroup, netns};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,19 +29,21 @@ pub fn evaluate(args: &EvalArgs) -> Result<ExitCode> {
         list(&groups);
         return Ok(ExitCode::SUCCESS);
     }
-    let evaluation = match &args.render {
-        Some(path) => {
-            let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-            serde_json::from_slice(&text).with_context(|| format!("{} holds no evaluation", path.display()))?
+    let evaluation = match args.render.split_first() {
+        Some((first, more)) => {
+            more.iter().try_fold(read(first)?, |all, path| anyhow::Ok(all.joined(read(path)?)))?
         }
         None => {
             tools::require()?;
             tools::require_peers(&peers(&groups))?;
+            if groups.iter().flat_map(|group| &group.setups).any(|setup| setup.underlay == Underlay::Shares) {
+                cgroup::require()?;
+            }
             process::catch_signals()?;
             measure(args, &groups)?
         }
     };
-    let interrupted = args.render.is_none() && check_interrupt().is_err();
+    let interrupted = args.render.is_empty() && check_interrupt().is_err();
     if interrupted && evaluation.cells.is_empty() {
         eprintln!("cvsw lab eval: interrupted before the first figure; everything was taken down");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -53,6 +56,12 @@ pub fn evaluate(args: &EvalArgs) -> Result<ExitCode> {
         println!("The report is in {}.", args.out.join("report.html").display());
     }
     Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The figures of an earlier run.
+fn read(path: &Path) -> Result<Evaluation> {
+    let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} holds no evaluation", path.display()))
 }
 
 /// The groups, with the setups that `--only` leaves.
@@ -149,7 +158,7 @@ impl Work<'_> {
         for setup in &group.setups {
             check_interrupt()?;
             self.bar.set_message(format!("building {setup}"));
-            let rig = Rig::build(*setup, most, self.placement(*setup));
+            let rig = Rig::build(*setup, most, self.placement(*setup), self.args.relay);
             rigs.push(rig.with_context(|| format!("building {setup}"))?);
             self.bar.inc(2);
         }
@@ -191,7 +200,7 @@ impl Work<'_> {
         let rig = rigs.iter().find(|rig| rig.setup == setup).context("a cell without its setup")?;
         self.bar.set_message(format!("{setup}, {pairs} pairs, {load}, run {run}"));
         let udp_rate = match setup.underlay {
-            Underlay::Switch => self.args.udp_rate,
+            Underlay::Switch | Underlay::Shares => self.args.udp_rate,
             Underlay::Cable => 0,
         };
         let settings = Settings { seconds: self.seconds, udp_rate, placement: self.placement(setup) };
@@ -221,7 +230,7 @@ impl Work<'_> {
 
     fn placement(&self, setup: Setup) -> Placement {
         match setup.underlay {
-            Underlay::Switch => self.args.placement,
+            Underlay::Switch | Underlay::Shares => self.args.placement,
             Underlay::Cable => self.args.cable_placement,
         }
     }
@@ -272,12 +281,13 @@ fn conditions(args: &EvalArgs, seconds: u32, runs: u32) -> Result<Conditions> {
         ("processor", format!("{} x {}", cpu::cores(), processor.map_or("unknown", |(_, name)| name.trim()))),
         ("kernel", line("uname", &["-sr"])),
         ("cvsw", env!("CARGO_PKG_VERSION").to_owned()),
-        ("Open vSwitch", format!("{}, userspace datapath", line("ovs-vswitchd", &["--version"]))),
+        ("Open vSwitch", format!("{}, {}", line("ovs-vswitchd", &["--version"]), args.relay.describe())),
         ("iperf3", line("iperf3", &["--version"])),
         ("wireguard-go", line("wireguard-go", &["--version"])),
         ("boringtun", line("boringtun-cli", &["--version"])),
         ("link", "veth, MTU 1500, offloads off at both ends (tx, rx, tso, gso, gro), no rate limit".to_owned()),
         ("offloads of CVSW's VMs", "csum, tso, ufo, gso, gro".to_owned()),
+        ("reassembly of fragments", format!("{REASSEMBLY_SECONDS} s, {} MiB everywhere", REASSEMBLY_BYTES >> 20)),
         ("placement through Open vSwitch", args.placement.describe().to_owned()),
         ("placement on the cable", args.cable_placement.describe().to_owned()),
         ("senders", "in the scheduling class SCHED_IDLE: the way goes before what is sent on it".to_owned()),

@@ -38,8 +38,21 @@ const COLOURS: [RGBColor; 8] = [
 /// All pictures for which there are figures.
 pub fn all(evaluation: &Evaluation) -> Result<Vec<Plot>> {
     let plots = [
-        ("figure5", "Figure 5: total of all pairs, VXLAN + AES-CTR", figure5(evaluation, Work::AesCtr)),
-        ("figure5-gcm", "Figure 5 with AES-GCM", figure5(evaluation, Work::AesGcm)),
+        (
+            "figure5",
+            "Figure 5: total of all pairs, VXLAN + AES-CTR, VMs of one size",
+            figure5(evaluation, |way| Setup::shares(Work::AesCtr, way)),
+        ),
+        (
+            "figure5-core",
+            "VXLAN + AES-CTR, all VMs on one core",
+            figure5(evaluation, |way| Setup::switch(Work::AesCtr, way)),
+        ),
+        (
+            "figure5-gcm",
+            "VXLAN + AES-GCM, all VMs on one core",
+            figure5(evaluation, |way| Setup::switch(Work::AesGcm, way)),
+        ),
         (
             "vxlan",
             "VXLAN through Open vSwitch, one pair",
@@ -77,13 +90,13 @@ pub fn all(evaluation: &Evaluation) -> Result<Vec<Plot>> {
 }
 
 /// The paper's: for each size, proposed and existing with 1, 2 and 4 pairs.
-fn figure5(evaluation: &Evaluation, work: Work) -> Vec<Series> {
+fn figure5(evaluation: &Evaluation, setup: impl Fn(Way) -> Setup) -> Vec<Series> {
     let ways = [(Way::Proposed, "proposed", 0), (Way::Existing, "existing", 3)];
     let all = ways.into_iter().flat_map(|(way, name, colour)| {
         PAIRS.into_iter().zip(0..).map(move |(pairs, index)| (way, name, pairs, colour + index))
     });
     let series = all.map(|(way, name, pairs, colour)| {
-        let setup = Setup::switch(work, way);
+        let setup = setup(way);
         Series {
             label: format!("{name}, {pairs} pair{}", if pairs == 1 { "" } else { "s" }),
             colour: COLOURS[colour],

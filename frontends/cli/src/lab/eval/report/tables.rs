@@ -46,9 +46,16 @@ pub struct Table {
 pub fn all(evaluation: &Evaluation) -> Vec<Table> {
     let groups = plan::groups();
     let throughput = groups.iter().filter_map(|group| throughput(evaluation, group));
+    let totals = groups.iter().filter_map(|group| totals(evaluation, group));
     let cpu = groups.iter().filter_map(|group| cpu(evaluation, group));
     let loss = groups.iter().filter_map(|group| loss(evaluation, group));
-    throughput.chain(projection::table(evaluation)).chain(cpu).chain(loss).chain(latency(evaluation)).collect()
+    throughput
+        .chain(totals)
+        .chain(projection::table(evaluation))
+        .chain(cpu)
+        .chain(loss)
+        .chain(latency(evaluation))
+        .collect()
 }
 
 /// Nothing was measured here.
@@ -98,11 +105,43 @@ fn throughput(evaluation: &Evaluation, group: &plan::Group) -> Option<Table> {
     (!rows.is_empty()).then(|| Table { title: group.title.to_owned(), note, columns, rows })
 }
 
+/// All pairs together, and how many times more that is than with the fewest pairs.
+fn totals(evaluation: &Evaluation, group: &plan::Group) -> Option<Table> {
+    let loads = loads(evaluation, group);
+    let [least, .., most] = *group.pairs else { return None };
+    let mut rows = Vec::new();
+    for setup in &group.setups {
+        let row = |label: String, kind, cell: &dyn Fn(Load) -> Option<String>| {
+            let cells: Vec<_> = loads.iter().map(|load| cell(*load)).collect();
+            let texts = cells.iter().map(|text| text.clone().unwrap_or(NONE.to_owned())).collect();
+            cells.iter().any(Option::is_some).then_some(Row { label, kind, cells: texts })
+        };
+        for pairs in group.pairs {
+            rows.extend(row(label(*setup, *pairs), Kind::Measured, &|load| {
+                evaluation.total(*setup, *pairs, load).map(readable)
+            }));
+        }
+        rows.extend(row(format!("from {least} to {most} pairs"), Kind::Ratio, &|load| {
+            let (few, many) = (evaluation.total(*setup, least, load)?, evaluation.total(*setup, most, load)?);
+            (few > 0.0).then(|| format!("× {:.2}", many / few))
+        }));
+    }
+    let note = "Mbit/s at the receivers, all pairs together: medians.".to_owned();
+    let title = format!("Totals. {}", group.title);
+    let columns = loads.iter().map(ToString::to_string).collect();
+    (!rows.is_empty()).then_some(Table { title, note, columns, rows })
+}
+
+/// A ratio as people read it.
+pub fn times(ratio: f64) -> String {
+    if ratio.is_finite() { format!("{ratio:.2}") } else { "\u{221e}".to_owned() }
+}
+
 /// What a setup is to be compared with.
 fn other(setup: Setup) -> Option<Setup> {
     use plan::Work;
     match (setup.underlay, setup.way, setup.work) {
-        (Underlay::Switch, Way::Existing, work) => Some(Setup::switch(work, Way::Proposed)),
+        (Underlay::Switch | Underlay::Shares, Way::Existing, _) => Some(Setup { way: Way::Proposed, ..setup }),
         (Underlay::Cable, Way::Proposed, Work::Rewrite | Work::Vlan) => {
             Some(Setup::cable(Work::Null, Way::Proposed))
         }
@@ -119,7 +158,7 @@ fn ratios(evaluation: &Evaluation, one: Setup, two: Setup, pairs: u8, loads: &[L
     let (new, old) = if swap { (one, two) } else { (two, one) };
     let row = |label: String, ratio: &dyn Fn(Load) -> Option<f64>| {
         let cells: Vec<_> = loads.iter().map(|load| ratio(*load)).collect();
-        let texts = cells.iter().map(|ratio| ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}")));
+        let texts = cells.iter().map(|ratio| ratio.map_or(NONE.to_owned(), times));
         cells.iter().any(Option::is_some).then(|| Row { label, kind: Kind::Ratio, cells: texts.collect() })
     };
     let against = if swap { "to null processing" } else { "CVSW to this" };
