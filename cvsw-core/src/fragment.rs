@@ -8,10 +8,9 @@
 use crate::{
     frame::{Buffer, Frame, NoRoom, Offload},
     mtu::IpMtu,
-    parse::{Network, parse},
-    wire::{checksum, ipv4},
+    wire::{checksum, ethernet, ipv4, vlan},
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Fragment offsets count in such units.
 const UNIT: usize = 8;
@@ -133,16 +132,18 @@ pub(crate) fn permit(bytes: &mut [u8]) -> bool {
     true
 }
 
-/// Offset and header of an IPv4 packet without options.
+/// Offset and header of an IPv4 packet without options, in a frame with at most one tag: what a tunnel makes.
 fn outer(bytes: &[u8]) -> Option<(usize, &ipv4::Header)> {
-    let headers = parse(bytes, 0, 0)?.headers;
-    let offset = usize::from(headers.network_offset);
+    let offset = match bytes.get(vlan::OFFSET..)? {
+        [8, 0, ..] => ethernet::LEN,
+        [0x81, 0, _, _, 8, 0, ..] => ethernet::LEN.saturating_add(vlan::LEN),
+        _ => return None,
+    };
     let (header, _) = ipv4::Header::ref_from_prefix(bytes.get(offset..)?).ok()?;
-    (headers.network == Network::Ipv4 && header.version_ihl == ipv4::VERSION_IHL).then_some((offset, header))
+    (header.version_ihl == ipv4::VERSION_IHL).then_some((offset, header))
 }
 
 fn renew_checksum(ip: &mut ipv4::Header) {
-    use zerocopy::IntoBytes;
     ip.checksum.set(0);
     ip.checksum.set(!checksum::sum(ip.as_bytes()));
 }

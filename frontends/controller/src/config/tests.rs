@@ -118,7 +118,7 @@ fn each_mistake_is_named_where_it_is() {
         ("192.0.2.2", "192.0.2.1", "25:15 the underlay address 192.0.2.1 is used twice"),
         ("192.0.2.2", "127.0.0.1", "25:15 127.0.0.1 is not the address of a host"),
         ("\"gro\"", "\"lro\"", "18:21 unknown offload / the offloads are csum, tso, ufo, gso, gro"),
-        ("[\"csum\", \"gro\"]", "[\"gro\", \"tso\"]", "18:21 tso needs csum / the headers of every segment change"),
+        ("[\"csum\", \"gro\"]", "[\"gro\", \"tso\"]", "18:20 tso needs csum / the headers of every segment change"),
         ("vni = 42", "vnii = 42", "9:1 unknown field `vnii`"),
         ("vni = 42", "", "7:1 missing field `vni`"),
         ("vni = 42", "vni = \"42\"", "9:7 invalid type: string \"42\", expected i64"),

@@ -124,13 +124,13 @@ fn a_restarted_controller_finds_the_vnics_at_work() {
     controller.wait_converged();
     let sent = one.count(MessageType::SetEntry);
     controller.end();
-    controller.write_config(&blue(&[member(1, "offloads = [\"tso\"]"), member(2, ""), member(3, "")]));
+    controller.write_config(&blue(&[member(1, "offloads = [\"csum\", \"tso\"]"), member(2, ""), member(3, "")]));
     controller.resume();
     let status =
         controller.wait("two vNICs", |status| [VM1, VM2].iter().all(|mac| vnic(status, mac).state == "ready"));
     assert!(!status.converged, "the third member is absent");
     assert_eq!(one.count(MessageType::SetEntry), sent + 1, "only the way to the new member is sent");
-    assert_eq!(one.look(|seen| seen.offloads), Some(2));
+    assert_eq!(one.look(|seen| seen.offloads), Some(3));
 }
 
 #[test]

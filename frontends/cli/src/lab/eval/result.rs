@@ -131,7 +131,10 @@ impl Evaluation {
         self.latencies.retain(|latency| more.latencies.iter().all(|newer| newer.setup != latency.setup));
         self.cells.extend(more.cells);
         self.latencies.extend(more.latencies);
-        let (ours, theirs) = (&mut self.conditions, more.conditions);
+        let (ours, mut theirs) = (&mut self.conditions, more.conditions);
+        if (ours.runs, ours.seconds) != (theirs.runs, theirs.seconds) {
+            theirs.facts.push((theirs.command.clone(), format!("{} runs of {} s", theirs.runs, theirs.seconds)));
+        }
         for (old, new) in [(&mut ours.date, theirs.date), (&mut ours.command, theirs.command)] {
             *old = format!("{old} and {new}");
         }
