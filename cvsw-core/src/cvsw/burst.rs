@@ -377,6 +377,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// The verdict on a tunnel packet that is to be cut if it does not fit.
     #[cold]
+    #[inline(never)]
     fn leave_to_be_cut<B: Buffer>(frame: &mut Frame<B>, verdict: Verdict) -> Verdict {
         match verdict {
             Verdict::Forward | Verdict::Drop(DropReason::FrameTooBig) if fragment::permit(frame.bytes_mut()) => {
