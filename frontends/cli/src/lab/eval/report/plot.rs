@@ -39,13 +39,13 @@ const COLOURS: [RGBColor; 8] = [
 pub fn all(evaluation: &Evaluation) -> Result<Vec<Plot>> {
     let plots = [
         (
-            "figure5",
+            "figure5-shares",
             "Figure 5: total of all pairs, VXLAN + AES-CTR, VMs of one size",
             figure5(evaluation, |way| Setup::shares(Work::AesCtr, way)),
         ),
         (
-            "figure5-core",
-            "VXLAN + AES-CTR, all VMs on one core",
+            "figure5",
+            "Figure 5: total of all pairs, VXLAN + AES-CTR, all VMs on one core",
             figure5(evaluation, |way| Setup::switch(Work::AesCtr, way)),
         ),
         (
@@ -146,7 +146,8 @@ fn draw(title: &str, series: &[Series]) -> Result<String, Box<dyn std::error::Er
             let colour = series.colour;
             let bars = series.values.iter().enumerate().filter_map(|(group, value)| {
                 let left = group as f64 + 0.08 + place as f64 * width;
-                Some(Rectangle::new([(left, 0.0), (left + width * 0.92, (*value)?)], colour.filled()))
+                let height = (*value).filter(|height| *height > 0.0)?;
+                Some(Rectangle::new([(left, 0.0), (left + width * 0.92, height)], colour.filled()))
             });
             chart
                 .draw_series(bars)?
