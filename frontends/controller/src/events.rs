@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,6 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 use crate::{
-    keys::ChannelId,
     mac::Mac,
     state::{
         ConnectionId, Controller,
@@ -24,8 +23,6 @@ use crate::{
 const KEPT: usize = 1024;
 /// Refused REGISTERs that are told of at one look.
 const REFUSALS: usize = 8;
-/// Pause between two comparisons of keys.
-const KEYS_PAUSE: Duration = Duration::from_secs(1);
 
 /// An event with its number and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -146,26 +143,22 @@ pub struct Reporter {
     vnics: BTreeMap<Mac, (Phase, Option<Location>)>,
     claims: BTreeSet<(Mac, Location)>,
     refusals: BTreeSet<(Mac, u64, u16, &'static str)>,
-    keys: BTreeMap<ChannelId, u32>,
-    /// When keys are compared again: there are many.
-    keys_at: Duration,
+    /// Keys that were taken into use.
+    keys: u64,
     generation: u64,
     error: Option<String>,
 }
 
 impl Reporter {
     /// What has happened since the last look.
-    pub fn news(&mut self, controller: &Controller, now: Duration) -> Vec<What> {
+    pub fn news(&mut self, controller: &Controller) -> Vec<What> {
         let mut news = Vec::new();
         self.desired(controller, &mut news);
         self.connections(controller, &mut news);
         self.vnics(controller, &mut news);
         self.claims(controller, &mut news);
         self.refusals(controller, &mut news);
-        if now >= self.keys_at {
-            self.keys_at = now.saturating_add(KEYS_PAUSE);
-            self.keys(controller, now, &mut news);
-        }
+        self.keys(controller, &mut news);
         news
     }
 
@@ -254,21 +247,17 @@ impl Reporter {
         self.refusals = refusals;
     }
 
-    fn keys(&mut self, controller: &Controller, now: Duration, news: &mut Vec<What>) {
-        let status = controller.keys().status(now);
-        let in_use = status.into_iter().filter_map(|channel| Some((channel.id, channel.key?.0)));
-        let in_use: BTreeMap<_, _> = in_use.collect();
-        for (id, spi) in &in_use {
-            if self.keys.get(id) != Some(spi) {
-                news.push(What::KeyInUse {
-                    vni: id.vni,
-                    sender: id.sender.to_string(),
-                    destination: id.destination.to_string(),
-                    spi: format!("{spi:#010x}"),
-                });
-            }
-        }
-        self.keys = in_use;
+    fn keys(&mut self, controller: &Controller, news: &mut Vec<What>) {
+        let (count, newest) = controller.keys().taken_into_use();
+        let missed = count - std::mem::replace(&mut self.keys, count);
+        // More than are remembered could not be told anyway.
+        let missed: Vec<_> = newest.rev().take(usize::try_from(missed).unwrap_or(usize::MAX)).collect();
+        news.extend(missed.into_iter().rev().map(|(id, spi)| What::KeyInUse {
+            vni: id.vni,
+            sender: id.sender.to_string(),
+            destination: id.destination.to_string(),
+            spi: format!("{spi:#010x}"),
+        }));
     }
 }
 

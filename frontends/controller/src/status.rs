@@ -289,7 +289,7 @@ impl Status {
 
     /// Only the keys.
     pub fn keys_of(controller: &Controller, now: Duration) -> Vec<EncryptedStatus> {
-        controller.keys().status(now).iter().map(encrypted_status).collect()
+        controller.keys().iter(now).map(|channel| encrypted_status(&channel)).collect()
     }
 
     /// Only the vNICs that were not admitted.
@@ -322,17 +322,12 @@ impl Status {
 }
 
 fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
-    let state = match (channel.possible, &channel.key) {
-        (false, _) => "waiting",
-        (true, Some(_)) if !channel.keying => "encrypted",
-        (true, _) => "keying",
-    };
     EncryptedStatus {
         vni: channel.id.vni,
         sender: channel.id.sender.to_string(),
         destination: channel.id.destination.to_string(),
         suite: channel.suite.name().to_owned(),
-        state: state.to_owned(),
+        state: channel.state().to_owned(),
         spi: channel.key.map(|(spi, _)| format!("{spi:#010x}")),
         age_seconds: channel.key.map(|(_, age)| age.as_secs_f64()),
         packets: channel.packets,

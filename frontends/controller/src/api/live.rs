@@ -91,7 +91,7 @@ fn summary(controller: &Controller, now: Duration, networks: usize) -> Summary {
         switches: count(controller.switches().values().map(stage)),
         vnics: count(controller.desired().keys().map(phase)),
         refused: controller.claims().iter().count(),
-        keys: count(Status::keys_of(controller, now).iter().map(|key| key.state.as_str())),
+        keys: count(controller.keys().iter(now).map(|channel| channel.state())),
         traffic: controller.counters().traffic,
         drops: drops(controller),
     }

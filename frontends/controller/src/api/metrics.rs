@@ -1,6 +1,6 @@
 //! Metrics for Prometheus, as OpenMetrics text. Labels have values from fixed lists only: states, directions, reasons.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64};
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
 use axum::{extract::State, http::header, response::IntoResponse};
 use cvsw_core::{ControlError, DropReason};
@@ -61,7 +61,7 @@ pub(super) async fn get_metrics(State(api): State<Api>) -> Result<impl IntoRespo
         let ours = registry.sub_registry_with_prefix("cvsw");
         desired(ours, networks, revision, events);
         live(ours, controller, Status::is_converged(controller, now));
-        keys(ours, &Status::keys_of(controller, now));
+        keys(ours, controller, now);
         traffic(ours, controller);
         registry
     });
@@ -119,11 +119,13 @@ fn live(registry: &mut Registry, controller: &Controller, converged: bool) {
     );
 }
 
-fn keys(registry: &mut Registry, keys: &[crate::status::EncryptedStatus]) {
+fn keys(registry: &mut Registry, controller: &Controller, now: Duration) {
     let family = Family::<StateLabel, Gauge>::default();
     for state in ["encrypted", "keying", "waiting"] {
-        let count = keys.iter().filter(|key| key.state == state).count();
-        family.get_or_create(&StateLabel { state }).set(number(count));
+        family.get_or_create(&StateLabel { state }).set(0);
+    }
+    for channel in controller.keys().iter(now) {
+        family.get_or_create(&StateLabel { state: channel.state() }).inc();
     }
     registry.register("keys", "Senders and destinations of encrypted networks, by state", family);
 }

@@ -78,6 +78,14 @@ impl Courier {
         Err(why.to_owned())
     }
 
+    /// When something is to be sent, after [`Courier::poll`] and if nobody answers; `None`: never.
+    pub fn due(&self, now: Duration) -> Option<Duration> {
+        if now < self.paused_until {
+            return (!self.sent.is_empty() || !self.waiting.is_empty()).then_some(self.paused_until);
+        }
+        self.sent.iter().map(|sent| sent.again_at).min()
+    }
+
     /// What is to be sent now.
     pub fn poll(&mut self, now: Duration, timeout: Duration) -> Vec<SetSa> {
         let mut out = Vec::new();

@@ -10,34 +10,45 @@
 //!
 //! How a [`SetSa`] travels is the business of [`mod@clear`], which a later protocol version replaces.
 
+mod agenda;
+mod channel;
 pub mod clear;
 mod courier;
 mod log;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     net::Ipv4Addr,
+    ops::Bound,
+    sync::Arc,
     time::Duration,
 };
 
 use cvsw_core::{
     control::{SaAnswer, SaCommand, SetSa},
-    crypto::{FIRST_SPI, KeyMaterial, MAX_KEY_MATERIAL, SaConfig, SaState, Suite},
-    flow::Direction,
+    crypto::Suite,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, Network},
     mac::Mac,
 };
+use agenda::Agenda;
+use channel::{Channel, Generation};
 use courier::{Courier, Order};
 pub use log::KeyLog;
 
-/// A vNIC that comes makes new keys necessary; this long others may come, too.
-const SETTLE: Duration = Duration::from_millis(300);
-/// How long receivers keep the old association: packets sealed with it are under way.
-const GRACE: Duration = Duration::from_secs(3);
+/// Channels and vNICs that are taken care of at once, so that a new key for everybody does not keep everything else
+/// waiting.
+const AT_ONCE: usize = 512;
+/// Channels whose vNICs are asked at once ...
+const QUESTIONS: usize = 300;
+/// ... and the pause until the next ones are.
+const QUESTIONS_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before another attempt to make a key.
+const NO_KEY_PAUSE: Duration = Duration::from_secs(1);
+/// Keys taken into use that are remembered.
+const NEWS: usize = 1024;
 
 /// Id of the sending association for an outer destination: the address itself, so that flows can name it before there is
 /// a key, and another controller names it alike.
@@ -54,34 +65,6 @@ pub struct ChannelId {
     pub sender: Mac,
     /// Outer destination.
     pub destination: Ipv4Addr,
-}
-
-#[derive(Debug)]
-struct Channel {
-    suite: Suite,
-    rotate: Option<Duration>,
-    source: Ipv4Addr,
-    receivers: BTreeSet<Mac>,
-    current: Option<Generation>,
-    next: Option<Generation>,
-    /// Receivers lose these associations at that time.
-    old: Vec<(u32, Duration)>,
-    /// A new key is due then.
-    rekey_at: Option<Duration>,
-    rotations: u64,
-    packets: u64,
-}
-
-/// One key.
-#[derive(Debug)]
-struct Generation {
-    spi: u32,
-    key: KeyMaterial,
-    since: Duration,
-    /// Receivers that have not acknowledged it.
-    pending: BTreeSet<Mac>,
-    /// The sender was told.
-    switching: bool,
 }
 
 /// A channel, for people.
@@ -103,16 +86,46 @@ pub struct ChannelStatus {
     pub packets: u64,
 }
 
+impl ChannelStatus {
+    /// In one word: `encrypted`; `keying`: a (new) key is on its way; `waiting`: one end is absent, nothing passes.
+    pub const fn state(&self) -> &'static str {
+        match (self.possible, &self.key) {
+            (false, _) => "waiting",
+            (true, Some(_)) if !self.keying => "encrypted",
+            (true, _) => "keying",
+        }
+    }
+}
+
 /// All keys.
 #[derive(Debug, Default)]
 pub struct Keys {
     channels: BTreeMap<ChannelId, Channel>,
+    /// Channels that have something to do.
+    channels_due: Agenda<ChannelId>,
     /// Everybody who is here, in encrypted networks or not.
     couriers: BTreeMap<Mac, Courier>,
+    /// Couriers that have something to do.
+    couriers_due: Agenda<Mac>,
+    /// Encrypted networks by VNI.
+    networks: BTreeMap<u32, Arc<Network>>,
     /// Members of encrypted networks, with the network's VNI.
     encrypted: BTreeMap<Mac, u32>,
-    next_query: Duration,
+    /// SPIs that somebody may have.
+    used: HashSet<u32>,
+    questions: Questions,
+    news: VecDeque<(ChannelId, u32)>,
+    taken_into_use: u64,
     log: Option<KeyLog>,
+}
+
+/// Where the round is in which every vNIC is asked how its associations are.
+#[derive(Debug, Default)]
+struct Questions {
+    round_at: Duration,
+    /// The last channel of this round that had its turn; none: there is no round under way.
+    last: Option<ChannelId>,
+    next_at: Duration,
 }
 
 impl Keys {
@@ -121,15 +134,50 @@ impl Keys {
         self.log = Some(log);
     }
 
-    /// Takes over a configuration. Channels that stay keep their keys; another suite is taken over
-    /// like a new key.
+    /// Takes over a configuration. Networks that stay what they are keep their keys, and so do channels of others, if
+    /// they stay; another suite is taken over like a new key.
     pub fn configure(&mut self, now: Duration, config: &Config) {
-        let mut old = std::mem::take(&mut self.channels);
-        let before = std::mem::take(&mut self.encrypted);
-        for network in &config.networks {
-            let Some(suite) = network.cipher else { continue };
-            self.encrypted.extend(network.members.iter().map(|member| (member.mac, network.vni)));
-            for (id, source, receivers) in channels(network) {
+        let encrypted = config.networks.iter().filter(|network| network.cipher.is_some());
+        let wanted: BTreeMap<_, _> = encrypted.map(|network| (network.vni, Arc::clone(network))).collect();
+        let before = std::mem::replace(&mut self.networks, wanted.clone());
+        let same = |vni: &u32| match (before.get(vni), wanted.get(vni)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+            _ => false,
+        };
+        let changed: BTreeSet<u32> = before.keys().chain(wanted.keys()).copied().filter(|vni| !same(vni)).collect();
+        let members = |networks: &BTreeMap<u32, Arc<Network>>| {
+            let changed = changed.iter().filter_map(|vni| networks.get(vni));
+            let members =
+                changed.flat_map(|network| network.members.iter().map(|member| (member.mac, network.vni)));
+            members.collect::<BTreeMap<_, _>>()
+        };
+        let (was, is) = (members(&before), members(&wanted));
+        self.encrypted.retain(|mac, _| !was.contains_key(mac));
+        self.encrypted.extend(&is);
+        for vni in &changed {
+            self.reshape(now, *vni, wanted.get(vni));
+        }
+        let macs: BTreeSet<_> = was.keys().chain(is.keys()).copied().collect();
+        for mac in macs {
+            let (old, new) = (was.get(&mac), is.get(&mac));
+            if old == new {
+                continue;
+            }
+            self.order(mac, None, old.map_or(SaCommand::Flush, |vni| SaCommand::Require { vni: *vni, on: false }));
+            if let Some(vni) = new {
+                self.order(mac, None, SaCommand::Require { vni: *vni, on: true });
+            }
+        }
+    }
+
+    /// The channels of a network become what it wants; `None`: it is encrypted no more.
+    fn reshape(&mut self, now: Duration, vni: u32, network: Option<&Arc<Network>>) {
+        let first = ChannelId { vni, sender: Mac([0; 6]), destination: Ipv4Addr::UNSPECIFIED };
+        let ids: Vec<_> = self.channels.range(first..).map(|(id, _)| *id).take_while(|id| id.vni == vni).collect();
+        let take = |id: ChannelId| Some((id, self.channels.remove(&id)?));
+        let mut old: BTreeMap<_, _> = ids.into_iter().filter_map(take).collect();
+        for (network, suite) in network.iter().filter_map(|network| Some((network, network.cipher?))) {
+            for (id, source, receivers) in channel::of_network(network) {
                 let mut channel = old.remove(&id).unwrap_or_else(|| Channel::new(suite));
                 let left = channel.receivers.difference(&receivers).copied().collect();
                 self.withdraw(&channel, &left);
@@ -141,39 +189,25 @@ impl Keys {
                 channel.source = source;
                 channel.rotate = network.rotate;
                 self.channels.insert(id, channel);
+                self.channels_due.soon(id);
             }
         }
         for (id, channel) in old {
             self.dissolve(id, &channel);
         }
-        for (mac, courier) in &mut self.couriers {
-            let (old, new) = (before.get(mac), self.encrypted.get(mac));
-            if old == new {
-                continue;
-            }
-            let order = |command| Order { command, channel: None };
-            match old {
-                Some(vni) => courier.push(order(SaCommand::Require { vni: *vni, on: false })),
-                None => courier.push(order(SaCommand::Flush)),
-            }
-            if let Some(vni) = new {
-                courier.push(order(SaCommand::Require { vni: *vni, on: true }));
-            }
-        }
     }
 
     /// A vNIC has come, or has started anew.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
-        let mut courier = Courier::default();
-        if let Some(vni) = self.encrypted.get(&mac) {
-            for command in [SaCommand::Flush, SaCommand::Require { vni: *vni, on: true }] {
-                courier.push(Order { command, channel: None });
-            }
+        self.couriers.insert(mac, Courier::default());
+        if let Some(vni) = self.encrypted.get(&mac).copied() {
+            self.order(mac, None, SaCommand::Flush);
+            self.order(mac, None, SaCommand::Require { vni, on: true });
         }
-        self.couriers.insert(mac, courier);
-        for (id, channel) in &mut self.channels {
-            if id.sender == mac || channel.receivers.contains(&mac) {
+        for id in self.channels_of(mac) {
+            if let Some(channel) = self.channels.get_mut(&id) {
                 channel.rekey(now);
+                self.channels_due.soon(id);
             }
         }
     }
@@ -181,17 +215,19 @@ impl Keys {
     /// A vNIC has gone.
     pub fn left(&mut self, mac: Mac) {
         self.couriers.remove(&mac);
-        for channel in self.channels.values_mut() {
-            if let Some(next) = &mut channel.next {
+        for id in self.channels_of(mac) {
+            if let Some(next) = self.channels.get_mut(&id).and_then(|channel| channel.next.as_mut()) {
                 next.pending.remove(&mac);
+                self.channels_due.soon(id);
             }
         }
     }
 
     /// Replaces every key in use.
     pub fn rotate(&mut self, now: Duration) {
-        for channel in self.channels.values_mut().filter(|channel| channel.current.is_some()) {
+        for (id, channel) in self.channels.iter_mut().filter(|(_, channel)| channel.current.is_some()) {
             channel.rekey_at.get_or_insert(now);
+            self.channels_due.soon(*id);
         }
     }
 
@@ -202,40 +238,52 @@ impl Keys {
             self.arrived(now, mac);
             return None;
         }
+        self.couriers_due.soon(mac);
         let order = match courier.answered(now, answer) {
             Ok(order) => order?,
             Err(why) => return Some(why),
         };
-        let channel = self.channels.get_mut(&order.channel?)?;
+        let id = order.channel?;
+        let channel = self.channels.get_mut(&id)?;
+        self.channels_due.soon(id);
         match order.command {
-            SaCommand::Add(config, _) => channel.acknowledged(now, mac, &config),
-            SaCommand::Query { .. } => channel.reported(now, mac == order.channel?.sender, answer),
+            SaCommand::Add(config, _) if channel.acknowledged(now, mac, &config) => {
+                self.taken_into_use += 1;
+                self.news.push_back((id, config.spi));
+                self.news.drain(..self.news.len().saturating_sub(NEWS));
+            }
+            SaCommand::Query { .. } => channel.reported(now, mac == id.sender, answer),
             _ => {}
         }
         None
     }
 
     /// Does what is due; `timeout` is how long a vNIC may take to answer, `query` the pause between two questions.
-    /// Returns what is to be sent.
+    /// Returns what is to be sent. When there is much to do, it is done in several calls.
     pub fn poll(&mut self, now: Duration, timeout: Duration, query: Duration) -> Vec<(Mac, SetSa)> {
-        let ask = now >= self.next_query;
-        if ask {
-            self.next_query = now.saturating_add(query);
+        self.ask(now, query);
+        for id in self.channels_due.take(now, AT_ONCE) {
+            self.advance(now, id);
         }
-        let ids: Vec<_> = self.channels.keys().copied().collect();
-        for id in ids {
-            self.advance(now, id, ask);
+        let mut messages = Vec::new();
+        for mac in self.couriers_due.take(now, AT_ONCE) {
+            let Some(courier) = self.couriers.get_mut(&mac) else { continue };
+            messages.extend(courier.poll(now, timeout).into_iter().map(|message| (mac, message)));
+            if let Some(at) = courier.due(now) {
+                self.couriers_due.at(mac, at);
+            }
         }
-        let polled = self
-            .couriers
-            .iter_mut()
-            .flat_map(|(mac, courier)| courier.poll(now, timeout).into_iter().map(|message| (*mac, message)));
-        polled.collect()
+        messages
+    }
+
+    /// How many keys were taken into use so far, and the newest of them, oldest first: channels and SPIs.
+    pub fn taken_into_use(&self) -> (u64, impl DoubleEndedIterator<Item = (ChannelId, u32)>) {
+        (self.taken_into_use, self.news.iter().copied())
     }
 
     /// Every channel.
-    pub fn status(&self, now: Duration) -> Vec<ChannelStatus> {
-        let status = |(id, channel): (&ChannelId, &Channel)| ChannelStatus {
+    pub fn iter(&self, now: Duration) -> impl Iterator<Item = ChannelStatus> {
+        let status = move |(id, channel): (&ChannelId, &Channel)| ChannelStatus {
             id: *id,
             suite: channel.suite,
             key: channel.current.as_ref().map(|key| (key.spi, now.saturating_sub(key.since))),
@@ -245,180 +293,103 @@ impl Keys {
             rotations: channel.rotations,
             packets: channel.packets,
         };
-        self.channels.iter().map(status).collect()
+        self.channels.iter().map(status)
     }
 
     /// Whether every channel that can have a key has one that is up to date.
     pub fn complete(&self, now: Duration) -> bool {
-        self.status(now).iter().all(|channel| !channel.possible || (channel.key.is_some() && !channel.keying))
+        self.iter(now).all(|channel| !channel.possible || (channel.key.is_some() && !channel.keying))
     }
 
     /// The channel is no longer wanted.
     fn dissolve(&mut self, id: ChannelId, channel: &Channel) {
-        if let Some(courier) = self.couriers.get_mut(&id.sender) {
-            let id = sending_id(id.destination);
-            courier.push(Order { command: SaCommand::Remove { id }, channel: None });
-        }
+        self.order(id.sender, None, SaCommand::Remove { id: sending_id(id.destination) });
         self.withdraw(channel, &channel.receivers);
+        for spi in channel.spis() {
+            self.used.remove(&spi);
+        }
     }
 
     /// These vNICs no longer receive in the channel.
     fn withdraw(&mut self, channel: &Channel, receivers: &BTreeSet<Mac>) {
         for mac in receivers {
-            if let Some(courier) = self.couriers.get_mut(mac) {
-                let remove = |spi| Order { command: SaCommand::Remove { id: spi }, channel: None };
-                channel.spis().for_each(|spi| courier.push(remove(spi)));
+            for spi in channel.spis() {
+                self.order(*mac, None, SaCommand::Remove { id: spi });
             }
         }
     }
 
-    /// Takes one channel as far as it can go. `ask`: its vNICs are asked how it is.
-    fn advance(&mut self, now: Duration, id: ChannelId, ask: bool) {
-        let sender_here = self.couriers.contains_key(&id.sender);
-        let used: BTreeSet<u32> = self.channels.values().flat_map(Channel::spis).collect();
-        let Some(channel) = self.channels.get_mut(&id) else { return };
-        let here: Vec<Mac> =
-            channel.receivers.iter().filter(|mac| self.couriers.contains_key(mac)).copied().collect();
-        let mut push = |mac: &Mac, command| {
-            if let Some(courier) = self.couriers.get_mut(mac) {
-                courier.push(Order { command, channel: Some(id) });
+    /// Gives a vNIC something to do, if it is here.
+    fn order(&mut self, mac: Mac, channel: Option<ChannelId>, command: SaCommand) {
+        if let Some(courier) = self.couriers.get_mut(&mac) {
+            courier.push(Order { command, channel });
+            self.couriers_due.soon(mac);
+        }
+    }
+
+    /// The channels in which this vNIC sends or receives.
+    fn channels_of(&self, mac: Mac) -> Vec<ChannelId> {
+        let network = self.encrypted.get(&mac).and_then(|vni| self.networks.get(vni));
+        network.map(|network| channel::of_member(network, mac)).unwrap_or_default()
+    }
+
+    /// Asks the vNICs of some channels how their associations are: all in turn, a few at a time.
+    fn ask(&mut self, now: Duration, pause: Duration) {
+        let from = match self.questions.last {
+            _ if now < self.questions.next_at => return,
+            None if now < self.questions.round_at => return,
+            None => {
+                self.questions.round_at = now.saturating_add(pause);
+                Bound::Unbounded
             }
+            Some(last) => Bound::Excluded(last),
         };
-        if let Some(current) = channel.current.as_ref().filter(|_| ask && channel.next.is_none()) {
-            push(&id.sender, SaCommand::Query { id: sending_id(id.destination) });
-            here.iter().for_each(|mac| push(mac, SaCommand::Query { id: current.spi }));
+        self.questions.next_at = now.saturating_add(QUESTIONS_PAUSE);
+        let some = self.channels.range((from, Bound::Unbounded)).take(QUESTIONS);
+        let questions: Vec<_> =
+            some.map(|(id, channel)| (*id, channel.questions(*id, &self.here(channel)))).collect();
+        let more = questions.len() == QUESTIONS;
+        self.questions.last = questions.last().map(|(id, _)| *id).filter(|_| more);
+        for (id, questions) in questions {
+            questions.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
         }
-        // A new key that is on its way is young enough.
-        let rotation = channel.rotate.zip(channel.current.as_ref().filter(|_| channel.next.is_none()));
-        if rotation.is_some_and(|(every, key)| now.saturating_sub(key.since) >= every) {
-            channel.rekey_at.get_or_insert(now);
-        }
-        let due = channel.rekey_at.is_some_and(|at| now >= at);
-        if due && channel.next.is_none() && sender_here && !here.is_empty() {
-            match Generation::new(now, channel.suite, &here, &used) {
+    }
+
+    /// Receivers of a channel that are here.
+    fn here(&self, channel: &Channel) -> Vec<Mac> {
+        channel.receivers.iter().filter(|mac| self.couriers.contains_key(mac)).copied().collect()
+    }
+
+    /// Takes one channel as far as it can go.
+    fn advance(&mut self, now: Duration, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let here = self.here(channel);
+        let possible = self.couriers.contains_key(&id.sender) && !here.is_empty();
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let mut orders = Vec::new();
+        if channel.wants_key(now) && possible {
+            match Generation::new(now, channel.suite, &here, &self.used) {
                 Ok(key) => {
                     if let Some(log) = &mut self.log {
                         log.note(channel.source, id.destination, key.spi, &key.key);
                     }
-                    for mac in &here {
-                        push(mac, SaCommand::Add(key.config(Direction::Rx, id), key.key.clone()));
-                    }
-                    channel.next = Some(key);
-                    channel.rekey_at = None;
+                    self.used.insert(key.spi);
+                    orders = channel.begin(id, key, &here);
                 }
-                Err(error) => tracing::error!("the system gave no random numbers for a key: {error}"),
-            }
-        }
-        if let Some(next) = channel.next.as_mut().filter(|next| next.pending.is_empty() && !next.switching) {
-            next.switching = true;
-            push(&id.sender, SaCommand::Add(next.config(Direction::Tx, id), next.key.clone()));
-        }
-        let (gone, kept) = std::mem::take(&mut channel.old).into_iter().partition(|(_, at)| now >= *at);
-        channel.old = kept;
-        let gone: Vec<(u32, Duration)> = gone;
-        for (spi, _) in gone {
-            channel.receivers.iter().for_each(|mac| push(mac, SaCommand::Remove { id: spi }));
-        }
-    }
-}
-
-impl Channel {
-    const fn new(suite: Suite) -> Self {
-        Self {
-            suite,
-            rotate: None,
-            source: Ipv4Addr::UNSPECIFIED,
-            receivers: BTreeSet::new(),
-            current: None,
-            next: None,
-            old: Vec::new(),
-            rekey_at: None,
-            rotations: 0,
-            packets: 0,
-        }
-    }
-
-    /// A new key is due soon, and one that is on its way is not good enough.
-    fn rekey(&mut self, now: Duration) {
-        self.rekey_at = Some(now.saturating_add(SETTLE));
-        if let Some(next) = self.next.take() {
-            self.old.push((next.spi, now.saturating_add(GRACE)));
-        }
-    }
-
-    /// The vNIC `mac` has this association now.
-    fn acknowledged(&mut self, now: Duration, mac: Mac, config: &SaConfig) {
-        let Some(next) = self.next.as_mut().filter(|next| next.spi == config.spi) else { return };
-        if config.direction == Direction::Rx {
-            next.pending.remove(&mac);
-            return;
-        }
-        let previous = std::mem::replace(&mut self.current, self.next.take());
-        if let Some(previous) = previous {
-            self.old.push((previous.spi, now.saturating_add(GRACE)));
-            self.rotations += 1;
-        }
-        self.packets = 0;
-        if let Some(current) = &mut self.current {
-            current.since = now;
-        }
-    }
-
-    /// A vNIC has said how its association is.
-    fn reported(&mut self, now: Duration, sender: bool, answer: &SaAnswer) {
-        match answer.association {
-            Some((SaState::Active, spi, packets)) => {
-                if sender && self.current.as_ref().is_some_and(|current| current.spi == spi) {
-                    self.packets = packets;
+                Err(error) => {
+                    tracing::error!("no key could be made: {error}");
+                    self.channels_due.at(id, now.saturating_add(NO_KEY_PAUSE));
                 }
             }
-            // It is near its end, or has come to it; or the vNIC has lost it.
-            Some(_) | None => {
-                self.rekey_at.get_or_insert(now);
-            }
         }
+        orders.extend(channel.switch(id).map(|command| (id.sender, command)));
+        for spi in channel.take_old(now) {
+            self.used.remove(&spi);
+            orders.extend(channel.receivers.iter().map(|mac| (*mac, SaCommand::Remove { id: spi })));
+        }
+        if let Some(at) = channel.due(now) {
+            self.channels_due.at(id, at);
+        }
+        orders.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
     }
-
-    fn spis(&self) -> impl Iterator<Item = u32> + '_ {
-        let keys = self.current.iter().chain(&self.next).map(|key| key.spi);
-        keys.chain(self.old.iter().map(|(spi, _)| *spi))
-    }
-}
-
-impl Generation {
-    /// A new key.
-    fn new(now: Duration, suite: Suite, receivers: &[Mac], used: &BTreeSet<u32>) -> Result<Self, getrandom::Error> {
-        let mut bytes = Zeroizing::new([0; MAX_KEY_MATERIAL]);
-        getrandom::fill(&mut *bytes)?;
-        let material = bytes.get(..suite.key_material_len()).unwrap_or_default();
-        let key = KeyMaterial::new(suite, material).map_err(|_| getrandom::Error::UNEXPECTED)?;
-        let spi = loop {
-            let spi = getrandom::u32()?;
-            // Below 0x1000000 no sending association has its id.
-            if (FIRST_SPI..0x0100_0000).contains(&spi) && !used.contains(&spi) {
-                break spi;
-            }
-        };
-        Ok(Self { spi, key, since: now, pending: receivers.iter().copied().collect(), switching: false })
-    }
-
-    fn config(&self, direction: Direction, id: ChannelId) -> SaConfig {
-        let name = match direction {
-            Direction::Tx => sending_id(id.destination),
-            Direction::Rx => self.spi,
-        };
-        SaConfig::new(name, direction, self.spi, id.destination.octets())
-    }
-}
-
-/// The channels of a network: outer source and receivers of each.
-fn channels(network: &Network) -> impl Iterator<Item = (ChannelId, Ipv4Addr, BTreeSet<Mac>)> {
-    network.members.iter().flat_map(move |sender| {
-        let peers = move || network.members.iter().filter(move |peer| peer.mac != sender.mac);
-        let id = move |destination| ChannelId { vni: network.vni, sender: sender.mac, destination };
-        let unicast =
-            peers().map(move |peer| (id(peer.underlay_ip), sender.underlay_ip, BTreeSet::from([peer.mac])));
-        let group = (id(network.group), sender.underlay_ip, peers().map(|peer| peer.mac).collect());
-        unicast.chain([group])
-    })
 }

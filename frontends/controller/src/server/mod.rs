@@ -310,7 +310,7 @@ impl Server {
     fn ticked(&mut self) {
         let now = self.now();
         self.controller.tick(now);
-        for event in self.reporter.news(&self.controller, now) {
+        for event in self.reporter.news(&self.controller) {
             self.bus.publish(event);
         }
     }

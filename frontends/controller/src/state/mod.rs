@@ -253,8 +253,8 @@ impl Controller {
             return Err(why);
         }
         let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
-        self.keys.configure(now, &config);
         self.adopt(config);
+        self.keys.configure(now, &self.config);
         self.warnings = warnings;
         self.config_error = None;
         self.generation += 1;

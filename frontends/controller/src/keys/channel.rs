@@ -1,0 +1,222 @@
+//! One channel: its receivers, its key, and the one that comes next.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use cvsw_core::{
+    control::{SaAnswer, SaCommand},
+    crypto::{FIRST_SPI, KeyMaterial, MAX_KEY_MATERIAL, SaConfig, SaState, Suite},
+    flow::Direction,
+};
+use zeroize::Zeroizing;
+
+use super::{ChannelId, sending_id};
+use crate::{config::Network, mac::Mac};
+
+/// A vNIC that comes makes new keys necessary; this long others may come, too.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How long receivers keep the old association: packets sealed with it are under way.
+const GRACE: Duration = Duration::from_secs(3);
+/// No sending association has an id up to this.
+const LAST_SPI: u32 = 0x00ff_ffff;
+/// A free SPI is drawn at most so often: with fewer than 16 million keys in use it is found long before.
+const SPI_DRAWS: usize = 1000;
+
+/// A channel.
+#[derive(Debug)]
+pub struct Channel {
+    pub suite: Suite,
+    pub rotate: Option<Duration>,
+    pub source: Ipv4Addr,
+    pub receivers: BTreeSet<Mac>,
+    pub current: Option<Generation>,
+    pub next: Option<Generation>,
+    /// Receivers lose these associations at that time.
+    old: Vec<(u32, Duration)>,
+    /// A new key is due then.
+    pub rekey_at: Option<Duration>,
+    pub rotations: u64,
+    pub packets: u64,
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Generation {
+    pub spi: u32,
+    pub key: KeyMaterial,
+    pub since: Duration,
+    /// Receivers that have not acknowledged it.
+    pub pending: BTreeSet<Mac>,
+    /// The sender was told.
+    switching: bool,
+}
+
+impl Channel {
+    pub const fn new(suite: Suite) -> Self {
+        Self {
+            suite,
+            rotate: None,
+            source: Ipv4Addr::UNSPECIFIED,
+            receivers: BTreeSet::new(),
+            current: None,
+            next: None,
+            old: Vec::new(),
+            rekey_at: None,
+            rotations: 0,
+            packets: 0,
+        }
+    }
+
+    /// A new key is due soon, and one that is on its way is not good enough.
+    pub fn rekey(&mut self, now: Duration) {
+        self.rekey_at = Some(now.saturating_add(SETTLE));
+        if let Some(next) = self.next.take() {
+            self.old.push((next.spi, now.saturating_add(GRACE)));
+        }
+    }
+
+    /// The vNIC `mac` has this association now. Returns whether it is the sender, which uses it from now on.
+    pub fn acknowledged(&mut self, now: Duration, mac: Mac, config: &SaConfig) -> bool {
+        let Some(next) = self.next.as_mut().filter(|next| next.spi == config.spi) else { return false };
+        if config.direction == Direction::Rx {
+            next.pending.remove(&mac);
+            return false;
+        }
+        let previous = std::mem::replace(&mut self.current, self.next.take());
+        if let Some(previous) = previous {
+            self.old.push((previous.spi, now.saturating_add(GRACE)));
+            self.rotations += 1;
+        }
+        self.packets = 0;
+        if let Some(current) = &mut self.current {
+            current.since = now;
+        }
+        true
+    }
+
+    /// What its vNICs are asked, to see how their associations are; nothing while they get another key.
+    pub fn questions(&self, id: ChannelId, here: &[Mac]) -> Vec<(Mac, SaCommand)> {
+        let Some(current) = self.current.as_ref().filter(|_| self.next.is_none()) else { return Vec::new() };
+        let sender = (id.sender, SaCommand::Query { id: sending_id(id.destination) });
+        let receivers = here.iter().map(|mac| (*mac, SaCommand::Query { id: current.spi }));
+        [sender].into_iter().chain(receivers).collect()
+    }
+
+    /// Whether a new key is to be made now; its receivers and its sender have to be here for it.
+    pub fn wants_key(&mut self, now: Duration) -> bool {
+        // A new key that is on its way is young enough.
+        let rotation = self.rotate.zip(self.current.as_ref().filter(|_| self.next.is_none()));
+        if rotation.is_some_and(|(every, key)| now.saturating_sub(key.since) >= every) {
+            self.rekey_at.get_or_insert(now);
+        }
+        self.next.is_none() && self.rekey_at.is_some_and(|at| now >= at)
+    }
+
+    /// This is the next key; returns what its receivers have to do.
+    pub fn begin(&mut self, id: ChannelId, key: Generation, here: &[Mac]) -> Vec<(Mac, SaCommand)> {
+        let add = |mac: &Mac| (*mac, SaCommand::Add(key.config(Direction::Rx, id), key.key.clone()));
+        let orders = here.iter().map(add).collect();
+        self.next = Some(key);
+        self.rekey_at = None;
+        orders
+    }
+
+    /// What the sender has to do when every receiver has the next key, once.
+    pub fn switch(&mut self, id: ChannelId) -> Option<SaCommand> {
+        let next = self.next.as_mut().filter(|next| next.pending.is_empty() && !next.switching)?;
+        next.switching = true;
+        Some(SaCommand::Add(next.config(Direction::Tx, id), next.key.clone()))
+    }
+
+    /// Keys that receivers need not have any longer.
+    pub fn take_old(&mut self, now: Duration) -> Vec<u32> {
+        let (gone, kept) = std::mem::take(&mut self.old).into_iter().partition(|(_, at)| now >= *at);
+        self.old = kept;
+        let gone: Vec<(u32, Duration)> = gone;
+        gone.into_iter().map(|(spi, _)| spi).collect()
+    }
+
+    /// When there is something to do next, if nothing happens before.
+    pub fn due(&self, now: Duration) -> Option<Duration> {
+        let rotation = self.rotate.zip(self.current.as_ref()).map(|(every, key)| key.since.saturating_add(every));
+        let old = self.old.iter().map(|(_, at)| *at);
+        // What is past waits for a vNIC.
+        rotation.into_iter().chain(self.rekey_at).chain(old).filter(|at| *at > now).min()
+    }
+
+    /// A vNIC has said how its association is.
+    pub fn reported(&mut self, now: Duration, sender: bool, answer: &SaAnswer) {
+        match answer.association {
+            Some((SaState::Active, spi, packets)) => {
+                if sender && self.current.as_ref().is_some_and(|current| current.spi == spi) {
+                    self.packets = packets;
+                }
+            }
+            // It is near its end, or has come to it; or the vNIC has lost it.
+            Some(_) | None => {
+                self.rekey_at.get_or_insert(now);
+            }
+        }
+    }
+
+    pub fn spis(&self) -> impl Iterator<Item = u32> + '_ {
+        let keys = self.current.iter().chain(&self.next).map(|key| key.spi);
+        keys.chain(self.old.iter().map(|(spi, _)| *spi))
+    }
+}
+
+impl Generation {
+    /// A new key.
+    ///
+    /// # Errors
+    /// The system gives no random numbers, or nearly every SPI is in use.
+    pub fn new(
+        now: Duration,
+        suite: Suite,
+        receivers: &[Mac],
+        used: &HashSet<u32>,
+    ) -> Result<Self, getrandom::Error> {
+        let mut bytes = Zeroizing::new([0; MAX_KEY_MATERIAL]);
+        getrandom::fill(&mut *bytes)?;
+        let material = bytes.get(..suite.key_material_len()).unwrap_or_default();
+        let key = KeyMaterial::new(suite, material).map_err(|_| getrandom::Error::UNEXPECTED)?;
+        let good = |spi: &u32| *spi >= FIRST_SPI && !used.contains(spi);
+        let mut draws = (0..SPI_DRAWS).map(|_| getrandom::u32().map(|number| number & LAST_SPI));
+        let spi = draws.find(|spi| spi.as_ref().map_or(true, good)).ok_or(getrandom::Error::UNEXPECTED)??;
+        Ok(Self { spi, key, since: now, pending: receivers.iter().copied().collect(), switching: false })
+    }
+
+    fn config(&self, direction: Direction, id: ChannelId) -> SaConfig {
+        let name = match direction {
+            Direction::Tx => sending_id(id.destination),
+            Direction::Rx => self.spi,
+        };
+        SaConfig::new(name, direction, self.spi, id.destination.octets())
+    }
+}
+
+/// The channels of a network: outer source and receivers of each.
+pub fn of_network(network: &Network) -> impl Iterator<Item = (ChannelId, Ipv4Addr, BTreeSet<Mac>)> {
+    network.members.iter().flat_map(move |sender| {
+        let peers = move || network.members.iter().filter(move |peer| peer.mac != sender.mac);
+        let id = move |destination| ChannelId { vni: network.vni, sender: sender.mac, destination };
+        let unicast =
+            peers().map(move |peer| (id(peer.underlay_ip), sender.underlay_ip, BTreeSet::from([peer.mac])));
+        let group = (id(network.group), sender.underlay_ip, peers().map(|peer| peer.mac).collect());
+        unicast.chain([group])
+    })
+}
+
+/// The channels in which this member sends or receives.
+pub fn of_member(network: &Network, mac: Mac) -> Vec<ChannelId> {
+    let Some(member) = network.members.iter().find(|member| member.mac == mac) else { return Vec::new() };
+    let id = |sender, destination| ChannelId { vni: network.vni, sender, destination };
+    let peers = network.members.iter().filter(|peer| peer.mac != mac);
+    let with = |peer: &crate::config::Member| {
+        [id(mac, peer.underlay_ip), id(peer.mac, member.underlay_ip), id(peer.mac, network.group)]
+    };
+    peers.flat_map(with).chain([id(mac, network.group)]).collect()
+}
