@@ -15,14 +15,16 @@ use serde::Serialize;
 
 use crate::{
     cluster,
-    layout::{Layout, Wanted},
+    layout::Layout,
     scenario::{Plan, run as run_scenario},
 };
 
 const HELP: &str = "\
 Starts a controller on loopback with a configuration made for the purpose, connects simulated switches to it, and
 measures: from nothing to everything (cold), another MTU on every vNIC, other keys (with --cipher), and the time that
-one more flow on one vNIC takes. In the end every simulated vNIC is compared with the configuration.
+one more flow on one vNIC takes, when nothing else happens and while every vNIC gets another MTU. The controller has a
+store of its own, and all changes are made through its API. In the end every simulated vNIC is compared with what it
+should have.
 
 Nothing of the machine is touched: no namespace, no interface, no root. A figure is only as good as the machine is
 idle; both the simulation and the controller use one processor each.
@@ -30,7 +32,8 @@ idle; both the simulation and the controller use one processor each.
 Examples:
   cvsw sim                                     5 switches, 200 vNICs
   cvsw sim --switches 500 --vnics 50000 --json
-  cvsw sim --vnics 1700 --cipher aes-128-gcm
+  cvsw sim --vnics 1700 --cipher aes-128-gcm --keyed 50
+  cvsw sim --members 1 --flows 4               idle vNICs: networks of one, nothing but what each network needs
   cvsw sim --controllers 3                     and an etcd cluster; one of each is killed, one is stopped";
 
 /// Arguments of `cvsw sim`.
@@ -52,7 +55,10 @@ pub struct SimArgs {
     /// Encrypt all networks with this suite
     #[arg(long, value_name = "SUITE", value_parser = suite)]
     cipher: Option<Suite>,
-    /// How many times one flow is added to one vNIC
+    /// Of a hundred vNICs so many have a control key, and speak version 3 of the protocol
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    keyed: u8,
+    /// How many times one flow is added to one vNIC through the API
     #[arg(long, value_name = "N", default_value_t = 20)]
     changes: usize,
     /// Instead of all that, measure take-over: so many controllers with a cluster of three etcd nodes
@@ -84,11 +90,12 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
         members: args.members,
         flows: args.flows,
         cipher: args.cipher,
+        keyed: args.keyed,
     };
     layout.check()?;
     let mut out = io::stdout().lock();
     if args.print_config {
-        out.write_all(layout.config(&Wanted { mtu: 1400, marked: None }).as_bytes())?;
+        out.write_all(layout.config(1400, None).as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let program = args.program.map_or_else(std::env::current_exe, Ok).context("this program has no path")?;

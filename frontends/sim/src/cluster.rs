@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::{
     etcd::Etcd,
     fleet::Fleet,
-    layout::{Layout, UNDERLAY_OVERHEAD, Wanted},
-    process::{Controller, Member},
+    layout::Layout,
+    process::{Controller, Member, runtime},
     scenario::World,
 };
 
@@ -73,15 +73,14 @@ impl fmt::Display for ClusterReport {
 /// # Errors
 /// As [`crate::scenario::run`].
 pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration) -> anyhow::Result<ClusterReport> {
-    let mut wanted = Wanted { mtu: 1400, marked: None };
+    let mut mtu = 1400;
     let mut etcd = Etcd::start()?;
     let mut fleet = Fleet::new(layout)?;
-    let config = layout.config(&wanted);
     let store = etcd.store();
     let mut members = Vec::new();
     for number in 0..controllers {
         let member = Member { store: store.clone(), name: format!("c{number}") };
-        members.push(Controller::start(program, &config, Some(&member))?);
+        members.push(Controller::start(program, layout, mtu, Some(&member))?);
     }
     let addresses: Vec<_> = members.iter().map(|member| member.address).collect();
     let mut report = ClusterReport { controllers, ..ClusterReport::default() };
@@ -89,8 +88,8 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     fleet.connect(&addresses)?;
     let world = World { layout, limit, fleet: &fleet };
     world.wait_for_masters("cold", start, layout.switches)?;
-    report.cold_seconds = world.wait_for_all("cold", start, wanted.mtu)?;
-    world.compare(&wanted)?;
+    report.cold_seconds = world.wait_for_all("cold", start, mtu)?;
+    world.compare(mtu)?;
 
     // The one that has most is killed.
     let (most, switches) = busiest(&members)?;
@@ -108,24 +107,23 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     let masters = world.masters();
     stopped.pause()?;
     report.stopped_takeover_seconds = world.wait_for_other_masters("stopped", start, &masters, switches)?;
-    wanted.mtu = 1380;
+    mtu = 1380;
     let start = Instant::now();
-    set_underlay_mtu(&store, wanted.mtu)?;
-    report.stopped_mtu_seconds = world.wait_for_all("another MTU", start, wanted.mtu)?;
+    set_underlay_mtu(&store, layout.underlay_mtu(mtu))?;
+    report.stopped_mtu_seconds = world.wait_for_all("another MTU", start, mtu)?;
     stopped.resume()?;
     std::thread::sleep(PROBATION);
-    world.compare(&wanted).context("a controller that was stopped has changed something when it went on")?;
+    world.compare(mtu).context("a controller that was stopped has changed something when it went on")?;
     report.stale_messages_refused = world.refused() - refused;
 
-    wanted.mtu = 1360;
+    mtu = 1360;
     let start = Instant::now();
     etcd.kill_leader()?;
-    set_underlay_mtu(&store, wanted.mtu)?;
-    report.leader_killed_mtu_seconds =
-        world.wait_for_all("another MTU without etcd's leader", start, wanted.mtu)?;
+    set_underlay_mtu(&store, layout.underlay_mtu(mtu))?;
+    report.leader_killed_mtu_seconds = world.wait_for_all("another MTU without etcd's leader", start, mtu)?;
     report.leader_killed_lost = layout.switches - world.fleet.mastered();
     world.wait_until_mastered_again("without etcd's leader", start)?;
-    world.compare(&wanted)?;
+    world.compare(mtu)?;
     Ok(report)
 }
 
@@ -133,20 +131,19 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
 fn busiest(members: &[Controller]) -> anyhow::Result<(usize, usize)> {
     let mut counts = Vec::new();
     for (index, member) in members.iter().enumerate() {
-        counts.push((member.status()?.switches.iter().filter(|switch| switch.up).count(), index));
+        counts.push((member.summary()?["switches"]["up"].as_u64().unwrap_or(0), index));
     }
     let (count, index) = counts.into_iter().max().context("no controller is left")?;
-    Ok((index, count))
+    Ok((index, usize::try_from(count)?))
 }
 
 /// Writes what an operator would.
 fn set_underlay_mtu(store: &str, mtu: u16) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let store = Store::new(store)?;
         let old = Spec::from_snapshot(&store.load().await?)?;
         let mut new = old.clone();
-        new.parameters.value.underlay_mtu = Some((mtu + UNDERLAY_OVERHEAD).into());
+        new.parameters.value.underlay_mtu = Some(mtu.into());
         store.commit(new.difference(&old)).await?;
         anyhow::Ok(())
     })

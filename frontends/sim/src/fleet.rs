@@ -71,7 +71,8 @@ impl Fleet {
         for number in 0..layout.switches {
             let mut ports = Vec::new();
             for (_, vnic) in layout.on_switch(number) {
-                let engine = Vnic::new(mac(vnic), vnic as u64).context("no memory for another vNIC")?;
+                let engine = Vnic::new(mac(vnic), vnic as u64 + 1, layout.key(vnic))
+                    .context("no memory for another vNIC")?;
                 ports.push((engine, Arc::clone(&seen[vnic])));
             }
             switches.push(Arc::new(Mutex::new(Switch::new(number as u64 + 1, ports))));

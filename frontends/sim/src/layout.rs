@@ -1,15 +1,19 @@
 //! How many of everything, where, and with which addresses.
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{fmt::Write as _, fs, io::Write as _, net::Ipv4Addr, os::unix::fs::OpenOptionsExt as _, path::Path};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use cvsw_controller::Mac;
-use cvsw_core::crypto::Suite;
+use cvsw_core::{
+    control::v3::ControlKeys,
+    crypto::{Suite, vxlan_mtu},
+    mtu::IpMtu,
+};
 
 /// Entries that a member has besides one for each peer: to the group, to itself, from the group, isolation.
 pub const FLOWS_WITHOUT_PEERS: usize = 4;
-/// What VXLAN adds to an IP packet.
-pub const UNDERLAY_OVERHEAD: u16 = cvsw_controller::config::VXLAN_OVERHEAD;
+/// More than any suite adds to an IP packet.
+const MAX_OVERHEAD: u16 = 256;
 /// vNICs of all switches: their addresses have three octets for a number.
 const MAX_VNICS: usize = 1 << 20;
 /// Ports that fit a FEATURES_REPLY.
@@ -28,15 +32,8 @@ pub struct Layout {
     pub flows: usize,
     /// How all networks are encrypted.
     pub cipher: Option<Suite>,
-}
-
-/// What changes while the world lives.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// MTU of all networks.
-    pub mtu: u16,
-    /// These vNICs have one entry more, with this number in it.
-    pub marked: Option<(usize, u16)>,
+    /// Of a hundred vNICs so many have a control key, and speak version 3.
+    pub keyed: u8,
 }
 
 impl Layout {
@@ -75,65 +72,97 @@ impl Layout {
         (switch..self.vnics).step_by(self.switches).zip(1..).map(|(vnic, port)| (port, vnic))
     }
 
-    /// The configuration file.
-    pub fn config(&self, wanted: &Wanted) -> String {
+    /// The underlay's MTU with which all networks have this one.
+    pub fn underlay_mtu(&self, mtu: u16) -> u16 {
+        let fits = |underlay: &u16| {
+            let inside = IpMtu::new(*underlay).and_then(|underlay| vxlan_mtu(underlay, self.cipher));
+            inside.is_some_and(|inside| inside.get() == mtu)
+        };
+        (mtu..mtu.saturating_add(MAX_OVERHEAD)).find(fits).unwrap_or(mtu)
+    }
+
+    /// The control key of a vNIC, if it has one.
+    pub fn key(&self, vnic: usize) -> Option<ControlKeys> {
+        self.has_key(vnic).then(|| ControlKeys::derive(&secret(vnic)))
+    }
+
+    fn has_key(&self, vnic: usize) -> bool {
+        vnic % 100 < self.keyed.into()
+    }
+
+    /// Writes the folder with the control keys.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_keys(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir(folder).context("cannot make a folder for control keys")?;
+        for vnic in (0..self.vnics).filter(|vnic| self.has_key(*vnic)) {
+            let path = folder.join(format!("{}.key", mac(vnic)));
+            let hex: String = secret(vnic).iter().map(|octet| format!("{octet:02x}")).collect();
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            file.write_all(hex.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The configuration file; `keys` is the folder with the control keys.
+    pub fn config(&self, mtu: u16, keys: Option<&Path>) -> String {
         let mut out = String::with_capacity(self.vnics * 256);
         // Writing to a string does not fail.
-        let _ = self.write(&mut out, wanted);
+        let _ = self.write(&mut out, mtu, keys);
         out
     }
 
-    fn write(&self, out: &mut String, wanted: &Wanted) -> std::fmt::Result {
-        match self.cipher {
-            Some(_) => writeln!(out, "keys_in_clear = true")?,
-            None => writeln!(out, "underlay_mtu = {}", wanted.mtu + UNDERLAY_OVERHEAD)?,
+    fn write(&self, out: &mut String, mtu: u16, keys: Option<&Path>) -> std::fmt::Result {
+        writeln!(out, "underlay_mtu = {}\nkeys_in_clear = {}", self.underlay_mtu(mtu), self.cipher.is_some())?;
+        if let Some(keys) = keys {
+            writeln!(out, "control_keys = {keys:?}")?;
         }
         for (number, first) in (0..self.vnics).step_by(self.members).enumerate() {
             let vni = number + 1;
             writeln!(out, "[[network]]\nname = \"net{vni}\"\nvni = {vni}")?;
             writeln!(out, "group = \"{}\"", Ipv4Addr::from(0xef00_0000 + u32::try_from(vni).unwrap_or(0)))?;
             if let Some(cipher) = self.cipher {
-                writeln!(out, "mtu = {}\ncipher = \"{}\"", wanted.mtu, cipher.name())?;
+                writeln!(out, "cipher = \"{}\"", cipher.name())?;
             }
             let members = first..self.vnics.min(first + self.members);
             for vnic in members.clone() {
-                self.write_member(out, vnic, vnic - first, members.len(), wanted)?;
+                self.write_member(out, vnic, vnic - first)?;
             }
         }
         Ok(())
     }
 
-    fn write_member(
-        &self,
-        out: &mut String,
-        vnic: usize,
-        index: usize,
-        members: usize,
-        wanted: &Wanted,
-    ) -> std::fmt::Result {
+    fn write_member(&self, out: &mut String, vnic: usize, index: usize) -> std::fmt::Result {
         let inside = Ipv4Addr::from(0xac10_0001 + u32::try_from(index).unwrap_or(0));
         writeln!(
             out,
             "[[network.member]]\nname = \"v{vnic}\"\nmac = \"{}\"\nip = \"{inside}\"\nunderlay_mac = \"{}\"\n\
-             underlay_ip = \"{}\"",
+             underlay_ip = \"{}\"\nflows = {:?}",
             mac(vnic),
             numbered_mac(0xc6, vnic),
             Ipv4Addr::from(0x0a00_0001 + u32::try_from(vnic).unwrap_or(0)),
-        )?;
-        let extra = self.flows - (members - 1 + FLOWS_WITHOUT_PEERS);
-        let ports = (0..extra).map(|number| number + 1000).chain(self.mark(vnic, wanted));
-        let mut first = true;
-        for port in ports {
-            let open = if first { "flows = [" } else { ", " };
-            write!(out, "{open}\"priority=40000,in_port=HOST,udp,tp_dst={port},actions=drop\"")?;
-            first = false;
-        }
-        if first { Ok(()) } else { writeln!(out, "]") }
+            self.extra_flows(vnic),
+        )
     }
 
-    fn mark(&self, vnic: usize, wanted: &Wanted) -> Option<usize> {
-        wanted.marked.filter(|(marked, _)| *marked == vnic).map(|(_, port)| usize::from(port))
+    /// A vNIC's flows besides those that follow from its network.
+    pub fn extra_flows(&self, vnic: usize) -> Vec<String> {
+        let first = vnic - vnic % self.members;
+        let members = self.vnics.min(first + self.members) - first;
+        let extra = self.flows - (members - 1 + FLOWS_WITHOUT_PEERS);
+        (1000..).take(extra).map(extra_flow).collect()
     }
+}
+
+/// A flow that no other part of the configuration has.
+pub fn extra_flow(port: usize) -> String {
+    format!("priority=40000,in_port=HOST,udp,tp_dst={port},actions=drop")
+}
+
+/// Whoever runs this knows all of them.
+fn secret(vnic: usize) -> [u8; 16] {
+    (vnic as u128 + 1).to_be_bytes()
 }
 
 /// The address of a vNIC.
@@ -152,7 +181,7 @@ mod tests {
     use cvsw_controller::{config::Config, derive};
 
     fn layout() -> Layout {
-        Layout { switches: 3, vnics: 40, members: 17, flows: 22, cipher: None }
+        Layout { switches: 3, vnics: 40, members: 17, flows: 22, cipher: None, keyed: 30 }
     }
 
     #[test]
@@ -162,16 +191,19 @@ mod tests {
         let mut placed: Vec<_> = (0..3).flat_map(|switch| layout.on_switch(switch).map(|(_, vnic)| vnic)).collect();
         placed.sort_unstable();
         assert_eq!(placed, (0..40).collect::<Vec<_>>());
-        let wanted = Wanted { mtu: 1400, marked: Some((39, 7)) };
-        let loaded = Config::parse("sim.toml", &layout.config(&wanted)).unwrap_or_else(|errors| panic!("{errors}"));
-        assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
-        let desired = derive::desired(&loaded.config);
-        assert_eq!(desired.len(), 40);
-        for vnic in 0..40 {
-            let desired = &desired[&mac(vnic)];
-            assert_eq!(desired.flows.len(), if vnic == 39 { 23 } else { 22 });
-            assert_eq!(desired.mtu.map(|mtu| mtu.get()), Some(1400));
+        for cipher in [None, Some(Suite::Aes128Gcm), Some(Suite::Aes256CtrHmacSha256)] {
+            let layout = Layout { cipher, ..layout.clone() };
+            let loaded = Config::parse("sim.toml", &layout.config(1400, None)).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
+            let desired = derive::desired(&loaded.config);
+            assert_eq!(desired.len(), 40);
+            for vnic in 0..40 {
+                let desired = &desired[&mac(vnic)];
+                assert_eq!(desired.flows.len(), 22);
+                assert_eq!(desired.mtu.map(|mtu| mtu.get()), Some(1400));
+            }
         }
+        assert_eq!((0..40).filter(|vnic| layout.key(*vnic).is_some()).count(), 30);
     }
 
     #[test]

@@ -1,22 +1,34 @@
-//! The controller under test: a process of its own, with a configuration file that changes.
+//! The controller under test: a process of its own, which is told what to do through its API.
 
 use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, bail};
-use cvsw_controller::{cli::read_status, status::Status};
+use cvsw_controller::{
+    Mac,
+    client::http::{Answer, Client, Parts, Target},
+    config::Listen,
+};
+use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::layout::Layout;
 
 /// A running `cvsw controller`. Dropping it ends it and removes its files.
 pub struct Controller {
     child: Child,
-    folder: TempDir,
+    _folder: TempDir,
+    client: Client,
+    runtime: Runtime,
     /// Where it listens for switches.
     pub address: SocketAddr,
 }
@@ -31,48 +43,71 @@ pub struct Member {
 }
 
 impl Controller {
-    /// Starts `program controller` with this configuration, alone or as one of several.
+    /// Starts `program controller` for this world, alone with a store of its own or as one of several.
     ///
     /// # Errors
     /// It does not start, or does not say where it listens.
-    pub fn start(program: &Path, config: &str, member: Option<&Member>) -> anyhow::Result<Self> {
+    pub fn start(program: &Path, layout: &Layout, mtu: u16, member: Option<&Member>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for the controller's files")?;
-        fs::write(folder.path().join("controller.toml"), config)?;
-        let cluster = member.map(|member| ["--store", member.store.as_str(), "--name", member.name.as_str()]);
-        let mut child = Command::new(program)
-            .args(["controller", "--json", "--listen", "tcp:127.0.0.1:0", "--config"])
-            .arg(folder.path().join("controller.toml"))
-            .arg("--status-socket")
-            .arg(folder.path().join("status.sock"))
-            .args(cluster.iter().flatten())
-            .env("CVSW_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+        let [config, keys, store, api] =
+            ["controller.toml", "keys", "store", "api.sock"].map(|name| folder.path().join(name));
+        layout.write_keys(&keys)?;
+        fs::write(&config, layout.config(mtu, Some(&keys)))?;
+        let api = Listen::Unix(api);
+        let target = Target { api: Some(api.clone()), ..Target::default() };
+        let (client, runtime) = (Client::new(&target)?, runtime()?);
+        let mut command = Command::new(program);
+        command.args(["controller", "--json", "--listen", "tcp:127.0.0.1:0", "--config"]).arg(&config);
+        command.arg("--api").arg(api.to_string()).arg("--store");
+        match member {
+            Some(member) => command.args([member.store.as_str(), "--name", member.name.as_str()]),
+            None => command.arg(&store),
+        };
+        command.env("CVSW_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let ready = read_line(&mut child);
-        let mut controller = Self { child, folder, address: SocketAddr::from(([0; 4], 0)) };
-        controller.address = address(&ready?)?;
+        let address = SocketAddr::from(([0; 4], 0));
+        let mut controller = Self { child, _folder: folder, client, runtime, address };
+        controller.address = address_of(&ready?)?;
         Ok(controller)
     }
 
-    /// Another configuration, from now on.
+    /// Another MTU of the network below, for everybody.
     ///
     /// # Errors
-    /// The file cannot be written, or the process is gone.
-    pub fn reconfigure(&self, config: &str) -> anyhow::Result<()> {
-        let (new, file) = (self.folder.path().join("new.toml"), self.folder.path().join("controller.toml"));
-        fs::write(&new, config)?;
-        fs::rename(&new, &file)?;
-        self.signal(Signal::HUP)
+    /// The controller refuses.
+    pub fn set_underlay_mtu(&self, mtu: u16, keys_in_clear: bool) -> anyhow::Result<()> {
+        let parameters = json!({"underlay_mtu": mtu, "keys_in_clear": keys_in_clear});
+        self.ask(Method::PUT, "/v1/parameters", Some(&parameters)).map(drop)
+    }
+
+    /// Other extra flows for one vNIC.
+    ///
+    /// # Errors
+    /// The controller refuses.
+    pub fn set_flows(&self, vnic: Mac, flows: &[String]) -> anyhow::Result<()> {
+        self.ask(Method::PUT, &format!("/v1/vnics/{vnic}/flows"), Some(&json!({"flows": flows}))).map(drop)
     }
 
     /// New keys for everybody, now.
     ///
     /// # Errors
-    /// The process is gone.
+    /// The controller refuses.
     pub fn rotate_keys(&self) -> anyhow::Result<()> {
-        self.signal(Signal::USR1)
+        self.ask(Method::POST, "/v1/keys/rotate", None::<&Value>).map(drop)
+    }
+
+    /// What there is at a glance, as the API's `/v1/summary` has it.
+    ///
+    /// # Errors
+    /// The controller does not answer.
+    pub fn summary(&self) -> anyhow::Result<Value> {
+        self.ask(Method::GET, "/v1/summary", None::<&Value>)?.read()
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> anyhow::Result<Answer> {
+        let parts = body.map_or_else(|| Ok(Parts::default()), Parts::json)?;
+        self.runtime.block_on(self.client.ask(method, path, parts))
     }
 
     /// Stops it where it is.
@@ -89,14 +124,6 @@ impl Controller {
     /// The process is gone.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.signal(Signal::CONT)
-    }
-
-    /// What it knows.
-    ///
-    /// # Errors
-    /// It does not say.
-    pub fn status(&self) -> anyhow::Result<Status> {
-        Ok(read_status(&self.status_socket())?.1)
     }
 
     /// Its memory in bytes: what is resident now, and the most that ever was.
@@ -123,10 +150,6 @@ impl Controller {
         let fields: Vec<_> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).context("no such field");
         Ok((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
-    }
-
-    fn status_socket(&self) -> PathBuf {
-        self.folder.path().join("status.sock")
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -163,8 +186,13 @@ fn read_line(child: &mut Child) -> anyhow::Result<String> {
     Ok(line)
 }
 
+/// For one question at a time.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")
+}
+
 /// The TCP address in the "ready" line.
-fn address(ready: &str) -> anyhow::Result<SocketAddr> {
+fn address_of(ready: &str) -> anyhow::Result<SocketAddr> {
     let ready: serde_json::Value = serde_json::from_str(ready).with_context(|| format!("not JSON: {ready}"))?;
     let listen = ready["listen"][0].as_str().and_then(|text| text.strip_prefix("tcp:"));
     listen.context("the controller does not say where it listens")?.parse().context("not an address")

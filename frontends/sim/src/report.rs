@@ -17,6 +17,8 @@ pub struct Report {
     pub flows_per_vnic: usize,
     /// How the networks are encrypted.
     pub cipher: Option<String>,
+    /// vNICs of a hundred that have a control key, and speak version 3.
+    pub keyed_percent: u8,
     /// Memory that the simulation takes for one vNIC.
     pub simulated_vnic_bytes: usize,
     /// From the first connection until every vNIC has what it should have.
@@ -27,14 +29,18 @@ pub struct Report {
     pub cold_processor_seconds: f64,
     /// OpenFlow messages that the controller sent for that.
     pub cold_messages: u64,
-    /// From the changed file until every vNIC has another MTU.
+    /// From the request until every vNIC has another MTU.
     pub mtu_seconds: f64,
     /// Until the controller knows it.
     pub mtu_known_seconds: f64,
     /// From the request until every vNIC has other keys; none without a cipher.
     pub rekey_seconds: Option<f64>,
+    /// Until the controller knows it.
+    pub rekey_known_seconds: Option<f64>,
     /// Time for one more flow on one vNIC, from the request until the vNIC has it.
     pub change: Option<Percentiles>,
+    /// The same while every vNIC gets another MTU.
+    pub change_busy: Option<Percentiles>,
     /// Memory of the controller.
     pub memory: MemoryReport,
 }
@@ -85,6 +91,11 @@ impl fmt::Display for Report {
             f,
             "{vnics} vNICs with {flows_per_vnic} flows each, in networks of {members}, on {switches} switches"
         )?;
+        writeln!(
+            f,
+            "{} of 100 vNICs with a control key and protocol version 3, the others with version 2",
+            self.keyed_percent
+        )?;
         writeln!(f, "encryption: {cipher}; a simulated vNIC takes {} KiB here", self.simulated_vnic_bytes >> 10)?;
         writeln!(f)?;
         writeln!(f, "{:<44} {:>10} {:>14}", "", "vNICs have", "controller")?;
@@ -94,14 +105,14 @@ impl fmt::Display for Report {
         };
         row(f, "cold: nothing to everything", self.cold_seconds, self.cold_known_seconds)?;
         row(f, "another MTU on every vNIC", self.mtu_seconds, self.mtu_known_seconds)?;
-        if let Some(seconds) = self.rekey_seconds {
-            writeln!(f, "{:<44} {seconds:>8.2} s", "another key for every pair")?;
+        if let Some((have, know)) = self.rekey_seconds.zip(self.rekey_known_seconds) {
+            row(f, "another key for every pair", have, know)?;
         }
-        if let Some(change) = self.change {
-            let Percentiles { count, p50_ms, p99_ms, max_ms } = change;
+        for (what, change) in [("", self.change), (", meanwhile another MTU on all", self.change_busy)] {
+            let Some(Percentiles { count, p50_ms, p99_ms, max_ms }) = change else { continue };
             writeln!(
                 f,
-                "one flow more on one vNIC: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, most {max_ms:.1} ms ({count} times)"
+                "one flow more on one vNIC{what}: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, most {max_ms:.1} ms ({count} times)"
             )?;
         }
         let (seconds, messages) = (self.cold_processor_seconds, self.cold_messages);

@@ -13,7 +13,7 @@ use cvsw_core::flow::Direction;
 
 use crate::{
     fleet::Fleet,
-    layout::{Layout, Wanted, mac},
+    layout::{Layout, extra_flow, mac},
     process::Controller,
     report::{MemoryReport, Percentiles, Report},
     vnic::ENGINE_BYTES,
@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const LOOK_AT_ONE: Duration = Duration::from_micros(100);
 /// How often the controller is asked; its answer is long.
 const ASK: Duration = Duration::from_millis(500);
+/// One of so many changes of a flow is made once more while every vNIC gets another MTU.
+const BUSY_CHANGES: usize = 5;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -45,9 +47,9 @@ pub struct Plan {
 /// A step that took too long, with how far it came; or a vNIC that has something else than it should.
 pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     let layout = &plan.layout;
-    let mut wanted = Wanted { mtu: 1400, marked: None };
+    let mut mtu = 1400;
     let mut fleet = Fleet::new(layout)?;
-    let controller = Controller::start(program, &layout.config(&wanted), None)?;
+    let controller = Controller::start(program, layout, mtu, None)?;
     let configured = controller.memory()?.resident;
     let mut report = Report {
         switches: layout.switches,
@@ -55,6 +57,7 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
         members: layout.members,
         flows_per_vnic: layout.flows,
         cipher: layout.cipher.map(|suite| suite.name().to_owned()),
+        keyed_percent: layout.keyed,
         simulated_vnic_bytes: ENGINE_BYTES,
         ..Report::default()
     };
@@ -62,24 +65,32 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     let (start, processor) = (Instant::now(), controller.processor_seconds()?);
     fleet.connect(&[controller.address])?;
     let world = World { layout, limit: plan.limit, fleet: &fleet };
-    report.cold_seconds = world.wait_for_all("cold", start, wanted.mtu)?;
+    report.cold_seconds = world.wait_for_all("cold", start, mtu)?;
     report.cold_known_seconds = world.wait_until_known(&controller, "cold", start)?;
     report.cold_processor_seconds = controller.processor_seconds()? - processor;
     report.cold_messages = world.fleet.traffic().messages;
     let converged = controller.memory()?.resident;
-    world.compare(&wanted)?;
+    world.compare(mtu)?;
 
-    wanted.mtu = 1300;
+    mtu = 1300;
     let start = Instant::now();
-    controller.reconfigure(&layout.config(&wanted))?;
-    report.mtu_seconds = world.wait_for_all("another MTU", start, wanted.mtu)?;
+    world.set_mtu(&controller, mtu)?;
+    report.mtu_seconds = world.wait_for_all("another MTU", start, mtu)?;
     report.mtu_known_seconds = world.wait_until_known(&controller, "another MTU", start)?;
 
     if layout.cipher.is_some() {
-        report.rekey_seconds = Some(world.rekey(&controller)?);
+        let start = Instant::now();
+        report.rekey_seconds = Some(world.rekey(&controller, start)?);
+        report.rekey_known_seconds = Some(world.wait_until_known(&controller, "new keys", start)?);
     }
-    report.change = world.change_flows(&controller, plan.changes, &mut wanted)?;
-    world.compare(&wanted)?;
+    report.change = world.change_flows(&controller, plan.changes)?;
+    mtu = 1280;
+    let start = Instant::now();
+    world.set_mtu(&controller, mtu)?;
+    report.change_busy = world.change_flows(&controller, plan.changes.div_ceil(BUSY_CHANGES))?;
+    world.wait_for_all("yet another MTU", start, mtu)?;
+    world.wait_until_known(&controller, "yet another MTU", start)?;
+    world.compare(mtu)?;
     ensure!(world.fleet.traffic().complaints == 0, "the controller sent messages that make no sense; see the log");
     report.memory = MemoryReport {
         configured,
@@ -129,15 +140,13 @@ impl World<'_> {
     /// Waits until the controller says that all is as it should be; returns the time since `start`.
     fn wait_until_known(&self, controller: &Controller, what: &str, start: Instant) -> anyhow::Result<f64> {
         loop {
-            let status = controller.status()?;
-            if status.converged {
+            let summary = controller.summary()?;
+            if summary["converged"] == true {
                 return Ok(start.elapsed().as_secs_f64());
             }
-            let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-            status.vnics.iter().for_each(|vnic| *states.entry(&vnic.state).or_default() += 1);
-            let errors = status.vnics.iter().flat_map(|vnic| &vnic.errors).next();
-            self.in_time(what, start, || format!("the controller's view: {states:?}, an error: {errors:?}"))?;
-            tracing::info!("{what}: {states:?} after {:.1} s", start.elapsed().as_secs_f64());
+            self.in_time(what, start, || format!("the controller's view: {summary}"))?;
+            let (vnics, keys) = (&summary["vnics"], &summary["keys"]);
+            tracing::info!("{what}: vNICs {vnics}, keys {keys} after {:.1} s", start.elapsed().as_secs_f64());
             std::thread::sleep(ASK);
         }
     }
@@ -146,8 +155,9 @@ impl World<'_> {
     ///
     /// # Errors
     /// One has something else.
-    pub fn compare(&self, wanted: &Wanted) -> anyhow::Result<()> {
-        let config = Config::parse("sim.toml", &self.layout.config(wanted)).map_err(|e| anyhow::anyhow!("{e}"))?;
+    pub fn compare(&self, mtu: u16) -> anyhow::Result<()> {
+        let config =
+            Config::parse("sim.toml", &self.layout.config(mtu, None)).map_err(|e| anyhow::anyhow!("{e}"))?;
         let desired = derive::desired(&config.config);
         for switch in self.fleet.switches() {
             for vnic in switch.vnics() {
@@ -173,9 +183,8 @@ impl World<'_> {
     }
 
     /// New keys for everybody; returns how long it took.
-    fn rekey(&self, controller: &Controller) -> anyhow::Result<f64> {
+    fn rekey(&self, controller: &Controller, start: Instant) -> anyhow::Result<f64> {
         let old = self.sending_keys();
-        let start = Instant::now();
         controller.rotate_keys()?;
         loop {
             let new = self.sending_keys();
@@ -201,43 +210,41 @@ impl World<'_> {
         keys
     }
 
-    /// One flow more on one vNIC, then on another, and so on. The vNIC before loses it again.
-    fn change_flows(
-        &self,
-        controller: &Controller,
-        changes: usize,
-        wanted: &mut Wanted,
-    ) -> anyhow::Result<Option<Percentiles>> {
+    fn set_mtu(&self, controller: &Controller, mtu: u16) -> anyhow::Result<()> {
+        controller.set_underlay_mtu(self.layout.underlay_mtu(mtu), self.layout.cipher.is_some())
+    }
+
+    /// One flow more on one vNIC, then on another, and so on. Each loses it again.
+    fn change_flows(&self, controller: &Controller, changes: usize) -> anyhow::Result<Option<Percentiles>> {
         let layout = self.layout;
         let mut milliseconds = Vec::with_capacity(changes);
         for (port, number) in (2000..).zip(0..changes) {
             // Spread over all switches and networks.
             let vnic = number * 7919 % layout.vnics;
-            let mark = wanted.marked.replace((vnic, port));
-            let config = layout.config(wanted);
+            let mut flows = layout.extra_flows(vnic);
+            flows.push(extra_flow(port));
             let start = Instant::now();
-            controller.reconfigure(&config)?;
-            let seen = self.fleet.seen.get(vnic).context("no such vNIC")?;
-            while usize::from(seen.flows.load(Ordering::Relaxed)) != layout.flows + 1 {
-                self.in_time("one flow more", start, || format!("vNIC {} does not have it", mac(vnic)))?;
-                std::thread::sleep(LOOK_AT_ONE);
-            }
+            controller.set_flows(mac(vnic), &flows)?;
+            self.wait_for_one("one flow more", start, vnic, layout.flows + 1)?;
             milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
-            if let Some((before, _)) = mark.filter(|(before, _)| *before != vnic) {
-                self.wait_until_unmarked(before)?;
-            }
+            flows.pop();
+            let start = Instant::now();
+            controller.set_flows(mac(vnic), &flows)?;
+            self.wait_for_one("one flow less", start, vnic, layout.flows)?;
         }
         Ok(Percentiles::of(milliseconds))
     }
 
-    fn wait_until_unmarked(&self, vnic: usize) -> anyhow::Result<()> {
-        let start = Instant::now();
+    fn wait_for_one(&self, what: &str, start: Instant, vnic: usize, flows: usize) -> anyhow::Result<()> {
         let seen = self.fleet.seen.get(vnic).context("no such vNIC")?;
-        while usize::from(seen.flows.load(Ordering::Relaxed)) != self.layout.flows {
-            self.in_time("one flow less", start, || format!("vNIC {} still has it", mac(vnic)))?;
+        loop {
+            let has: usize = seen.flows.load(Ordering::Relaxed).into();
+            if has == flows {
+                return Ok(());
+            }
+            self.in_time(what, start, || format!("vNIC {} has {has} flows, not {flows}", mac(vnic)))?;
             std::thread::sleep(LOOK_AT_ONE);
         }
-        Ok(())
     }
 
     /// Nothing, as long as there is time left.

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_switch_shows_its_ports_and_passes_frames_both_ways() {
         let seen = Arc::new(Seen::default());
-        let mut switch = Switch::new(7, vec![(Vnic::new(mac(3), 1).unwrap(), Arc::clone(&seen))]);
+        let mut switch = Switch::new(7, vec![(Vnic::new(mac(3), 1, None).unwrap(), Arc::clone(&seen))]);
         let (one, two) = (switch.connected(&mut Vec::new()), switch.connected(&mut Vec::new()));
         let mut tell_as = |id, message: &Message<'_>| {
             let (mut bytes, mut out) = (Vec::new(), Vec::new());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use cvsw_controller::Mac;
 use cvsw_core::{
     Cvsw, Frame, Instant,
+    control::v3::ControlKeys,
     control::{ControlEvent, MAX_FRAME_LEN},
     crypto::{CipherError, Ciphers, KeyMaterial, PacketHeader, SaStatus},
     flow::{Direction, FlowMod},
@@ -39,11 +40,14 @@ pub struct Vnic {
 }
 
 impl Vnic {
-    /// A vNIC that has just been started. `None`: there is no memory for it.
-    pub fn new(mac: Mac, seed: u64) -> Option<Self> {
+    /// A vNIC that has just been started; with a control key it speaks version 3. `None`: there is no memory for it.
+    pub fn new(mac: Mac, seed: u64, key: Option<ControlKeys>) -> Option<Self> {
         let mut engine = Engine::new_box_zeroed().ok()?;
         engine.init(&cvsw_core::Config { mac: mac.0, hash_seed: seed, ..Default::default() });
         engine.accept_keys_in_clear(true);
+        if let Some(key) = key {
+            engine.enable_version_3(seed, key);
+        }
         Some(Self { mac, engine, mtu: None, offloads: None })
     }
 

@@ -5,14 +5,14 @@ use serde_json::Value;
 
 #[test]
 fn a_small_world_comes_to_the_wanted_state() {
-    let run = cvsw!("sim", "--switches", "5", "--vnics", "200", "--changes", "3", "--json");
+    let run = cvsw!("sim", "--switches", "5", "--vnics", "200", "--keyed", "50", "--changes", "3", "--json");
     assert_eq!(run.code, 0, "{}", run.stderr);
     let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
     assert_eq!((&report["vnics"], &report["flows_per_vnic"]), (&200.into(), &20.into()));
     for figure in ["cold_seconds", "cold_known_seconds", "mtu_seconds", "mtu_known_seconds"] {
         assert!(report[figure].as_f64().is_some_and(|seconds| seconds > 0.0), "{figure}: {report}");
     }
-    assert_eq!(report["change"]["count"], 3);
+    assert_eq!((&report["change"]["count"], &report["change_busy"]["count"]), (&3.into(), &1.into()));
     assert_eq!(report["rekey_seconds"], Value::Null, "nothing is encrypted");
     assert!(report["memory"]["converged"].as_u64() > report["memory"]["configured"].as_u64(), "{report}");
 }
@@ -20,7 +20,10 @@ fn a_small_world_comes_to_the_wanted_state() {
 #[test]
 fn an_encrypted_world_gets_other_keys() {
     let options = ["--switches", "2", "--vnics", "10", "--members", "5", "--flows", "8", "--changes", "0"];
-    let run = crate::common::run(&[&["sim", "--cipher", "aes-128-gcm", "--json"][..], &options].concat(), "");
+    let run = crate::common::run(
+        &[&["sim", "--cipher", "aes-128-gcm", "--keyed", "50", "--json"][..], &options].concat(),
+        "",
+    );
     assert_eq!(run.code, 0, "{}", run.stderr);
     let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
     assert!(report["rekey_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");

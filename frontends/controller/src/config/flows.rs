@@ -96,13 +96,14 @@ pub(super) fn check_collisions(network: &Network, raw: &raw::Network, report: &m
             continue;
         }
         let derived: Vec<_> = derive::derived_flows(network, member);
-        let mut taken: HashMap<EntryId, String> = derived
-            .iter()
-            .map(|flow| (EntryId::of(flow), "a flow that the controller derives".to_owned()))
-            .collect();
+        let mut taken: HashMap<EntryId, Option<Range<usize>>> =
+            derived.iter().map(|flow| (EntryId::of(flow), None)).collect();
         for (flow, text) in member.flows.iter().zip(&raw.flows) {
-            let place = format!("the flow at {}", report.place(&text.span()));
-            if let Some(other) = taken.insert(EntryId::of(flow), place) {
+            if let Some(other) = taken.insert(EntryId::of(flow), Some(text.span())) {
+                let other = other.map_or_else(
+                    || "a flow that the controller derives".to_owned(),
+                    |span| format!("the flow at {}", report.place(&span)),
+                );
                 let message = format!("{other} has the same priority and match");
                 report.error(text.span(), message, "change the priority, or the match, or remove one of them");
             }

@@ -54,6 +54,7 @@
 //!
 //! Unknown keys are errors, and all errors of a file are reported at once, with line and column.
 
+mod again;
 mod check;
 mod control;
 mod diagnostic;
@@ -66,6 +67,7 @@ use std::{fmt, net::Ipv4Addr, net::SocketAddr, path::Path, path::PathBuf, sync::
 
 use cvsw_core::{control::OffloadFlags, crypto::Suite, flow::FlowMod, mtu::IpMtu};
 
+pub use again::Checked;
 pub use control::Control;
 pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
 pub use process::{Api, Listen, NotAListenAddress, Tls};
@@ -247,6 +249,14 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn with_spec(&self, spec: &Spec) -> Result<(Self, Vec<Diagnostic>), ConfigErrors> {
         from_spec::check(self, spec)
+    }
+
+    /// The same for desired state that was `before`, and was found good: what did not change is not checked again.
+    ///
+    /// # Errors
+    /// As [`Config::with_spec`].
+    pub fn with_spec_after(&self, spec: &Spec, before: &Checked) -> Result<(Self, Vec<Diagnostic>), ConfigErrors> {
+        again::check(self, spec, before)
     }
 }
 

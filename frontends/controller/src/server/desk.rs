@@ -12,7 +12,7 @@ use tokio::sync::Mutex as Turn;
 
 use super::handle::{Handle, Stopping};
 use crate::{
-    config::{Config, ConfigErrors, Diagnostic, Loaded},
+    config::{Checked, Config, ConfigErrors, Diagnostic, Loaded},
     spec::Spec,
     store::{Change, Revision, Store, StoreError},
 };
@@ -27,7 +27,8 @@ pub struct Desk {
     /// Settings of this process, which no change of desired state touches.
     process: Mutex<Arc<Config>>,
     store: Option<Arc<dyn Store>>,
-    spec: Mutex<Arc<Spec>>,
+    /// As it is in force.
+    state: Mutex<Arc<Checked>>,
     /// Whoever changes something has it.
     turn: Turn<()>,
     handle: Handle,
@@ -112,14 +113,23 @@ async fn another_imports(store: &dyn Store) -> Result<(), StoreError> {
 }
 
 impl Desk {
-    pub(super) fn new(process: Config, spec: Spec, store: Option<Arc<dyn Store>>, handle: Handle) -> Arc<Self> {
-        let process = Mutex::new(Arc::new(process));
-        Arc::new(Self { process, store, spec: Mutex::new(Arc::new(spec)), turn: Turn::new(()), handle })
+    pub(super) fn new(
+        process: Config,
+        state: Checked,
+        store: Option<Arc<dyn Store>>,
+        handle: Handle,
+    ) -> Arc<Self> {
+        let (process, state) = (Mutex::new(Arc::new(process)), Mutex::new(Arc::new(state)));
+        Arc::new(Self { process, store, state, turn: Turn::new(()), handle })
     }
 
     /// Desired state as it is now.
     pub fn spec(&self) -> Arc<Spec> {
-        Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.state().spec)
+    }
+
+    fn state(&self) -> Arc<Checked> {
+        Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn process(&self) -> Arc<Config> {
@@ -138,8 +148,10 @@ impl Desk {
             return Ok(false);
         }
         let process = Config { control, ..Config::clone(&old) };
-        let (config, warnings) = process.with_spec(&self.spec()).map_err(|errors| errors.to_string())?;
+        let spec = self.spec();
+        let (config, warnings) = process.with_spec(&spec).map_err(|errors| errors.to_string())?;
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(process);
+        self.put(Spec::clone(&spec), config.clone(), warnings.clone());
         self.take_over(config, warnings).await.map_err(|_| "the controller is stopping".to_owned())?;
         Ok(true)
     }
@@ -151,10 +163,11 @@ impl Desk {
 
     /// Desired state was read from the file again, for the `generation`-th time.
     pub(super) fn read_again(&self, read: Spec, generation: u64) {
-        let mut spec = Spec::clone(&self.spec());
+        let state = self.state();
+        let mut spec = Spec::clone(&state.spec);
         spec.replace(read);
         spec.revision = generation;
-        self.put(spec);
+        self.put(spec, state.config.clone(), state.warnings.clone());
     }
 
     /// Changes desired state. When this returns, the change is stored and in force; it goes on to the end even if the
@@ -180,10 +193,11 @@ impl Desk {
     ) -> Result<(T, Arc<Spec>), EditError<E>> {
         let store = self.store.as_ref().ok_or(EditError::FromFile)?;
         let _turn = self.turn.lock().await;
-        let old = self.spec();
+        let before = self.state();
+        let old = Arc::clone(&before.spec);
         let mut next = Spec::clone(&old);
         let result = change(&mut next).map_err(EditError::Refused)?;
-        let (config, warnings) = self.process().with_spec(&next).map_err(EditError::Invalid)?;
+        let (config, warnings) = self.process().with_spec_after(&next, &before).map_err(EditError::Invalid)?;
         let offered = config.clone();
         let refusal = self.handle.ask(move |controller, _| controller.cannot_become(&offered)).await?;
         if let Some(why) = refusal {
@@ -199,7 +213,7 @@ impl Desk {
         stored
             .apply(&Change { revision, writes })
             .map_err(|error| EditError::Store(StoreError::Unusable(error.to_string())))?;
-        let stored = self.put(stored);
+        let stored = self.put(stored, config.clone(), warnings.clone());
         self.take_over(config, warnings).await?;
         Ok((result, stored))
     }
@@ -209,16 +223,17 @@ impl Desk {
         let mut changes = store.watch(self.spec().revision);
         while let Some(change) = changes.recv().await {
             let _turn = self.turn.lock().await;
-            let mut next = Spec::clone(&self.spec());
+            let before = self.state();
+            let mut next = Spec::clone(&before.spec);
             if change.revision <= next.revision {
                 continue;
             }
             let adopted = next.apply(&change).map_err(|error| error.to_string());
-            let checked =
-                adopted.and_then(|()| self.process().with_spec(&next).map_err(|errors| errors.to_string()));
+            let check = || self.process().with_spec_after(&next, &before).map_err(|errors| errors.to_string());
+            let checked = adopted.and_then(|()| check());
             let done = match checked {
                 Ok((config, warnings)) => {
-                    self.put(next);
+                    self.put(next, config.clone(), warnings.clone());
                     self.take_over(config, warnings).await
                 }
                 Err(error) => {
@@ -232,9 +247,10 @@ impl Desk {
         }
     }
 
-    fn put(&self, spec: Spec) -> Arc<Spec> {
+    fn put(&self, spec: Spec, config: Config, warnings: Vec<Diagnostic>) -> Arc<Spec> {
         let spec = Arc::new(spec);
-        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&spec);
+        let state = Checked { spec: Arc::clone(&spec), config, warnings };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
         spec
     }
 
@@ -304,7 +320,8 @@ mod tests {
         });
         let (sender, changes) = mpsc::channel(8);
         let store = Arc::new(Shared { changes: Mutex::new(Some(changes)), conflict: 9 });
-        let desk = Desk::new(process, Spec::default(), Some(store.clone()), handle.clone());
+        let nothing = Checked { spec: Arc::default(), config: process.clone(), warnings: vec![] };
+        let desk = Desk::new(process, nothing, Some(store.clone()), handle.clone());
         sender.send(network(5, "blue", r#"{"vni": 42, "group": "239.1.1.42"}"#)).await.unwrap();
         sender.send(network(4, "old", r#"{"vni": 43, "group": "239.1.1.43"}"#)).await.unwrap();
         sender.send(network(6, "red", r#"{"vni": 42, "group": "239.1.1.43"}"#)).await.unwrap();

@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     api::{self, Api},
     cluster::Cluster,
-    config::{Config, Listen},
+    config::{Checked, Config, Listen},
     events::{Bus, Reporter},
     keys::KeyLog,
     state::{ConnectionId, Controller},
@@ -119,7 +119,8 @@ pub async fn serve(
         process.store = Some(path.clone());
     }
     api::listen_instead(process, &options.api)?;
-    let process = process.clone();
+    // Without the networks, which are desired state.
+    let process = Config { networks: Vec::new(), ..process.clone() };
     let (store, etcd) = open_store(process.store.as_deref())?;
     let opened = desk::open(loaded, store.as_deref()).await?;
     for warning in &opened.warnings {
@@ -127,7 +128,9 @@ pub async fn serve(
     }
     let (events, inbox) = mpsc::channel(EVENTS);
     let handle = Handle::new(events.clone());
-    let desk = Desk::new(process.clone(), opened.spec, store.clone(), handle.clone());
+    let state =
+        Checked { spec: Arc::new(opened.spec), config: opened.config.clone(), warnings: opened.warnings.clone() };
+    let desk = Desk::new(process.clone(), state, store.clone(), handle.clone());
     let bus = Arc::new(Bus::default());
     let mut bound = Bound::default();
     let mut secrets = Secrets::default();

@@ -287,7 +287,8 @@ impl Controller {
         let old = std::mem::take(&mut self.config.networks);
         let by_name: HashMap<&str, &Arc<Network>> = old.iter().map(|network| (&*network.name, network)).collect();
         for network in &mut config.networks {
-            if let Some(same) = by_name.get(&*network.name).filter(|old| **old == network) {
+            let same = |old: &&&Arc<Network>| Arc::ptr_eq(old, network) || **old == network;
+            if let Some(same) = by_name.get(&*network.name).filter(same) {
                 *network = Arc::clone(same);
             }
         }
