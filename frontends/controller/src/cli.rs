@@ -20,6 +20,7 @@ use crate::{
     mac::Mac,
     server::{Bound, Options, serve},
     status::{Status, offload_names},
+    store::etcd::TlsFiles,
 };
 
 /// A status that takes longer to come is not worth waiting for.
@@ -75,10 +76,19 @@ pub struct ControllerArgs {
     /// Listen here instead of where the file says: tcp:ADDRESS:PORT or unix:PATH; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<Listen>,
-    /// Keep desired state in this file, or in the cluster etcd://HOST:PORT,HOST:PORT,..., instead of what the
-    /// configuration names; a new one takes over the configuration's networks
+    /// Keep desired state in this file, or in the cluster etcd://HOST:PORT,HOST:PORT,... (etcds:// with TLS), instead
+    /// of what the configuration names; a new one takes over the configuration's networks
     #[arg(long, value_name = "STORE")]
     pub store: Option<PathBuf>,
+    /// With etcds://: certificates (PEM) of those who may have signed the nodes'
+    #[arg(long, value_name = "FILE")]
+    pub store_ca: Option<PathBuf>,
+    /// With etcds://: own certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "store_key")]
+    pub store_certificate: Option<PathBuf>,
+    /// With etcds://: key of the own certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "store_certificate")]
+    pub store_key: Option<PathBuf>,
     /// With a cluster as the store: name of this controller, which no other one may have [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -130,6 +140,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
             config: args.config,
             listen: args.listen,
             store: args.store,
+            store_tls: TlsFiles { ca: args.store_ca, identity: args.store_certificate.zip(args.store_key) },
             name: args.name,
             api: args.api,
             status_socket: args.status_socket,

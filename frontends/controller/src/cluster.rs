@@ -8,7 +8,16 @@
 //!
 //! Of the controllers that are alive, one is the first to reach for a switch without a controller: the one that scores
 //! highest with it (rendezvous hashing), so that switches spread evenly without anybody counting. The others wait a
-//! moment, for it may not be connected to that switch. What somebody has, it keeps.
+//! moment, for it may not be connected to that switch.
+//!
+//! A controller that joins, or comes back, gets its share: after a while it writes a *wish*, `/cvsw/wish/DATAPATH`, for
+//! each switch with which it scores highest and which is another's, and that one lets go of it, a few at a time. Not so
+//! where networks are encrypted: their vNICs get new keys when their controller changes, and what they send in the
+//! meantime is lost. That is a fair price when a controller dies, and none for evenness.
+//!
+//! A vNIC of version 3 that has moved here from a switch of another controller may obey a higher epoch than this one's.
+//! Then this controller makes the store's revision higher, under the condition that the switch is still its own, and takes
+//! that as its epoch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +31,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     server::{Handle, Stopping},
+    state::Controller,
     store::{
         StoreError,
         etcd::{
@@ -41,8 +51,16 @@ const LOOK: Duration = Duration::from_millis(250);
 const RENEW: Duration = Duration::from_millis(750);
 /// Who is not the first to reach for a switch waits so long.
 const GRACE: Duration = Duration::from_millis(750);
+/// A controller wishes for switches of others when it has been entitled to them for so long.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Switches that are wished for, or handed over, at one look.
+const AT_ONCE: usize = 8;
+/// Pause between two new epochs.
+const RAISE_PAUSE: Duration = Duration::from_secs(1);
 /// Keys of switches.
 const SWITCHES: &str = "/cvsw/switch/";
+/// Keys of wishes.
+const WISHES: &str = "/cvsw/wish/";
 /// Keys of controllers.
 const CONTROLLERS: &str = "/cvsw/controller/";
 
@@ -54,6 +72,10 @@ pub struct Cluster {
     lease: Option<Lease>,
     /// Switches without a controller, and when that was first seen.
     vacant: BTreeMap<u64, Duration>,
+    /// Switches of others that this controller is entitled to, and since when.
+    entitled: BTreeMap<u64, Duration>,
+    /// When the epoch was made higher last.
+    raised: Option<Duration>,
 }
 
 /// A lease.
@@ -86,15 +108,19 @@ impl From<Stopping> for Trouble {
 
 /// What the store says about who has what.
 struct Seen {
+    /// The store's revision.
+    revision: u64,
     controllers: Vec<String>,
     /// The controller of each switch, and the revision since which it has it.
     switches: BTreeMap<u64, (String, u64)>,
+    /// Who wishes for a switch.
+    wishes: BTreeMap<u64, String>,
 }
 
 impl Cluster {
     /// A controller of this name, which no other one may have at the same time.
     pub const fn new(client: Arc<Client>, name: String, handle: Handle) -> Self {
-        Self { client, name, handle, lease: None, vacant: BTreeMap::new() }
+        Self { client, name, handle, lease: None, vacant: BTreeMap::new(), entitled: BTreeMap::new(), raised: None }
     }
 
     /// Takes part until `stop`, then hands everything over at once.
@@ -172,8 +198,11 @@ impl Cluster {
     /// Compares who should have what with who has it, and reaches for what nobody has.
     async fn look(&mut self, lease: Lease) -> Result<(), Trouble> {
         let seen = self.read().await?;
-        let (connected, owned, now) =
-            self.handle.ask(|controller, now| (controller.datapaths(), controller.owned(), now)).await?;
+        let state = |controller: &mut Controller, now| {
+            let encrypted = controller.config().networks.iter().any(|network| network.cipher.is_some());
+            (controller.datapaths(), controller.owned(), controller.take_outrun(), encrypted, now)
+        };
+        let (connected, owned, outrun, encrypted, now) = self.handle.ask(state).await?;
         let ours = |datapath_id: &u64| {
             seen.switches.get(datapath_id).filter(|(name, _)| *name == self.name).map(|(_, since)| *since)
         };
@@ -192,11 +221,21 @@ impl Cluster {
                 self.handle.ask(move |controller, now| controller.own(now, datapath_id, since)).await?;
             }
         }
+        if let Some((datapath_id, epoch)) = outrun
+            && let Some(since) = ours(&datapath_id)
+            && epoch <= seen.revision
+        {
+            self.raise(now, datapath_id, since, lease).await?;
+        }
+        self.hand_over(&seen).await?;
+        if !encrypted {
+            self.wish(&seen, &connected, now, lease).await?;
+        }
         let vacant: BTreeSet<u64> = connected.into_iter().filter(|id| !seen.switches.contains_key(id)).collect();
         self.vacant.retain(|id, _| vacant.contains(id));
         for datapath_id in vacant {
             let since = *self.vacant.entry(datapath_id).or_insert(now);
-            let first = first(&seen.controllers, datapath_id) == Some(&self.name);
+            let first = seen.first(datapath_id) == Some(&self.name);
             if first || now.saturating_sub(since) >= GRACE {
                 self.acquire(datapath_id, lease).await?;
             }
@@ -204,12 +243,81 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes the store's revision this controller's epoch, if the switch is still its own.
+    async fn raise(&mut self, now: Duration, datapath_id: u64, since: u64, lease: Lease) -> Result<(), Trouble> {
+        if self.raised.is_some_and(|raised| now.saturating_sub(raised) < RAISE_PAUSE) {
+            return Ok(());
+        }
+        self.raised = Some(now);
+        let put =
+            PutRequest { key: format!("{CONTROLLERS}{}", self.name).into(), value: Vec::new(), lease: lease.id };
+        let request = TxnRequest {
+            compare: vec![Compare::written_by(&key(datapath_id), i64::try_from(since).unwrap_or(i64::MAX))],
+            success: vec![Request::Put(put).into()],
+            failure: Vec::new(),
+        };
+        let answer = self.client.transact(&request).await?;
+        if answer.succeeded {
+            let epoch = revision(answer.header.unwrap_or_default().revision);
+            self.handle.ask(move |controller, now| controller.raise_epoch(now, epoch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets others have some of the switches that they wish for, if they are entitled to them.
+    async fn hand_over(&self, seen: &Seen) -> Result<(), Trouble> {
+        let wished = seen.switches.iter().filter(|(id, (name, _))| {
+            *name == self.name
+                && seen.wishes.get(id).is_some_and(|wisher| wisher != name && seen.first(**id) == Some(wisher))
+        });
+        for (datapath_id, (_, since)) in wished.take(AT_ONCE) {
+            self.release(*datapath_id, *since).await?;
+        }
+        Ok(())
+    }
+
+    /// Wishes for the switches of others that this controller is entitled to.
+    async fn wish(
+        &mut self,
+        seen: &Seen,
+        connected: &BTreeSet<u64>,
+        now: Duration,
+        lease: Lease,
+    ) -> Result<(), Trouble> {
+        let of_another = |id: &u64| seen.switches.get(id).is_some_and(|(name, _)| *name != self.name);
+        let entitled = |id: &&u64| of_another(id) && seen.first(**id) == Some(&self.name);
+        let entitled: BTreeSet<u64> = connected.iter().filter(entitled).copied().collect();
+        self.entitled.retain(|id, _| entitled.contains(id));
+        for id in &entitled {
+            self.entitled.entry(*id).or_insert(now);
+        }
+        let due = |(id, since): &(&u64, &Duration)| {
+            now.saturating_sub(**since) >= SETTLED && !seen.wishes.contains_key(*id)
+        };
+        let put = |(id, _): (&u64, &Duration)| {
+            let key = wish_key(*id);
+            Request::Put(PutRequest { key: key.into(), value: self.name.clone().into(), lease: lease.id }).into()
+        };
+        let mine = seen.wishes.iter().filter(|(id, name)| **name == self.name && !entitled.contains(id));
+        let forget = |(id, _): (&u64, &String)| {
+            Request::DeleteRange(DeleteRangeRequest { key: wish_key(*id).into(), range_end: Vec::new() }).into()
+        };
+        let news: Vec<RequestOp> =
+            self.entitled.iter().filter(due).take(AT_ONCE).map(put).chain(mine.take(AT_ONCE).map(forget)).collect();
+        if !news.is_empty() {
+            self.client.transact(&TxnRequest { success: news, ..TxnRequest::default() }).await?;
+        }
+        Ok(())
+    }
+
     async fn read(&self) -> Result<Seen, Trouble> {
-        let ranges = [prefix(CONTROLLERS), prefix(SWITCHES)].map(|range| RequestOp::from(Request::Range(range)));
+        let ranges = [prefix(CONTROLLERS), prefix(SWITCHES), prefix(WISHES)];
+        let ranges = ranges.map(|range| RequestOp::from(Request::Range(range)));
         let answer =
             self.client.transact(&TxnRequest { success: ranges.to_vec(), ..TxnRequest::default() }).await?;
+        let revision_now = revision(answer.header.unwrap_or_default().revision);
         let mut ranges = answer.responses.into_iter().filter_map(|response| response.range);
-        let (controllers, switches) = (ranges.next().unwrap_or_default(), ranges.next().unwrap_or_default());
+        let [controllers, switches, wishes] = [(); 3].map(|()| ranges.next().unwrap_or_default());
         let name = |key: &[u8], prefix: &str| {
             String::from_utf8_lossy(key).strip_prefix(prefix).unwrap_or_default().to_owned()
         };
@@ -217,18 +325,26 @@ impl Cluster {
             let datapath_id = u64::from_str_radix(&name(&kv.key, SWITCHES), 16).ok()?;
             Some((datapath_id, (String::from_utf8_lossy(&kv.value).into_owned(), revision(kv.create_revision))))
         });
+        let wishes = wishes.kvs.into_iter().filter_map(|kv| {
+            let datapath_id = u64::from_str_radix(&name(&kv.key, WISHES), 16).ok()?;
+            Some((datapath_id, String::from_utf8_lossy(&kv.value).into_owned()))
+        });
         Ok(Seen {
+            revision: revision_now,
             controllers: controllers.kvs.iter().map(|kv| name(&kv.key, CONTROLLERS)).collect(),
             switches: switches.collect(),
+            wishes: wishes.collect(),
         })
     }
 
     async fn acquire(&self, datapath_id: u64, lease: Lease) -> Result<(), Trouble> {
         let key = key(datapath_id);
         let put = PutRequest { key: key.clone().into(), value: self.name.clone().into(), lease: lease.id };
+        let wish = DeleteRangeRequest { key: wish_key(datapath_id).into(), range_end: Vec::new() };
         let request = TxnRequest {
             compare: vec![Compare::absent(&key)],
-            success: vec![Request::Put(put).into()],
+            // The wish, if there was one, is fulfilled.
+            success: vec![Request::Put(put).into(), Request::DeleteRange(wish).into()],
             failure: vec![Request::Range(RangeRequest { key: key.clone().into(), range_end: Vec::new() }).into()],
         };
         let answer = self.client.transact(&request).await?;
@@ -270,8 +386,18 @@ fn key(datapath_id: u64) -> String {
     format!("{SWITCHES}{datapath_id:016x}")
 }
 
-/// The controller that reaches for a switch first.
-fn first(controllers: &[String], datapath_id: u64) -> Option<&String> {
+fn wish_key(datapath_id: u64) -> String {
+    format!("{WISHES}{datapath_id:016x}")
+}
+
+impl Seen {
+    fn first(&self, datapath_id: u64) -> Option<&String> {
+        first(&self.controllers, datapath_id)
+    }
+}
+
+/// Of these controllers, the one that reaches for a switch first, and is entitled to it.
+pub fn first(controllers: &[String], datapath_id: u64) -> Option<&String> {
     let score = |name: &&String| {
         let mut hasher = DefaultHasher::new();
         (name, datapath_id).hash(&mut hasher);

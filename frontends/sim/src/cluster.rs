@@ -3,14 +3,19 @@
 
 use std::{
     fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use cvsw_controller::{
+    cluster::first,
     spec::Spec,
-    store::{Store as _, etcd::Etcd as Store},
+    store::{
+        Store as _,
+        etcd::{Etcd as Store, TlsFiles},
+    },
 };
 use serde::Serialize;
 
@@ -24,6 +29,10 @@ use crate::{
 
 /// How often the switches are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often controllers are asked for their shares.
+const LOOK_AT_SHARES: Duration = Duration::from_millis(200);
+/// Any port.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How long a controller that was stopped has to do something wrong after it goes on.
 const PROBATION: Duration = Duration::from_secs(3);
 
@@ -48,6 +57,10 @@ pub struct ClusterReport {
     pub stale_messages_refused: u64,
     /// Another MTU on every vNIC, from the moment at which etcd's leader was killed.
     pub leader_killed_mtu_seconds: f64,
+    /// Switches that a controller is entitled to that comes back.
+    pub returned_switches: usize,
+    /// From its start until every controller had the switches that it is entitled to.
+    pub returned_seconds: f64,
     /// Switches that lost their controller when etcd's leader was killed, at any time of the change.
     pub leader_killed_lost: usize,
 }
@@ -64,7 +77,10 @@ impl fmt::Display for ClusterReport {
         row(f, "another MTU on every vNIC, while it is stopped".to_owned(), self.stopped_mtu_seconds)?;
         writeln!(f, "it went on: no vNIC changed; {} messages refused by switches", self.stale_messages_refused)?;
         row(f, "etcd's leader killed: another MTU on every vNIC after".to_owned(), self.leader_killed_mtu_seconds)?;
-        writeln!(f, "switches that had no controller then: {}", self.leader_killed_lost)
+        writeln!(f, "switches that had no controller then: {}", self.leader_killed_lost)?;
+        let returned =
+            format!("controller started again: all have their share, it has {}, after", self.returned_switches);
+        row(f, returned, self.returned_seconds)
     }
 }
 
@@ -79,7 +95,7 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     let store = etcd.store();
     let mut members = Vec::new();
     for number in 0..controllers {
-        let member = Member { store: store.clone(), name: format!("c{number}") };
+        let member = Member { store: store.clone(), name: format!("c{number}"), listen: LOOPBACK };
         members.push(Controller::start(program, layout, mtu, Some(&member))?);
     }
     let addresses: Vec<_> = members.iter().map(|member| member.address).collect();
@@ -95,7 +111,9 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     let (most, switches) = busiest(&members)?;
     report.killed_switches = switches;
     let start = Instant::now();
-    drop(members.remove(most));
+    let killed = members.remove(most);
+    let again = Member { store: store.clone(), name: killed.name.clone(), listen: killed.address };
+    drop(killed);
     report.killed_takeover_seconds = world.wait_until_mastered_again("killed", start)?;
 
     // Of the others, the one that has most is stopped, and lives on with what it knew.
@@ -124,6 +142,16 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     report.leader_killed_lost = layout.switches - world.fleet.mastered();
     world.wait_until_mastered_again("without etcd's leader", start)?;
     world.compare(mtu)?;
+
+    // It comes back, and the one that was stopped is there, too: all get their share.
+    let start = Instant::now();
+    members.push(stopped);
+    members.push(Controller::start(program, layout, mtu, Some(&again))?);
+    let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
+    let is_entitled = |id: &u64| first(&names, *id) == Some(&again.name);
+    report.returned_switches = fleet_ids(layout).filter(is_entitled).count();
+    report.returned_seconds = world.wait_for_shares(start, &members, &names)?;
+    world.compare(mtu)?;
     Ok(report)
 }
 
@@ -140,7 +168,7 @@ fn busiest(members: &[Controller]) -> anyhow::Result<(usize, usize)> {
 /// Writes what an operator would.
 fn set_underlay_mtu(store: &str, mtu: u16) -> anyhow::Result<()> {
     runtime()?.block_on(async {
-        let store = Store::new(store)?;
+        let store = Store::new(store, &TlsFiles::default())?;
         let old = Spec::from_snapshot(&store.load().await?)?;
         let mut new = old.clone();
         new.parameters.value.underlay_mtu = Some(mtu.into());
@@ -149,7 +177,31 @@ fn set_underlay_mtu(store: &str, mtu: u16) -> anyhow::Result<()> {
     })
 }
 
+/// Datapath ids of all switches.
+fn fleet_ids(layout: &Layout) -> impl Iterator<Item = u64> {
+    (1..).take(layout.switches)
+}
+
 impl World<'_> {
+    /// Waits until every controller has the switches that it is entitled to.
+    fn wait_for_shares(&self, start: Instant, members: &[Controller], names: &[String]) -> anyhow::Result<f64> {
+        loop {
+            let mut wrong = Vec::new();
+            for member in members {
+                let entitled = fleet_ids(self.layout).filter(|id| first(names, *id) == Some(&member.name)).count();
+                let has = member.summary()?["switches"]["up"].as_u64().unwrap_or(0);
+                if u64::try_from(entitled)? != has {
+                    wrong.push(format!("{} has {has} switches of {entitled}", member.name));
+                }
+            }
+            if wrong.is_empty() && self.fleet.mastered() == self.layout.switches {
+                return Ok(start.elapsed().as_secs_f64());
+            }
+            self.in_time("shares", start, || wrong.join(", "))?;
+            std::thread::sleep(LOOK_AT_SHARES);
+        }
+    }
+
     fn wait_for_masters(&self, what: &str, start: Instant, switches: usize) -> anyhow::Result<f64> {
         loop {
             let mastered = self.fleet.mastered();

@@ -15,6 +15,7 @@ const NODES: usize = 3;
 /// A running cluster. Dropping it ends it and removes its files.
 pub struct Etcd {
     nodes: Vec<Node>,
+    tls: bool,
     _folder: TempDir,
 }
 
@@ -29,6 +30,19 @@ impl Etcd {
     /// # Errors
     /// etcd is not installed, or there is no free port.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// The same for clients that speak TLS and show a certificate. The folder has `ca.crt`, `127.0.0.1.crt` and
+    /// `127.0.0.1.key`.
+    ///
+    /// # Errors
+    /// As [`Etcd::start`].
+    pub fn start_with_tls(certificates: &Path) -> anyhow::Result<Self> {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Path>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for etcd's files")?;
         // Held until all are known, so that they differ.
         let sockets = (0..2 * NODES).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
@@ -39,16 +53,17 @@ impl Etcd {
         let cluster: Vec<_> = (0..).zip(peers).map(|(number, peer)| format!("n{number}=http://{peer}")).collect();
         let mut nodes = Vec::new();
         for (number, (client, peer)) in clients.iter().zip(peers).enumerate() {
-            let child = start(folder.path(), &format!("n{number}"), client, peer, &cluster.join(","))?;
+            let places = Places { name: format!("n{number}"), client, peer };
+            let child = start(folder.path(), &places, &cluster.join(","), certificates)?;
             nodes.push(Node { child, client: client.clone() });
         }
-        Ok(Self { nodes, _folder: folder })
+        Ok(Self { nodes, tls: certificates.is_some(), _folder: folder })
     }
 
     /// The cluster's address for `--store`.
     pub fn store(&self) -> String {
         let nodes: Vec<_> = self.nodes.iter().map(|node| node.client.as_str()).collect();
-        format!("etcd://{}", nodes.join(","))
+        format!("{}://{}", if self.tls { "etcds" } else { "etcd" }, nodes.join(","))
     }
 
     /// Ends the node that leads, without a goodbye.
@@ -74,9 +89,28 @@ impl Drop for Etcd {
     }
 }
 
-fn start(folder: &Path, name: &str, client: &str, peer: &str, cluster: &str) -> anyhow::Result<Child> {
-    let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
-    Command::new("etcd")
+/// Where a node is.
+struct Places<'a> {
+    name: String,
+    client: &'a str,
+    peer: &'a str,
+}
+
+fn start(
+    folder: &Path,
+    Places { name, client, peer }: &Places<'_>,
+    cluster: &str,
+    certificates: Option<&Path>,
+) -> anyhow::Result<Child> {
+    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let (client, peer) = (format!("{scheme}://{client}"), format!("http://{peer}"));
+    let mut command = Command::new("etcd");
+    if let Some(folder) = certificates {
+        command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(folder.join("ca.crt"));
+        command.arg("--cert-file").arg(folder.join("127.0.0.1.crt"));
+        command.arg("--key-file").arg(folder.join("127.0.0.1.key"));
+    }
+    command
         .args(["--name", name, "--initial-cluster", cluster, "--initial-cluster-state", "new"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])

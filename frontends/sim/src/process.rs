@@ -31,6 +31,8 @@ pub struct Controller {
     runtime: Runtime,
     /// Where it listens for switches.
     pub address: SocketAddr,
+    /// Its name among several.
+    pub name: String,
 }
 
 /// A controller among several.
@@ -40,6 +42,8 @@ pub struct Member {
     pub store: String,
     /// The controller's name.
     pub name: String,
+    /// Where it listens for switches.
+    pub listen: SocketAddr,
 }
 
 impl Controller {
@@ -57,7 +61,8 @@ impl Controller {
         let target = Target { api: Some(api.clone()), ..Target::default() };
         let (client, runtime) = (Client::new(&target)?, runtime()?);
         let mut command = Command::new(program);
-        command.args(["controller", "--json", "--listen", "tcp:127.0.0.1:0", "--config"]).arg(&config);
+        let listen = member.map_or_else(|| "tcp:127.0.0.1:0".to_owned(), |member| format!("tcp:{}", member.listen));
+        command.args(["controller", "--json", "--listen", &listen, "--config"]).arg(&config);
         command.arg("--api").arg(api.to_string()).arg("--store");
         match member {
             Some(member) => command.args([member.store.as_str(), "--name", member.name.as_str()]),
@@ -67,7 +72,8 @@ impl Controller {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let ready = read_line(&mut child);
         let address = SocketAddr::from(([0; 4], 0));
-        let mut controller = Self { child, _folder: folder, client, runtime, address };
+        let name = member.map(|member| member.name.clone()).unwrap_or_default();
+        let mut controller = Self { child, _folder: folder, client, runtime, address, name };
         controller.address = address_of(&ready?)?;
         Ok(controller)
     }

@@ -15,8 +15,8 @@ use zerocopy::FromZeros as _;
 /// Entries that a vNIC has room for, besides those that are about to go.
 pub const MAX_FLOWS: usize = 48;
 
-/// The engine: room for 64 entries of 16 kinds, no cache, since no packets come.
-type Engine = Cvsw<64, 1, 16, 64>;
+/// The engine: room for 64 entries of 16 kinds, no cache, since no packets come, and 128 security associations.
+type Engine = Cvsw<64, 1, 16, 128>;
 
 /// Memory of one engine in bytes.
 pub const ENGINE_BYTES: usize = size_of::<Engine>();

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
-use cvsw_controller::store::{Change, Store, StoreError, Transaction, etcd::Etcd};
+use cvsw_controller::store::{
+    Change, Store, StoreError, Transaction,
+    etcd::{Etcd, TlsFiles},
+};
 use cvsw_sim::etcd::Etcd as Cluster;
 
 /// Longest time for anything.
@@ -12,6 +15,10 @@ fn transaction(base: u64, writes: &[(&str, Option<&str>)]) -> Transaction {
     let write =
         |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(|value| value.as_bytes().to_vec()));
     Transaction { base, writes: writes.iter().map(write).collect() }
+}
+
+fn open(cluster: &Cluster) -> Etcd {
+    Etcd::new(&cluster.store(), &TlsFiles::default()).unwrap()
 }
 
 /// Runs a test in a runtime with a deadline.
@@ -34,7 +41,7 @@ async fn started(store: &Etcd) -> u64 {
 fn one_of_two_changes_of_the_same_state_is_refused_and_both_are_told() {
     run(async {
         let cluster = Cluster::start().unwrap();
-        let (one, two) = (Etcd::new(&cluster.store()).unwrap(), Etcd::new(&cluster.store()).unwrap());
+        let (one, two) = (open(&cluster), open(&cluster));
         let base = started(&one).await;
         assert_eq!(base, 0, "nobody has written anything");
         let first = one.commit(transaction(base, &[("a", Some("1")), ("b", Some("2"))])).await.unwrap();
@@ -58,7 +65,7 @@ fn one_of_two_changes_of_the_same_state_is_refused_and_both_are_told() {
 fn a_watch_that_comes_after_a_compaction_tells_everything() {
     run(async {
         let cluster = Cluster::start().unwrap();
-        let (one, two) = (Etcd::new(&cluster.store()).unwrap(), Etcd::new(&cluster.store()).unwrap());
+        let (one, two) = (open(&cluster), open(&cluster));
         started(&one).await;
         let seen = one.commit(transaction(0, &[("gone", Some("1")), ("stays", Some("2"))])).await.unwrap();
         assert_eq!(one.load().await.unwrap().revision, seen);
@@ -87,7 +94,7 @@ fn a_watch_that_comes_after_a_compaction_tells_everything() {
 fn a_large_first_import_is_whole_and_the_leader_may_die() {
     run(async {
         let mut cluster = Cluster::start().unwrap();
-        let store = Etcd::new(&cluster.store()).unwrap();
+        let store = open(&cluster);
         started(&store).await;
         let keys: Vec<_> = (0..1000).map(|number| format!("key{number}")).collect();
         let writes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some("value"))).collect();

@@ -45,7 +45,20 @@ fn impossible_numbers_are_refused_with_possible_ones() {
 
 #[test]
 fn switches_are_taken_over_from_a_controller_that_dies_or_stops_and_etcd_may_lose_a_node() {
-    let options = ["--controllers", "3", "--switches", "6", "--vnics", "60", "--members", "5", "--flows", "8"];
+    let options = [
+        "--controllers",
+        "3",
+        "--switches",
+        "6",
+        "--vnics",
+        "60",
+        "--keyed",
+        "50",
+        "--members",
+        "5",
+        "--flows",
+        "8",
+    ];
     let command = [&["sim", "--limit", "100", "--json"][..], &options].concat();
     let run = crate::common::run_within(std::time::Duration::from_secs(400), &command);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -54,7 +67,9 @@ fn switches_are_taken_over_from_a_controller_that_dies_or_stops_and_etcd_may_los
     for switches in ["killed_switches", "stopped_switches"] {
         assert!(report[switches].as_u64().is_some_and(|switches| switches > 0), "{switches}: {report}");
     }
-    for seconds in ["killed_takeover_seconds", "stopped_takeover_seconds", "leader_killed_mtu_seconds"] {
+    for seconds in
+        ["killed_takeover_seconds", "stopped_takeover_seconds", "leader_killed_mtu_seconds", "returned_seconds"]
+    {
         assert!(report[seconds].as_f64().is_some_and(|seconds| seconds > 0.0), "{seconds}: {report}");
     }
 }

@@ -10,6 +10,10 @@ use super::ChannelId;
 const WINDOW: usize = 8;
 /// Pause after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Pause when the vNIC has no room for another association.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+/// How long it may have none, while keys are exchanged, before that is wrong.
+const FULL_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest pause before a message is repeated.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
@@ -38,6 +42,8 @@ pub struct Courier {
     next_transaction: u32,
     generation: Option<u64>,
     paused_until: Duration,
+    /// Since when it has no room.
+    full: Option<Duration>,
 }
 
 impl Courier {
@@ -62,12 +68,27 @@ impl Courier {
         };
         let why = match answer.result {
             SaResult::Done | SaResult::Present | SaResult::NotFound => {
-                return Ok(Some(self.sent.remove(at).order));
+                let order = self.sent.remove(at).order;
+                if matches!(order.command, SaCommand::Add(..)) {
+                    self.full = None;
+                }
+                return Ok(Some(order));
+            }
+            // What makes room may wait behind it: a sender's new key, after which receivers lose the old one.
+            SaResult::Full => {
+                self.waiting.push_back(self.sent.remove(at).order);
+                self.paused_until = now.saturating_add(FULL_PAUSE);
+                let since = *self.full.get_or_insert(now);
+                let late = now.saturating_sub(since) >= FULL_PATIENCE;
+                return if late {
+                    Err("it has no room for another security association".to_owned())
+                } else {
+                    Ok(None)
+                };
             }
             SaResult::KeysRefused => {
                 "it refuses keys in clear: start it with --accept-keys-in-clear (until then its network is silent)"
             }
-            SaResult::Full => "it has no room for another security association",
             SaResult::Unsupported => "it cannot compute the network's cipher suite",
             SaResult::Refused => "it refuses a security association",
         };
@@ -111,5 +132,43 @@ impl Courier {
             self.sent.push(Sent { transaction, order, again_at: now.saturating_add(timeout), attempts: 1 });
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cvsw_core::{
+        crypto::{KeyMaterial, SaConfig, Suite},
+        flow::Direction,
+    };
+
+    fn add(spi: u32) -> Order {
+        let key = KeyMaterial::new(Suite::Aes128Gcm, &[1; 20]).unwrap();
+        let config = SaConfig::new(spi, Direction::Rx, spi, [192, 0, 2, 1]);
+        Order { command: SaCommand::Add(config, key), channel: None }
+    }
+
+    #[test]
+    fn what_finds_no_room_lets_others_pass() {
+        let seconds = Duration::from_secs;
+        let mut courier = Courier::default();
+        (0..20).for_each(|number| courier.push(add(1000 + number)));
+        courier.push(Order { command: SaCommand::Remove { id: 7 }, channel: None });
+        let (mut now, mut removed) = (Duration::ZERO, false);
+        while !removed {
+            assert!(now < seconds(20), "a removal is behind what needs room, and never comes");
+            for message in courier.poll(now, seconds(1)) {
+                removed |= matches!(message.command, SaCommand::Remove { .. });
+                let result = if removed { SaResult::Done } else { SaResult::Full };
+                let transaction = message.transaction;
+                let answer =
+                    SaAnswer { transaction, operation: 1, id: 1, result, association: None, generation: 1 };
+                let told = courier.answered(now, &answer);
+                assert!(told.is_ok(), "it may be full for a while");
+            }
+            now = courier.due(now).expect("there is more to do");
+        }
+        assert!(courier.poll(now + seconds(1), seconds(1)).len() == WINDOW, "nothing was lost");
     }
 }

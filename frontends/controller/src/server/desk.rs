@@ -113,12 +113,7 @@ async fn another_imports(store: &dyn Store) -> Result<(), StoreError> {
 }
 
 impl Desk {
-    pub(super) fn new(
-        process: Config,
-        state: Checked,
-        store: Option<Arc<dyn Store>>,
-        handle: Handle,
-    ) -> Arc<Self> {
+    pub(super) fn new(process: Config, state: Checked, store: Option<Arc<dyn Store>>, handle: Handle) -> Arc<Self> {
         let (process, state) = (Mutex::new(Arc::new(process)), Mutex::new(Arc::new(state)));
         Arc::new(Self { process, store, state, turn: Turn::new(()), handle })
     }
@@ -366,7 +361,8 @@ mod tests {
                 question(&mut controller, Duration::ZERO);
             }
         });
-        let desk = Desk::new(process, Spec::default(), None, handle.clone());
+        let nothing = Checked { spec: Arc::default(), config: process.clone(), warnings: vec![] };
+        let desk = Desk::new(process, nothing, None, handle.clone());
         let known = || async {
             let ask = move |controller: &mut Controller, _| controller.config().control.keys(mac).is_set();
             handle.ask(ask).await.unwrap()

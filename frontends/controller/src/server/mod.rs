@@ -34,7 +34,7 @@ use crate::{
     store::{
         Store,
         embedded::Embedded,
-        etcd::{self, Etcd},
+        etcd::{self, Etcd, TlsFiles},
     },
     tls,
 };
@@ -66,6 +66,8 @@ pub struct Options {
     pub listen: Vec<Listen>,
     /// File that keeps desired state, or `etcd://HOST:PORT,...`, instead of what the configuration file names.
     pub store: Option<PathBuf>,
+    /// Files for a cluster that is reached through TLS.
+    pub store_tls: TlsFiles,
     /// Name of this controller among those that share a cluster; none: the machine's.
     pub name: Option<String>,
     /// Where the API listens instead of where the file says; empty: as the file says.
@@ -121,7 +123,7 @@ pub async fn serve(
     api::listen_instead(process, &options.api)?;
     // Without the networks, which are desired state.
     let process = Config { networks: Vec::new(), ..process.clone() };
-    let (store, etcd) = open_store(process.store.as_deref())?;
+    let (store, etcd) = open_store(process.store.as_deref(), &options.store_tls)?;
     let opened = desk::open(loaded, store.as_deref()).await?;
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
@@ -188,11 +190,11 @@ pub async fn serve(
 type OpenStore = (Option<Arc<dyn Store>>, Option<Etcd>);
 
 /// Opens the file, or the cluster, that keeps desired state.
-fn open_store(place: Option<&Path>) -> anyhow::Result<OpenStore> {
+fn open_store(place: Option<&Path>, files: &TlsFiles) -> anyhow::Result<OpenStore> {
     let Some(place) = place else { return Ok((None, None)) };
-    match place.to_str().filter(|address| address.starts_with(etcd::SCHEME)) {
+    match place.to_str().filter(|address| etcd::is_address(address)) {
         Some(address) => {
-            let etcd = Etcd::new(address)?;
+            let etcd = Etcd::new(address, files)?;
             Ok((Some(Arc::new(etcd.clone())), Some(etcd)))
         }
         None => Ok((Some(Arc::new(Embedded::open(place)?)), None)),

@@ -14,8 +14,9 @@ use std::{
 use cvsw_core::openflow::{Message, Role, RoleMessage};
 
 use super::{
-    ConnectionId, Controller,
+    ConnectionId, Controller, SESSION_BITS,
     switch::{Purpose, Stage, Switch},
+    vnic::{Location, Vnic},
 };
 
 /// What is owned.
@@ -27,6 +28,8 @@ pub(super) struct Ownership {
     until: Duration,
     /// What is added to an epoch, so that it is above those of controllers without a store.
     above: u64,
+    /// A switch of ours with a vNIC that obeys a higher epoch, and that epoch without `above`.
+    outrun: Option<(u64, u64)>,
 }
 
 impl Ownership {
@@ -82,6 +85,35 @@ impl Controller {
             switch.send(&Message::FeaturesRequest, Purpose::Protocol("FEATURES_REQUEST"));
             self.dirty.insert(switch.id);
         }
+    }
+
+    /// A vNIC at `location` has shown that it obeys an epoch higher than ours.
+    pub(super) fn outrun_at(&mut self, location: Location, epoch: u64) {
+        let datapath_id = self.switches.get(&location.connection).map(|switch| switch.datapath_id);
+        if let Some((ownership, datapath_id)) = self.ownership.as_mut().zip(datapath_id)
+            && ownership.epoch(datapath_id).is_some()
+        {
+            ownership.outrun = Some((datapath_id, (epoch >> SESSION_BITS).saturating_sub(ownership.above)));
+        }
+    }
+
+    /// A switch of ours with a vNIC that obeys a higher epoch than ours, and that epoch; told once. It comes from a
+    /// switch of another controller. With [`Controller::raise_epoch`] it can be managed here.
+    pub fn take_outrun(&mut self) -> Option<(u64, u64)> {
+        self.ownership.as_mut()?.outrun.take()
+    }
+
+    /// The epoch becomes this one. The caller has made sure that the switches were ours at that revision of the store.
+    pub fn raise_epoch(&mut self, now: Duration, epoch: u64) {
+        let Some(ownership) = self.ownership.as_ref().filter(|ownership| now < ownership.until) else { return };
+        self.epoch = self.epoch.max(ownership.above.saturating_add(epoch));
+        let greeting = self.greeting();
+        self.switches.values_mut().for_each(|switch| switch.greeting = greeting);
+        tracing::info!(epoch, "the epoch is higher now, for a vNIC that came from a switch of another controller");
+        // They begin anew, in a session of the new epoch.
+        let fenced = |vnic: &Vnic| vnic.link().is_some_and(|link| link.session().fenced().is_some());
+        let fenced: Vec<_> = self.vnics.iter().filter(|(_, vnic)| fenced(vnic)).map(|(mac, _)| *mac).collect();
+        fenced.into_iter().for_each(|mac| self.evict(now, mac));
     }
 
     /// A switch is not this controller's any more.

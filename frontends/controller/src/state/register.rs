@@ -91,6 +91,9 @@ impl Controller {
             self.counters.drops.add(before, now);
         }
         told.errors.into_iter().for_each(|error| vnic.note(error));
+        if let Some(epoch) = vnic.link().and_then(|link| link.session().fenced()) {
+            self.outrun_at(location, epoch);
+        }
         self.poll_keys(now);
         self.poll_vnic(now, mac);
         Ok(())
@@ -158,8 +161,11 @@ impl Controller {
         if session.is_announcement(message) {
             return self.look_here(now, location);
         }
-        let registered = first_good(self.challenges(location), |challenge| session.register(message, challenge))
-            .map_err(|error| error.name())?;
+        let registered = first_good(self.challenges(location), |challenge| session.register(message, challenge));
+        if let Some(epoch) = session.fenced() {
+            self.outrun_at(location, epoch);
+        }
+        let registered = registered.map_err(|error| error.name())?;
         self.use_challenge(location, registered.state.challenge);
         if keyed && self.vnics.contains_key(&mac) {
             tracing::warn!(vnic = %mac, port = location.port, "vNIC has moved: it has shown its key at another port");

@@ -81,6 +81,7 @@ impl Api {
         let options = Options {
             config: path.join("c.toml"),
             listen: vec![],
+            store_tls: Default::default(),
             store: (self.kind != Kind::File).then(|| path.join("store")),
             api: if self.kind == Kind::Guarded { vec![] } else { vec![unix] },
             name: None,

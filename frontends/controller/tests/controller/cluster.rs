@@ -1,11 +1,12 @@
-//! Two controllers, a cluster of etcd nodes, and a real Open vSwitch that is connected to both.
+//! Two controllers, a cluster of etcd nodes that wants certificates, and a real Open vSwitch that is connected to both.
 
-use cvsw_controller::{Mac, config::Listen};
+use cvsw_controller::{Mac, config::Listen, store::etcd::TlsFiles};
 use cvsw_core::control::MessageType;
 use cvsw_sim::etcd::Etcd;
 
 use super::support::{
-    controller::{Running, TIMERS},
+    authority::Authority,
+    controller::{Running, Share, TIMERS},
     ovs::Ovs,
     vnic::Vnic,
     wait_for,
@@ -31,13 +32,19 @@ fn master(ovs: &Ovs) -> Option<String> {
 
 #[test]
 fn open_vswitch_obeys_one_of_two_and_the_other_one_when_that_ends() {
-    let etcd = Etcd::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, authority) = (folder.path(), Authority::new(folder.path()));
+    ["127.0.0.1", "controller"].iter().for_each(|name| authority.issue(name, path));
+    let etcd = Etcd::start_with_tls(path).unwrap();
+    let identity = Some((path.join("controller.crt"), path.join("controller.key")));
+    let tls = TlsFiles { ca: Some(path.join("ca.crt")), identity };
     let ovs = Ovs::start("00000000000000f1");
     ovs.add_port("p1", 1);
     let socket = |name: &str| ovs.path().join(format!("{name}.sock"));
     let start = |name: &str| {
         let listen = vec![Listen::Unix(socket(name))];
-        Running::sharing(&format!("{TIMERS}{NETWORK}"), listen, &etcd.store(), name)
+        let share = Share { store: etcd.store(), tls: tls.clone(), name: name.to_owned() };
+        Running::sharing(&format!("{TIMERS}{NETWORK}"), listen, share)
     };
     let mut controllers = ["one", "two"].map(|name| (name, start(name)));
     let targets = ["one", "two"].map(|name| format!("unix:{}", socket(name).display()));

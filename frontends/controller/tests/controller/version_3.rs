@@ -240,7 +240,7 @@ fn who_has_not_the_key_does_not_get_in() {
     assert!(status.table().contains("REFUSED"), "{}", status.table());
     let mut reporter = Reporter::default();
     let mut told = || {
-        let news = reporter.news(&pair.world.controller, pair.world.now);
+        let news = reporter.news(&pair.world.controller);
         let refused = news.into_iter().filter_map(|what| match what {
             What::RegisterRefused { port, reason, .. } => Some((port, reason)),
             _ => None,
@@ -444,4 +444,46 @@ fn key_files_are_checked() {
     let none = config("control_keys = \"/nonexistent\"", "", &[1], "");
     assert!(Config::parse("w", &none).unwrap_err().to_string().contains("/nonexistent"));
     assert!(!Path::new("/nonexistent").exists());
+}
+
+/// What a part in a cluster does, without one: the only switch is this controller's, since this revision of the store.
+fn owned_since(revision: u64) -> Pair {
+    let mut pair = Pair::new("", 0);
+    let now = pair.world.now;
+    let controller = &mut pair.world.controller;
+    controller.stand_by(1000);
+    controller.lease_lasts(LONG * 2);
+    controller.own(now, 7, revision);
+    let again = pair.switch;
+    pair.world.disconnect(again);
+    pair.world.connect(again);
+    for port in [1, 2] {
+        pair.world.announce(again, port);
+    }
+    pair
+}
+
+#[test]
+fn a_vnic_from_a_switch_of_another_controller_with_a_higher_epoch_is_managed_as_soon_as_the_epoch_is_raised() {
+    let (mut here, mut there) = (owned_since(5), owned_since(9));
+    here.world.run_until_converged(SOON);
+    there.world.run_until_converged(SOON);
+    assert_eq!(here.world.controller.take_outrun(), None);
+
+    let nic = there.world.unplug(there.switch, 1).unwrap();
+    here.world.unplug(here.switch, 1);
+    here.world.run(SOON);
+    here.world.plug(here.switch, 3, nic);
+    here.world.announce(here.switch, 3);
+    here.world.run(SOON);
+    assert_ne!(shown(&here.world.status(), 1).state, "ready");
+    assert!(reasons(&here.world.status()).contains(&(3, "stale_epoch")), "{:?}", here.world.status().refused);
+    assert_eq!(here.world.controller.take_outrun(), Some((7, 9)), "it obeys that revision's controller");
+
+    let now = here.world.now;
+    here.world.controller.raise_epoch(now, 12);
+    here.world.run_until_converged(SOON);
+    assert_eq!(here.world.controller.epoch(), 1012);
+    assert_eq!(shown(&here.world.status(), 1).port, Some(3));
+    assert_eq!(here.world.controller.take_outrun(), None);
 }

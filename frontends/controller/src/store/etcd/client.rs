@@ -12,7 +12,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     codegen::http::uri::PathAndQuery,
-    transport::{Channel, Endpoint},
+    transport::{Channel, ClientTlsConfig, Endpoint},
 };
 use tonic_prost::ProstCodec;
 
@@ -47,14 +47,21 @@ impl Client {
     /// A client of the cluster with these nodes, each `host:port`. Nobody is connected to yet.
     ///
     /// # Errors
-    /// A name is not one.
-    pub fn new(nodes: &[String]) -> Result<Self, StoreError> {
+    /// A name is not one, or a certificate cannot be used.
+    pub fn new(nodes: &[String], tls: Option<&ClientTlsConfig>) -> Result<Self, StoreError> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let node = |name: &String| {
-            let endpoint = Endpoint::from_shared(format!("http://{name}")).map_err(|error| {
+            let endpoint = Endpoint::from_shared(format!("{scheme}://{name}")).map_err(|error| {
                 StoreError::Unusable(format!(
                     "{name:?} is not the address of an etcd node ({error}): write HOST:PORT"
                 ))
             })?;
+            let endpoint = match tls.cloned() {
+                Some(tls) => endpoint.tls_config(tls).map_err(|error| {
+                    StoreError::Unusable(format!("the certificates for the etcd cluster cannot be used: {error:?}"))
+                })?,
+                None => endpoint,
+            };
             let endpoint = endpoint
                 .connect_timeout(PATIENCE)
                 .http2_keep_alive_interval(KEEP_ALIVE)

@@ -17,22 +17,30 @@ mod message;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use zeroize::Zeroizing;
 
 pub use client::Client;
 pub use message::{
     Compare, DeleteRangeRequest, Event, KeyValue, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
 };
 
+use crate::tls::read_secret;
+
 use super::{Change, Record, Reply, Revision, Snapshot, Store, StoreError, Transaction};
 use message::{WatchCreateRequest, WatchRequest, WatchResponse};
 
-/// What the text of a cluster's address begins with.
-pub const SCHEME: &str = "etcd://";
+/// What the text of a cluster's address begins with, ...
+const SCHEME: &str = "etcd://";
+/// ... and with TLS.
+const TLS_SCHEME: &str = "etcds://";
 /// Records.
 const DESIRED: &str = "/cvsw/desired/";
 /// The key that every transaction writes.
@@ -56,20 +64,60 @@ pub struct Etcd {
     known: Arc<Mutex<BTreeSet<String>>>,
 }
 
+/// Files (PEM) for a cluster that is reached through TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who signs the certificates of its nodes.
+    pub ca: Option<PathBuf>,
+    /// Own certificate, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsFiles {
+    fn read(&self) -> anyhow::Result<ClientTlsConfig> {
+        let text =
+            |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+        let ca = self.ca.as_deref().context("who signs its certificates? Write --store-ca FILE")?;
+        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(text(ca)?));
+        Ok(match &self.identity {
+            Some((certificate, key)) => config
+                .identity(Identity::from_pem(text(certificate)?, Zeroizing::new(read_secret(key)?).as_bytes())),
+            None => config,
+        })
+    }
+}
+
+/// Whether this names a cluster, and not a file.
+pub fn is_address(text: &str) -> bool {
+    text.starts_with(SCHEME) || text.starts_with(TLS_SCHEME)
+}
+
 impl Etcd {
-    /// The cluster at `etcd://HOST:PORT,HOST:PORT,...`.
+    /// The cluster at `etcd://HOST:PORT,HOST:PORT,...`, or `etcds://...` with TLS.
     ///
     /// # Errors
-    /// The text is no such address.
-    pub fn new(address: &str) -> Result<Self, StoreError> {
-        let nodes = address.strip_prefix(SCHEME).unwrap_or_default().split(',').map(str::to_owned);
-        let nodes: Vec<_> = nodes.filter(|node| !node.is_empty()).collect();
+    /// The text is no such address, or the files do not fit it.
+    pub fn new(address: &str, files: &TlsFiles) -> Result<Self, StoreError> {
+        let (nodes, tls) = match address.strip_prefix(TLS_SCHEME) {
+            Some(nodes) => (nodes, true),
+            None => (address.strip_prefix(SCHEME).unwrap_or_default(), false),
+        };
+        let nodes: Vec<_> = nodes.split(',').filter(|node| !node.is_empty()).map(str::to_owned).collect();
+        let unusable = |what: String| Err(StoreError::Unusable(what));
         if nodes.is_empty() {
-            let what =
-                format!("{address:?} is not the address of a cluster: write {SCHEME}HOST:PORT,HOST:PORT,...");
-            return Err(StoreError::Unusable(what));
+            return unusable(format!(
+                "{address:?} is not the address of a cluster: write {SCHEME}HOST:PORT,HOST:PORT,..., or \
+                 {TLS_SCHEME}... for TLS"
+            ));
         }
-        Ok(Self { client: Arc::new(Client::new(&nodes)?), known: Arc::default() })
+        if !tls && *files != TlsFiles::default() {
+            return unusable(format!("{address}: certificates are for {TLS_SCHEME}... only; write that"));
+        }
+        let tls = match tls.then(|| files.read()).transpose() {
+            Ok(tls) => tls,
+            Err(error) => return unusable(format!("{address}: {error:#}")),
+        };
+        Ok(Self { client: Arc::new(Client::new(&nodes, tls.as_ref())?), known: Arc::default() })
     }
 
     /// The way to the cluster.
@@ -371,9 +419,14 @@ mod tests {
     #[test]
     fn addresses() {
         for wrong in ["etcd://", "http://x:1", "etcd://,", "etcd://a b:1"] {
-            let error = Etcd::new(wrong).unwrap_err().to_string();
+            let error = Etcd::new(wrong, &TlsFiles::default()).unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{wrong}: {error}");
         }
+        let files = TlsFiles { ca: Some("/nonexistent/ca.crt".into()), identity: None };
+        let error = |address: &str, files: &TlsFiles| Etcd::new(address, files).unwrap_err().to_string();
+        assert!(error("etcds://x:1", &TlsFiles::default()).contains("--store-ca"));
+        assert!(error("etcds://x:1", &files).contains("cannot read /nonexistent/ca.crt"));
+        assert!(error("etcd://x:1", &files).contains("etcds://"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use cvsw_controller::{
     config::Listen,
     server::{Bound, Options, serve},
     status::{Status, VnicStatus},
+    store::etcd::TlsFiles,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -21,10 +22,17 @@ pub struct Running {
     folder: TempDir,
     listen: Vec<Listen>,
     api: Vec<Listen>,
-    /// The cluster's store, and this controller's name there.
-    cluster: Option<(String, String)>,
+    cluster: Option<Share>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A cluster, and this controller's name there.
+#[derive(Clone)]
+pub struct Share {
+    pub store: String,
+    pub tls: TlsFiles,
+    pub name: String,
 }
 
 impl Running {
@@ -40,11 +48,11 @@ impl Running {
     }
 
     /// Starts a controller that shares the switches with others, listening here.
-    pub fn sharing(config: &str, listen: Vec<Listen>, store: &str, name: &str) -> Self {
-        Self::new(config, listen, Some((store.to_owned(), name.to_owned())))
+    pub fn sharing(config: &str, listen: Vec<Listen>, share: Share) -> Self {
+        Self::new(config, listen, Some(share))
     }
 
-    fn new(config: &str, listen: Vec<Listen>, cluster: Option<(String, String)>) -> Self {
+    fn new(config: &str, listen: Vec<Listen>, cluster: Option<Share>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
         let mut running = Self { folder, listen, api: vec![], cluster, stop: None, thread: None };
@@ -57,8 +65,9 @@ impl Running {
         let options = Options {
             config: self.file(),
             listen: self.listen.clone(),
-            store: self.cluster.as_ref().map(|(store, _)| store.into()),
-            name: self.cluster.as_ref().map(|(_, name)| name.clone()),
+            store: self.cluster.as_ref().map(|share| share.store.clone().into()),
+            store_tls: self.cluster.as_ref().map(|share| share.tls.clone()).unwrap_or_default(),
+            name: self.cluster.as_ref().map(|share| share.name.clone()),
             api: vec![],
             status_socket: Some(self.status_path()),
             key_log: None,
