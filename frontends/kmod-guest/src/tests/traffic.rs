@@ -81,7 +81,7 @@ pub fn tcp_virtio() -> Result<()> {
     pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
     for (mtu, offloads) in WAYS {
         set_mtu_and_offloads(&pair, mtu, offloads)?;
-        tcp_both_ways(&pair, 50 * MIB * scale()?, &format!("virtio-net, MTU {mtu}, offloads {offloads}"))?;
+        tcp_both_ways(&pair, 8 * MIB * scale()?, &format!("virtio-net, MTU {mtu}, offloads {offloads}"))?;
     }
     set_mtu_and_offloads(&pair, 1500, true)?;
     tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500")?;
