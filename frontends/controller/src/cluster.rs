@@ -356,7 +356,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets another controller have a switch that is not connected to this one.
+    /// Lets another controller have a switch: one that is not connected to this one, or that the other one is entitled to.
     async fn release(&self, datapath_id: u64, since: u64) -> Result<(), Trouble> {
         self.handle.ask(move |controller, now| controller.disown(now, datapath_id)).await?;
         let key = key(datapath_id);
@@ -396,7 +396,8 @@ impl Seen {
     }
 }
 
-/// Of these controllers, the one that reaches for a switch first, and is entitled to it.
+/// Of these controllers, the one that reaches for a switch first, and is entitled to it. Controllers of different builds may
+/// hash differently: then a switch is taken over later, or not handed over, but never has two.
 pub fn first(controllers: &[String], datapath_id: u64) -> Option<&String> {
     let score = |name: &&String| {
         let mut hasher = DefaultHasher::new();

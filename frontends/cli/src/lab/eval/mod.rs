@@ -47,7 +47,7 @@ pub struct EvalArgs {
     /// One run of one second
     #[arg(long, conflicts_with_all = ["seconds", "runs"])]
     quick: bool,
-    /// Only what has this in the name of its group or setup; may be repeated. `--list` shows the names
+    /// Only the group of this name, or setups with this in theirs; may be repeated. `--list` shows the names
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Only these loads: `tcp`, or an UDP payload in octets; may be repeated
