@@ -45,6 +45,8 @@ impl Browser {
             )
             .current_dir(folder.path())
             .env("HOME", folder.path())
+            // Where its singleton socket lies, which it leaves behind when it is killed.
+            .env("TMPDIR", folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
