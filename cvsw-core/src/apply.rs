@@ -86,6 +86,7 @@ impl Program {
     ///   resubmit that is not the last action, an encryption that has no encapsulation to protect or is followed by a
     ///   decapsulation, a decryption behind another tunnel action.
     /// - `TooManyActions`: more than [`MAX_ACTIONS`], or more than one `SetVxlan`.
+    #[inline(never)]
     pub fn compile(actions: &[Action]) -> Result<Self, OfpError> {
         let mut program = Self { ops: [Op::End; MAX_ACTIONS], ..Self::new_zeroed() };
         if actions.len() > program.ops.len() {
@@ -170,7 +171,12 @@ impl Program {
 
     /// The action list that this program was compiled from.
     pub fn actions(&self) -> ActionList {
-        self.ops.iter().map_while(|op| self.action(*op)).collect()
+        self.iter().collect()
+    }
+
+    /// The same, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = Action> + '_ {
+        self.ops.iter().map_while(|op| self.action(*op))
     }
 
     /// The action that `op` was compiled from; `None` for [`Op::End`].

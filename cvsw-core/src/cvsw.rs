@@ -16,7 +16,7 @@ mod security;
 use crate::{
     apply::Program,
     control::{
-        ControlEvent, ETHERTYPE, OffloadFlags, Request, Session, SessionState,
+        ControlEvent, ETHERTYPE, OffloadFlags, Request, Session, SessionState, TableEntry,
         v3::{ControlKeys, ControlStatus},
     },
     crypto::{Ciphers, EncryptedOnly, SaTable},
@@ -211,12 +211,13 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
 
     /// Every entry of the table as an ADD, with its counters, in no particular order.
     pub fn flows(&self) -> impl Iterator<Item = FlowEntry> + '_ {
-        self.table.iter().map(|(_, entry)| inside::listed(&self.table, entry))
+        let entry_of = |(_, entry)| TableEntry::new(self.table.matching(entry), entry);
+        self.table.iter().map(entry_of).map(|entry| entry.to_flow_entry())
     }
 
     /// The first entry at or behind index `from`, with the index to go on from: for a listing in parts, between
     /// which the table may change.
-    pub fn next_flow(&self, from: u32) -> Option<(u32, FlowEntry)> {
+    pub fn next_flow(&self, from: u32) -> Option<(u32, TableEntry<'_>)> {
         inside::next_entry(&self.table, from)
     }
 
@@ -231,22 +232,43 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
     }
 
     fn change(&mut self, now: Instant, flow: &FlowMod) -> Result<(), OfpError> {
+        self.session.table_changed();
+        match flow.command {
+            Command::Delete | Command::DeleteStrict => {
+                self.delete(now, flow);
+                Ok(())
+            }
+            _ => {
+                check_match(&flow.matching)?;
+                self.put(now, flow)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn delete(&mut self, now: Instant, flow: &FlowMod) {
         let Self { table, session, .. } = self;
-        session.table_changed();
         let removed =
             |matching: &Match, entry: &Entry<Program>| report(session, now, matching, entry, RemovalReason::Delete);
-        match flow.command {
-            Command::Delete => table.delete(flow, removed),
-            Command::DeleteStrict => table.delete_strict(flow, removed),
-            _ => check_match(&flow.matching)?,
+        if flow.command == Command::Delete {
+            table.delete(flow, removed);
+        } else {
+            table.delete_strict(flow, removed);
         }
+        self.count_lost_removals();
+    }
+
+    /// Adds or modifies.
+    #[inline(never)]
+    fn put(&mut self, now: Instant, flow: &FlowMod) -> Result<(), OfpError> {
+        let compiled = Program::compile(&flow.actions);
+        // By reference: a program on the stack is enough.
+        let program = compiled.as_ref().map_err(|error| *error)?;
         match flow.command {
-            Command::Delete | Command::DeleteStrict => self.count_lost_removals(),
-            Command::Add => self.table.add(now, flow, Program::compile(&flow.actions)?)?,
-            Command::Modify => self.table.modify(now, flow, Program::compile(&flow.actions)?)?,
-            Command::ModifyStrict => self.table.modify_strict(now, flow, Program::compile(&flow.actions)?)?,
+            Command::Modify => self.table.modify(now, flow, program),
+            Command::ModifyStrict => self.table.modify_strict(now, flow, program),
+            _ => self.table.add(now, flow, program),
         }
-        Ok(())
     }
 
     fn count_lost_removals(&mut self) {
@@ -261,18 +283,24 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.stats.control_duplicates = self.session.status().duplicates;
         match received? {
             Request::None => {}
-            Request::FlowMod(flow) => {
-                let result = self.change(now, &flow);
-                self.session.changed(&flow, result);
-                result.map_err(|error| match error {
-                    OfpError::TableFull | OfpError::Overlap => ControlError::Table,
-                    _ => ControlError::FlowMod,
-                })?;
-            }
-            Request::SetSa(message) => self.set_sa(ciphers, now, &message)?,
+            Request::FlowMod { message, deletes } => self.control_flow(now, message, deletes)?,
+            Request::SetSa(body) => self.control_sa(ciphers, now, body)?,
         }
         self.active |= self.session.state() == SessionState::Connected;
         Ok(())
+    }
+
+    /// Carries out a change of the table that a controller wants. Out of line: a whole flow is on the stack here.
+    #[inline(never)]
+    fn control_flow(&mut self, now: Instant, message: &[u8], deletes: bool) -> Result<(), ControlError> {
+        let mut flow = FlowMod::default();
+        self.session.read_flow(message, deletes, &mut flow)?;
+        let result = self.change(now, &flow);
+        self.session.changed(&flow, result);
+        result.map_err(|error| match error {
+            OfpError::TableFull | OfpError::Overlap => ControlError::Table,
+            _ => ControlError::FlowMod,
+        })
     }
 }
 

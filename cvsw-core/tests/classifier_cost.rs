@@ -28,7 +28,7 @@ fn table(seed: u64) -> Box<Table> {
 }
 
 fn add(table: &mut Table, matching: Match, priority: u16) -> Result<(), OfpError> {
-    table.add(Instant::ZERO, &FlowMod { matching, priority, ..FlowMod::default() }, 0)
+    table.add(Instant::ZERO, &FlowMod { matching, priority, ..FlowMod::default() }, &0)
 }
 
 /// Masks looked at and entries touched by one look-up, and whether there was an entry.

@@ -136,15 +136,15 @@ fn a_full_table_refuses_and_changes_nothing() {
     let mut real = table(7);
     let flow = |number: u64| FlowMod { matching: Match::ANY.with(Field::NwSrc, number), ..FlowMod::default() };
     for number in 0..FLOWS as u64 {
-        assert_eq!(real.add(Instant::ZERO, &flow(number), number), Ok(()));
+        assert_eq!(real.add(Instant::ZERO, &flow(number), &number), Ok(()));
     }
     let generation = real.generation();
-    assert_eq!(real.add(Instant::ZERO, &flow(1000), 0), Err(OfpError::TableFull));
+    assert_eq!(real.add(Instant::ZERO, &flow(1000), &0), Err(OfpError::TableFull));
     assert_eq!((real.len(), real.generation()), (FLOWS, generation));
     // Replacing still works, and a deleted entry's room can be used again.
-    assert_eq!(real.add(Instant::ZERO, &flow(3), 99), Ok(()));
+    assert_eq!(real.add(Instant::ZERO, &flow(3), &99), Ok(()));
     real.delete_strict(&flow(4), |_, _| {});
-    assert_eq!(real.add(Instant::ZERO, &flow(1000), 5), Ok(()));
+    assert_eq!(real.add(Instant::ZERO, &flow(1000), &5), Ok(()));
     let id = real.lookup(&FlowKey::ZERO.with(Field::NwSrc, 1000)).unwrap();
     assert_eq!(real.get(id).unwrap().payload, 5);
     assert!(real.lookup(&FlowKey::ZERO.with(Field::NwSrc, 4)).is_none());
@@ -158,13 +158,13 @@ fn one_mask_too_many_is_refused() {
         ..FlowMod::default()
     };
     for bits in 1..=MASKS as u32 {
-        assert_eq!(real.add(Instant::ZERO, &flow(bits), 0), Ok(()));
+        assert_eq!(real.add(Instant::ZERO, &flow(bits), &0), Ok(()));
     }
-    assert_eq!(real.add(Instant::ZERO, &flow(20), 0), Err(OfpError::TableFull));
+    assert_eq!(real.add(Instant::ZERO, &flow(20), &0), Err(OfpError::TableFull));
     assert_eq!((real.len(), real.masks()), (MASKS, MASKS));
     real.delete_strict(&flow(1), |_, _| {});
     assert_eq!(real.masks(), MASKS - 1);
-    assert_eq!(real.add(Instant::ZERO, &flow(20), 0), Ok(()));
+    assert_eq!(real.add(Instant::ZERO, &flow(20), &0), Ok(()));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn timeouts_end_at_the_second() {
     let mut real = table(1);
     let at = |nanos: u64| Instant::from_nanos(5_500_000_000 + nanos);
     let flow = FlowMod { hard_timeout: 2, idle_timeout: 1, ..FlowMod::default() };
-    real.add(at(0), &flow, 0).unwrap();
+    real.add(at(0), &flow, &0).unwrap();
     let id = real.lookup(&FlowKey::ZERO).unwrap();
     real.hit(id, at(900_000_000), 1);
     let mut reasons = Vec::new();

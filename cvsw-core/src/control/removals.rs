@@ -34,6 +34,11 @@ impl Removals {
         }
     }
 
+    /// Whether none waits.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The oldest one.
     pub fn first(&self) -> Option<&FlowRemoved> {
         self.slots.get(self.first as usize).filter(|_| self.count != 0)

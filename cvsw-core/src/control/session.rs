@@ -64,15 +64,19 @@ pub enum ControlEvent {
 }
 
 /// What a control message wants done inside the engine.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "transient, and there is no allocator to box it with")]
-pub enum Request {
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
     /// Nothing: the session has dealt with it.
     None,
-    /// Apply this change, then call [`Session::changed`].
-    FlowMod(FlowMod),
-    /// Carry this out, then call [`Session::answer`].
-    SetSa(SetSa),
+    /// Read this with [`Session::read_flow`], apply it, then call [`Session::changed`].
+    FlowMod {
+        /// The OpenFlow message.
+        message: &'a [u8],
+        /// It must delete; else it must not.
+        deletes: bool,
+    },
+    /// Read this with [`Session::read_sa`], carry it out, then call [`Session::answer`].
+    SetSa(&'a [u8]),
 }
 
 /// Answers to SET_SA that can wait to be sent: as many as a burst has frames.
@@ -158,8 +162,9 @@ impl Session {
         self.v3.table_changed();
     }
 
-    /// Takes one control frame from the network.
-    pub fn receive(&mut self, now: Instant, frame: &[u8]) -> Result<Request, ControlError> {
+    /// Takes one control frame from the network. Out of line: what it has on the stack, carrying a request out need not.
+    #[inline(never)]
+    pub fn receive<'a>(&mut self, now: Instant, frame: &'a [u8]) -> Result<Request<'a>, ControlError> {
         if frame.get(6).is_some_and(|octet| octet >> 4 == VERSION_3) && self.v3.is_enabled() {
             return self.receive_3(now, frame);
         }
@@ -172,15 +177,56 @@ impl Session {
             return Err(ControlError::Downgrade);
         }
         let request = self.receive_2(&message)?;
-        if message.kind != MessageType::Hello {
-            self.version = VERSION_2;
-            self.v3.version_2_spoken();
+        if matches!(request, Request::None) && message.kind != MessageType::Hello {
+            self.version_2_spoken();
         }
         Ok(request)
     }
 
+    fn version_2_spoken(&mut self) {
+        self.version = VERSION_2;
+        self.v3.version_2_spoken();
+    }
+
+    /// Reads a [`Request::FlowMod`] into `flow`.
+    ///
+    /// # Errors
+    /// `FlowMod` or `Command`; the answer, if one is due, is queued.
     #[inline(never)]
-    fn receive_2(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    pub fn read_flow(&mut self, message: &[u8], deletes: bool, flow: &mut FlowMod) -> Result<(), ControlError> {
+        let read = openflow::decode_flow_mod_into(message, flow);
+        // SET_ENTRY carries ADD or MODIFY commands, DELETE_ENTRY carries DELETE commands.
+        let result = match read {
+            Err(_) => Err(ControlError::FlowMod),
+            Ok(()) if matches!(flow.command, Command::Delete | Command::DeleteStrict) == deletes => Ok(()),
+            Ok(()) => Err(ControlError::Command),
+        };
+        match (self.v3.under_way(), result) {
+            (None, Ok(())) => self.version_2_spoken(),
+            (Some(kind), Err(error)) => self.v3.answer(match read {
+                Err(error) => Answer::new(kind, Some(error.into())),
+                Ok(()) => Answer::new(kind, v3::Refusal::of(error)).about(flow),
+            }),
+            _ => {}
+        }
+        result
+    }
+
+    /// Reads a [`Request::SetSa`].
+    ///
+    /// # Errors
+    /// Those of [`SetSa::parse`] and [`SetSa::parse_wrapped`]; the answer, if one is due, is queued.
+    #[inline(never)]
+    pub fn read_sa(&mut self, body: &[u8]) -> Result<SetSa, ControlError> {
+        if self.v3.under_way().is_some() {
+            return SetSa::parse_wrapped(self.v3.keys(), body).inspect_err(|error| self.v3.refuse(*error));
+        }
+        let message = SetSa::parse(body)?;
+        self.version_2_spoken();
+        Ok(message)
+    }
+
+    fn receive_2<'a>(&mut self, message: &ControlMessage<'a>) -> Result<Request<'a>, ControlError> {
         if message.dst != self.mac && message.dst != [0xff; 6] {
             return Err(ControlError::NotForUs);
         }
@@ -188,8 +234,8 @@ impl Session {
             MessageType::Hello => self.hello(message),
             MessageType::Register | MessageType::FlowRemoved | MessageType::SaAnswer => Err(ControlError::Type),
             _ if self.state == SessionState::Disconnected => Err(ControlError::NotConnected),
-            MessageType::SetEntry => flow_mod(message, false),
-            MessageType::DeleteEntry => flow_mod(message, true),
+            MessageType::SetEntry => Ok(Request::FlowMod { message: message.body, deletes: false }),
+            MessageType::DeleteEntry => Ok(Request::FlowMod { message: message.body, deletes: true }),
             MessageType::SetMtu => self.set_mtu(message),
             MessageType::SetOffload => self.set_offload(message),
             MessageType::ListEntries => self.list(message),
@@ -228,9 +274,7 @@ impl Session {
         }
     }
 
-    // Out of line: a request holds a whole flow, and each version's would have its place in the caller's stack frame.
-    #[inline(never)]
-    fn receive_3(&mut self, now: Instant, frame: &[u8]) -> Result<Request, ControlError> {
+    fn receive_3<'a>(&mut self, now: Instant, frame: &'a [u8]) -> Result<Request<'a>, ControlError> {
         let message = v3::Message::parse(frame)?;
         let broadcast = message.header.mac == [0xff; 6] && message.header.kind == Kind::Hello;
         if message.header.mac != self.mac && !broadcast {
@@ -260,21 +304,14 @@ impl Session {
     }
 
     /// A command whose turn it is.
-    #[inline(never)]
-    fn command_3(&mut self, message: &v3::Message<'_>) -> Result<Request, ControlError> {
+    fn command_3<'a>(&mut self, message: &v3::Message<'a>) -> Result<Request<'a>, ControlError> {
         let (data, payload) = (message.header.data, message.payload);
         match message.header.kind {
-            Kind::SetEntry | Kind::DeleteEntry => {
-                let flow = openflow::decode_flow_mod(payload).map_err(|error| {
-                    self.v3.answer(Answer::new(message.header.kind, Some(error.into())));
-                    ControlError::FlowMod
-                })?;
-                let about = Answer::new(message.header.kind, v3::Refusal::of(ControlError::Command)).about(&flow);
-                only_deletes(flow, message.header.kind == Kind::DeleteEntry).inspect_err(|_| self.v3.answer(about))
-            }
+            Kind::SetEntry => Ok(Request::FlowMod { message: payload, deletes: false }),
+            Kind::DeleteEntry => Ok(Request::FlowMod { message: payload, deletes: true }),
             Kind::SetMtu if payload.is_empty() => self.set_mtu_to(data),
             Kind::SetOffload if payload.is_empty() => self.set_offload_to(data),
-            Kind::SetSa => SetSa::parse_wrapped(self.v3.keys(), payload).map(Request::SetSa),
+            Kind::SetSa => Ok(Request::SetSa(payload)),
             _ => Err(ControlError::Length),
         }
     }
@@ -313,16 +350,8 @@ impl Session {
             self.register_due = false;
             return Ok(Some(len));
         }
-        if let Some(removed) = self.removals.first() {
-            let len = if self.v3.is_active() {
-                self.v3.transmit_removal(&report, removed, out)
-            } else {
-                self.emit(MessageType::FlowRemoved, ethertype, out, |body| removed.encode(0, body))
-            };
-            if len != Err(EncodeError::NoRoom) {
-                self.removals.pop();
-            }
-            return len.map(Some).map_err(|_| NoRoom);
+        if !self.removals.is_empty() {
+            return self.transmit_removal(&report, out).map(Some);
         }
         if let [first, ..] = &self.answers
             && self.answers_due > 0
@@ -332,18 +361,34 @@ impl Session {
             self.answers_due = self.answers_due.saturating_sub(1);
             return Ok(Some(len));
         }
-        if !self.listing {
-            return Ok(None);
+        if self.listing { self.transmit_entry(ethertype, out, inside).map(Some) } else { Ok(None) }
+    }
+
+    /// The oldest report of an entry's end. One that cannot be said is lost, and so is the answer.
+    #[inline(never)]
+    fn transmit_removal<I: Inside>(&mut self, report: &v3::Report<'_, I>, out: &mut [u8]) -> Result<usize, NoRoom> {
+        let removed = self.removals.first().ok_or(NoRoom)?;
+        let len = if self.v3.is_active() {
+            self.v3.transmit_removal(report, removed, out)
+        } else {
+            self.emit(MessageType::FlowRemoved, report.ethertype, out, |body| removed.encode(0, body))
+        };
+        if len != Err(EncodeError::NoRoom) {
+            self.removals.pop();
         }
+        len.map_err(|_| NoRoom)
+    }
+
+    /// The next entry of a listing, or its end.
+    #[inline(never)]
+    fn transmit_entry<I: Inside>(&mut self, ethertype: u16, out: &mut [u8], inside: &I) -> Result<usize, NoRoom> {
         while let Some((next, entry)) = inside.next_entry(self.listing_from) {
-            let answer = self.emit(MessageType::ListEntries, ethertype, out, |body| {
-                openflow::encode_flow_mod(&entry.flow, 0, body)
-            });
+            let answer = self.emit(MessageType::ListEntries, ethertype, out, |body| entry.encode(0, body));
             if answer != Err(EncodeError::NoRoom) {
                 self.listing_from = next;
             }
             match answer {
-                Ok(len) => return Ok(Some(len)),
+                Ok(len) => return Ok(len),
                 Err(EncodeError::NoRoom) => return Err(NoRoom),
                 // The engine accepts no entry that cannot be said.
                 Err(EncodeError::Inexpressible(_)) => {}
@@ -351,7 +396,7 @@ impl Session {
         }
         let len = self.message(MessageType::ListEntries, &[]).emit(ethertype, out)?;
         self.listing = false;
-        Ok(Some(len))
+        Ok(len)
     }
 
     /// Queues the report of an entry's end, if there is a controller to be told.
@@ -410,7 +455,7 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    fn hello(&mut self, message: &ControlMessage<'_>) -> Result<Request<'static>, ControlError> {
         no_body(message)?;
         if self.state != SessionState::Disconnected {
             return Err(ControlError::DuplicateHello);
@@ -420,24 +465,24 @@ impl Session {
         Ok(Request::None)
     }
 
-    fn set_mtu(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    fn set_mtu(&mut self, message: &ControlMessage<'_>) -> Result<Request<'static>, ControlError> {
         no_body(message)?;
         self.set_mtu_to(message.data)
     }
 
-    fn set_mtu_to(&mut self, mtu: u16) -> Result<Request, ControlError> {
+    fn set_mtu_to(&mut self, mtu: u16) -> Result<Request<'static>, ControlError> {
         self.mtu = IpMtu::new(mtu).ok_or(ControlError::Data)?.get();
         self.mtu_due = self.mtu;
         self.advance(SessionState::Connected);
         Ok(Request::None)
     }
 
-    fn set_offload(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    fn set_offload(&mut self, message: &ControlMessage<'_>) -> Result<Request<'static>, ControlError> {
         no_body(message)?;
         self.set_offload_to(message.data)
     }
 
-    fn set_offload_to(&mut self, features: u16) -> Result<Request, ControlError> {
+    fn set_offload_to(&mut self, features: u16) -> Result<Request<'static>, ControlError> {
         if features & !OffloadFlags::ALL != 0 {
             return Err(ControlError::Data);
         }
@@ -448,15 +493,15 @@ impl Session {
         Ok(Request::None)
     }
 
-    fn set_sa(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    fn set_sa<'a>(&self, message: &ControlMessage<'a>) -> Result<Request<'a>, ControlError> {
         if usize::from(self.answers_due) == ANSWERS {
             return Err(ControlError::Busy);
         }
-        SetSa::parse(message.body).map(Request::SetSa)
+        Ok(Request::SetSa(message.body))
     }
 
     /// Starts a listing; a second request starts it again.
-    fn list(&mut self, message: &ControlMessage<'_>) -> Result<Request, ControlError> {
+    fn list(&mut self, message: &ControlMessage<'_>) -> Result<Request<'static>, ControlError> {
         no_body(message)?;
         self.listing = true;
         self.listing_from = 0;
@@ -466,14 +511,4 @@ impl Session {
 
 fn no_body(message: &ControlMessage<'_>) -> Result<(), ControlError> {
     if message.body.is_empty() { Ok(()) } else { Err(ControlError::Length) }
-}
-
-fn flow_mod(message: &ControlMessage<'_>, delete: bool) -> Result<Request, ControlError> {
-    only_deletes(openflow::decode_flow_mod(message.body).map_err(|_| ControlError::FlowMod)?, delete)
-}
-
-/// SET_ENTRY carries ADD or MODIFY commands, DELETE_ENTRY carries DELETE commands.
-fn only_deletes(flow: FlowMod, delete: bool) -> Result<Request, ControlError> {
-    let deletes = matches!(flow.command, Command::Delete | Command::DeleteStrict);
-    if deletes == delete { Ok(Request::FlowMod(flow)) } else { Err(ControlError::Command) }
 }

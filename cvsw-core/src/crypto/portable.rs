@@ -51,8 +51,23 @@ impl<const SLOTS: usize> Default for Portable<SLOTS> {
 impl<const SLOTS: usize> Ciphers for Portable<SLOTS> {
     fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
         let slot = self.slots.get_mut(slot).ok_or(CipherError::NoSlot)?;
-        *slot = Some(Key::new(key)?);
-        Ok(())
+        // Expanded where it will lie; the parts wipe themselves.
+        *slot = None;
+        let expanded = match key.suite() {
+            Suite::Aes128Gcm => expand(slot, key, Cipher::Gcm128),
+            Suite::Aes256Gcm => expand(slot, key, Cipher::Gcm256),
+            Suite::Aes128CtrHmacSha256 | Suite::Aes128CtrUnauthenticated => {
+                expand(slot, key, |aes| Cipher::Ctr128(aes, None))
+            }
+            Suite::Aes256CtrHmacSha256 | Suite::Aes256CtrUnauthenticated => {
+                expand(slot, key, |aes| Cipher::Ctr256(aes, None))
+            }
+        };
+        let complete = expanded.and_then(|()| expand_mac(slot, key));
+        if complete.is_err() {
+            *slot = None;
+        }
+        complete
     }
 
     fn remove(&mut self, slot: usize) {
@@ -98,22 +113,6 @@ impl core::fmt::Debug for Key {
 }
 
 impl Key {
-    fn new(material: &KeyMaterial) -> Result<Self, CipherError> {
-        let cipher = material.cipher_key();
-        let mac = |_| CipherError::Unsupported;
-        let cipher = match material.suite() {
-            Suite::Aes128Gcm => Cipher::Gcm128(Aes128Gcm::new_from_slice(cipher).map_err(mac)?),
-            Suite::Aes256Gcm => Cipher::Gcm256(Aes256Gcm::new_from_slice(cipher).map_err(mac)?),
-            Suite::Aes128CtrHmacSha256 | Suite::Aes128CtrUnauthenticated => {
-                Cipher::Ctr128(Aes128::new_from_slice(cipher).map_err(mac)?, keyed_hmac(material))
-            }
-            Suite::Aes256CtrHmacSha256 | Suite::Aes256CtrUnauthenticated => {
-                Cipher::Ctr256(Aes256::new_from_slice(cipher).map_err(mac)?, keyed_hmac(material))
-            }
-        };
-        Ok(Self { salt: material.salt(), cipher })
-    }
-
     fn apply(&self, way: Way, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
         // With this limit the ciphers' 32-bit block counters cannot wrap.
         if data.len() > MAX_DATA {
@@ -129,12 +128,28 @@ impl Key {
     }
 }
 
-/// A MAC with its key taken in; `None` for suites without one.
-fn keyed_hmac(material: &KeyMaterial) -> Option<Hmac<Sha256>> {
-    match material.mac_key() {
-        [] => None,
-        key => Hmac::new_from_slice(key).ok(),
+/// Puts the key that `whole` makes of the expanded AES key into a slot. Out of line, as everything that expands a key: what one
+/// suite has on the stack the others need not.
+#[inline(never)]
+fn expand<A: KeyInit>(
+    slot: &mut Option<Key>,
+    material: &KeyMaterial,
+    whole: impl FnOnce(A) -> Cipher,
+) -> Result<(), CipherError> {
+    let aes = A::new_from_slice(material.cipher_key()).map_err(|_| CipherError::Unsupported)?;
+    *slot = Some(Key { salt: material.salt(), cipher: whole(aes) });
+    Ok(())
+}
+
+/// Takes the MAC's key in, if the suite has one.
+#[inline(never)]
+fn expand_mac(slot: &mut Option<Key>, material: &KeyMaterial) -> Result<(), CipherError> {
+    if let Some(Key { cipher: Cipher::Ctr128(_, mac) | Cipher::Ctr256(_, mac), .. }) = slot
+        && !material.mac_key().is_empty()
+    {
+        *mac = Some(Hmac::new_from_slice(material.mac_key()).map_err(|_| CipherError::Unsupported)?);
     }
+    Ok(())
 }
 
 /// The salt and the packet's IV: RFC 4106 section 4, and RFC 3686 section 4 in front of the block counter.

@@ -37,6 +37,12 @@ struct Tag {
     use_: Use,
 }
 
+impl Tag {
+    fn of(config: &SaConfig) -> Self {
+        Self { id: config.id, spi: config.spi, destination: config.destination, use_: config.direction.into() }
+    }
+}
+
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
 #[repr(u32)]
@@ -128,33 +134,41 @@ impl<const SAS: usize> SaTable<SAS> {
         key: &KeyMaterial,
     ) -> Result<(), SaError> {
         let () = Self::VALID;
-        let suite = key.suite();
-        let window = check(config, suite)?;
-        let tag =
-            Tag { id: config.id, spi: config.spi, destination: config.destination, use_: config.direction.into() };
-        let slot = self.place_for(&tag, config)?;
+        let slot = self.admit(config, key.suite())?;
         ciphers.install(slot, key).map_err(SaError::Cipher)?;
-        self.retire(slot);
-        let sequence = if tag.use_ == Use::Sends { config.last_sequence } else { 0 };
-        if let (Some(old), Some(sa)) = (self.tags.get_mut(slot), self.sas.get_mut(slot)) {
-            *old = tag;
-            *sa = Sa {
-                sequence,
-                counters: SaCounters::default(),
-                soft: config.soft,
-                hard: config.hard,
-                created: now,
-                generation: self.generation,
-                window,
-                extended: config.extended_sequence,
-                suite: suite as u8,
-                happened: 0,
-                pending: 0,
-                window_size: config.window,
-                _pad: [0; 2],
-            };
-        }
+        self.enter(now, slot, config, key.suite());
         Ok(())
+    }
+
+    /// Whether an association may be added, and its slot. Out of line, as [`SaTable::enter`]: neither's association and window
+    /// are on the stack while the key is expanded.
+    #[inline(never)]
+    fn admit(&self, config: &SaConfig, suite: Suite) -> Result<usize, SaError> {
+        check(config, suite)?;
+        self.place_for(&Tag::of(config), config)
+    }
+
+    /// Puts an association that was admitted, and whose key is installed, into its slot.
+    #[inline(never)]
+    fn enter(&mut self, now: Instant, slot: usize, config: &SaConfig, suite: Suite) {
+        // The slot is empty then: what is not said below is 0.
+        self.retire(slot);
+        if let (Some(tag), Some(sa)) = (self.tags.get_mut(slot), self.sas.get_mut(slot)) {
+            *tag = Tag::of(config);
+            sa.sequence = if tag.use_ == Use::Sends { config.last_sequence } else { 0 };
+            sa.soft = config.soft;
+            sa.hard = config.hard;
+            sa.created = now;
+            sa.generation = self.generation;
+            let (size, last) = window(config, suite);
+            // Never `None`, and if it were: the empty window takes nothing.
+            if let Some(window) = ReplayWindow::new(size, last) {
+                sa.window = window;
+            }
+            sa.extended = config.extended_sequence;
+            sa.suite = suite as u8;
+            sa.window_size = config.window;
+        }
     }
 
     /// Removes an association, and its key from `ciphers`.
@@ -457,17 +471,22 @@ impl Sa {
     }
 }
 
-/// Checks a configuration by itself and makes its window.
-fn check(config: &SaConfig, suite: Suite) -> Result<ReplayWindow, SaError> {
+/// Checks a configuration by itself.
+fn check(config: &SaConfig, suite: Suite) -> Result<(), SaError> {
     if config.spi < FIRST_SPI {
         return Err(SaError::ReservedSpi);
     }
     if config.extended_sequence && !suite.is_authenticated() {
         return Err(SaError::ExtendedUnauthenticated);
     }
+    let (size, last) = window(config, suite);
+    ReplayWindow::new(size, last).map(|_| ()).ok_or(SaError::BadWindow)
+}
+
+/// Size of its window, and the last number that counts as seen.
+fn window(config: &SaConfig, suite: Suite) -> (u16, u64) {
     let used = config.direction == Direction::Rx && suite.is_authenticated();
-    let (size, last) = if used { (config.window, config.last_sequence) } else { (MIN_WINDOW, 0) };
-    ReplayWindow::new(size, last).ok_or(SaError::BadWindow)
+    if used { (config.window, config.last_sequence) } else { (MIN_WINDOW, 0) }
 }
 
 impl From<CipherError> for DropReason {

@@ -2,9 +2,9 @@
 
 use crate::{
     apply::Program,
-    control::v3::Inside,
+    control::{TableEntry, v3::Inside},
     crypto::SaTable,
-    flow::{Command, FlowEntry, FlowMod, FlowTable, Match, table::Entry},
+    flow::FlowTable,
     stats::Stats,
 };
 
@@ -16,7 +16,7 @@ pub(super) struct View<'a, const FLOWS: usize, const MASKS: usize, const SAS: us
 }
 
 impl<const FLOWS: usize, const MASKS: usize, const SAS: usize> Inside for View<'_, FLOWS, MASKS, SAS> {
-    fn next_entry(&self, from: u32) -> Option<(u32, FlowEntry)> {
+    fn next_entry(&self, from: u32) -> Option<(u32, TableEntry<'_>)> {
         next_entry(self.table, from)
     }
 
@@ -37,40 +37,11 @@ impl<const FLOWS: usize, const MASKS: usize, const SAS: usize> Inside for View<'
     }
 }
 
-/// The first entry at or behind index `from`, with the index to go on from. Out of line, so that its copies of an action
-/// list do not add to the stack frame of the caller.
-#[inline(never)]
+/// The first entry at or behind index `from`, with the index to go on from.
 pub(super) fn next_entry<const FLOWS: usize, const MASKS: usize>(
     table: &FlowTable<Program, FLOWS, MASKS>,
     from: u32,
-) -> Option<(u32, FlowEntry)> {
+) -> Option<(u32, TableEntry<'_>)> {
     let (id, entry) = table.next_from(from)?;
-    Some((id.0.saturating_add(1), listed(table, entry)))
-}
-
-pub(super) fn listed<const FLOWS: usize, const MASKS: usize>(
-    table: &FlowTable<Program, FLOWS, MASKS>,
-    entry: &Entry<Program>,
-) -> FlowEntry {
-    FlowEntry {
-        flow: as_add(&table.matching(entry), entry),
-        packets: entry.packets,
-        bytes: entry.bytes,
-        created: entry.created,
-        last_used: entry.last_used,
-    }
-}
-
-fn as_add(matching: &Match, entry: &Entry<Program>) -> FlowMod {
-    FlowMod {
-        matching: *matching,
-        cookie: entry.cookie,
-        command: Command::Add,
-        idle_timeout: entry.idle_timeout,
-        hard_timeout: entry.hard_timeout,
-        priority: entry.priority,
-        out_port: crate::flow::OFPP_NONE,
-        flags: entry.flags,
-        actions: entry.payload.actions(),
-    }
+    Some((id.0.saturating_add(1), TableEntry::new(table.matching(entry), entry)))
 }

@@ -2,7 +2,7 @@
 
 use super::Cvsw;
 use crate::{
-    control::{SaAnswer, SaCommand, SaResult, SetSa},
+    control::{SaAnswer, SaCommand, SaResult},
     crypto::{Ciphers, KeyMaterial, SaConfig, SaError, SaEvent, SaStatus},
     stats::ControlError,
     time::Instant,
@@ -64,13 +64,15 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.session.set_keys_in_clear(on);
     }
 
-    /// Carries out a SET_SA and queues its answer.
-    pub(super) fn set_sa<C: Ciphers>(
+    /// Carries out the SET_SA that a controller sends, and queues its answer. Out of line: a key is on the stack here.
+    #[inline(never)]
+    pub(super) fn control_sa<C: Ciphers>(
         &mut self,
         ciphers: &mut C,
         now: Instant,
-        message: &SetSa,
+        body: &[u8],
     ) -> Result<(), ControlError> {
+        let message = self.session.read_sa(body)?;
         let accepted = self.session.accepts_keys();
         let result = if accepted { self.carry_out(ciphers, now, &message.command) } else { SaResult::KeysRefused };
         let id = message.command.id();

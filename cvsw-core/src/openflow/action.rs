@@ -15,8 +15,15 @@ use zerocopy::{
 };
 
 /// Reads a whole action list.
-pub(super) fn decode_actions(mut bytes: &[u8]) -> Result<ActionList, OfpError> {
+pub(super) fn decode_actions(bytes: &[u8]) -> Result<ActionList, OfpError> {
     let mut actions = ActionList::new();
+    read_actions(bytes, &mut actions)?;
+    Ok(actions)
+}
+
+/// The same into a list that is there already, in place of what it held.
+pub(super) fn read_actions(mut bytes: &[u8], actions: &mut ActionList) -> Result<(), OfpError> {
+    actions.clear();
     while !bytes.is_empty() {
         let (header, _) = ActionHeader::ref_from_prefix(bytes).map_err(|_| OfpError::BadActionLength)?;
         let len = usize::from(header.len.get());
@@ -27,7 +34,7 @@ pub(super) fn decode_actions(mut bytes: &[u8]) -> Result<ActionList, OfpError> {
         actions.push(decode_action(header.kind.get(), one)?).map_err(|_| OfpError::TooManyActions)?;
         bytes = rest;
     }
-    Ok(actions)
+    Ok(())
 }
 
 /// Reads one action, whose bytes are exactly those that its length field says.
@@ -118,8 +125,11 @@ fn view<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> Res
 }
 
 /// Writes an action list.
-pub(super) fn encode_actions(writer: &mut Writer<'_>, actions: &[Action]) -> Result<(), NoRoom> {
-    actions.iter().try_for_each(|action| encode_action(writer, action))
+pub(super) fn encode_actions(
+    writer: &mut Writer<'_>,
+    mut actions: impl Iterator<Item = Action>,
+) -> Result<(), NoRoom> {
+    actions.try_for_each(|action| encode_action(writer, &action))
 }
 
 fn encode_action(writer: &mut Writer<'_>, action: &Action) -> Result<(), NoRoom> {

@@ -350,7 +350,7 @@ fn write_packet_out(writer: &mut Writer<'_>, packet: &PacketOut<'_>, xid: u32) -
         actions_len: U16::new(0),
     })?;
     let before = writer.len();
-    encode_actions(writer, &packet.actions)?;
+    encode_actions(writer, packet.actions.iter().copied())?;
     let len = u16::try_from(writer.len().saturating_sub(before)).map_err(|_| EncodeError::NoRoom)?;
     writer.patch(start, |fixed: &mut OfpPacketOut| fixed.actions_len = U16::new(len))?;
     Ok(writer.bytes(packet.data)?)

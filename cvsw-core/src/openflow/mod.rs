@@ -21,8 +21,8 @@ mod role;
 mod writer;
 
 pub use error_name::error_name;
-pub(crate) use flow_mod::check_match;
-pub use flow_mod::{decode_flow_mod, encode_flow_mod};
+pub(crate) use flow_mod::{Parts, check_match};
+pub use flow_mod::{decode_flow_mod, decode_flow_mod_into, encode_flow_mod};
 pub use message::{ErrorMessage, Features, Message, PacketIn, PacketOut, SwitchConfig};
 pub use port::{Port, PortName, PortReason, PortStatus, Ports};
 pub use port_stats::{PortStats, PortStatsEntries};

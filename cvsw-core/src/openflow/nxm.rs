@@ -41,12 +41,12 @@ enum Needs {
 }
 
 impl Needs {
-    /// Whether `matching`, which holds the fields in front, has what is needed.
-    fn met_by(self, matching: &Match) -> bool {
-        let exact = |field: Field| (matching.mask().get(field) == field.max()).then(|| matching.value().get(field));
+    /// Whether what is needed is there: among the fields in front, which `mask` holds.
+    fn met_by(self, value: &FlowKey, mask: &FlowKey) -> bool {
+        let exact = |field: Field| (mask.get(field) == field.max()).then(|| value.get(field));
         let eth_type = exact(Field::EthType);
         let is = |types: &[u16]| types.iter().any(|wanted| eth_type == Some(u64::from(*wanted)));
-        let later = matching.value().get(Field::NwFrag) & FRAGMENT_LATER != 0;
+        let later = value.get(Field::NwFrag) & mask.get(Field::NwFrag) & FRAGMENT_LATER != 0;
         let protocol = |wanted: u8| exact(Field::NwProto) == Some(u64::from(wanted));
         match self {
             Self::Nothing => true,
@@ -152,8 +152,15 @@ impl Entry {
 /// # Errors
 /// `NxmInvalid` if it is cut off, `NxmBadType` for a field that is not known or has the wrong length, `NxmBadMask`,
 /// `NxmBadWildcards` for a value bit under a zero mask bit, `NxmBadValue`, `NxmBadPrereq`, `NxmDupType`.
-pub(super) fn decode(mut bytes: &[u8]) -> Result<Match, OfpError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Match, OfpError> {
     let mut matching = Match::ANY;
+    decode_into(bytes, &mut matching)?;
+    Ok(matching)
+}
+
+/// The same into a match that is there already, in place of what it said.
+pub(super) fn decode_into(mut bytes: &[u8], matching: &mut Match) -> Result<(), OfpError> {
+    *matching = Match::ANY;
     while !bytes.is_empty() {
         let (header, rest) = bytes.split_first_chunk::<4>().ok_or(OfpError::NxmInvalid)?;
         let &[class_hi, class_lo, number, len] = header;
@@ -165,15 +172,15 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Match, OfpError> {
             return Err(OfpError::NxmBadType);
         }
         let (value, mask) = payload.split_at_checked(entry.len.into()).ok_or(OfpError::NxmBadType)?;
-        matching = take(&matching, entry, number_of(value), masked.then(|| number_of(mask)))?;
+        take(matching, entry, number_of(value), masked.then(|| number_of(mask)))?;
         bytes = rest;
     }
-    Ok(matching)
+    Ok(())
 }
 
-/// The match with one field more.
-fn take(matching: &Match, entry: &Entry, value: u128, mask: Option<u128>) -> Result<Match, OfpError> {
-    if !entry.needs.met_by(matching) {
+/// Takes one field more into the match.
+fn take(matching: &mut Match, entry: &Entry, value: u128, mask: Option<u128>) -> Result<(), OfpError> {
+    if !entry.needs.met_by(matching.value(), matching.mask()) {
         return Err(OfpError::NxmBadPrereq);
     }
     if entry.get(matching.mask()) != 0 {
@@ -193,7 +200,8 @@ fn take(matching: &Match, entry: &Entry, value: u128, mask: Option<u128>) -> Res
     let (mut new_value, mut new_mask) = (*matching.value(), *matching.mask());
     entry.set(&mut new_value, value);
     entry.set(&mut new_mask, if given & entry.bits == entry.bits { entry.whole() } else { given & entry.bits });
-    Ok(Match::new(new_value, new_mask))
+    *matching = Match::new(new_value, new_mask);
+    Ok(())
 }
 
 /// Writes a match and its padding; returns its length without that.
@@ -208,10 +216,31 @@ pub(super) fn encode_padded(writer: &mut Writer<'_>, matching: &Match) -> Result
 
 /// Writes a match without its padding.
 fn encode(writer: &mut Writer<'_>, matching: &Match) -> Result<(), EncodeError> {
+    say(matching, |entry, value, mask| {
+        writer.bytes(&entry.header(mask.is_some()))?;
+        let start = 16usize.saturating_sub(entry.len.into());
+        writer.bytes(value.to_be_bytes().get(start..).unwrap_or_default())?;
+        if let Some(mask) = mask {
+            writer.bytes(mask.to_be_bytes().get(start..).unwrap_or_default())?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether a match can be written.
+pub(super) fn is_expressible(matching: &Match) -> bool {
+    say(matching, |_, _, _| Ok(())).is_ok()
+}
+
+/// Gives `put` every field that a match names, in order: the field, its value, and its mask unless that is whole.
+fn say(
+    matching: &Match,
+    mut put: impl FnMut(&Entry, u128, Option<u128>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
     let mut said = FlowKey::ZERO;
     for entry in &ENTRIES {
         let (value, mask) = (entry.get(matching.value()), entry.get(matching.mask()));
-        if mask == 0 || !entry.needs.met_by(&Match::new(*matching.value(), said)) {
+        if mask == 0 || !entry.needs.met_by(matching.value(), &said) {
             continue;
         }
         let whole = mask & entry.bits == entry.bits;
@@ -219,12 +248,7 @@ fn encode(writer: &mut Writer<'_>, matching: &Match) -> Result<(), EncodeError> 
             return Err(EncodeError::Inexpressible(entry.field));
         }
         entry.set(&mut said, mask);
-        writer.bytes(&entry.header(!whole))?;
-        let start = 16usize.saturating_sub(entry.len.into());
-        writer.bytes(value.to_be_bytes().get(start..).unwrap_or_default())?;
-        if !whole {
-            writer.bytes((mask & entry.bits).to_be_bytes().get(start..).unwrap_or_default())?;
-        }
+        put(entry, value, (!whole).then_some(mask & entry.bits))?;
     }
     match Field::ALL.into_iter().find(|field| said.get(*field) != matching.mask().get(*field)) {
         Some(field) => Err(EncodeError::Inexpressible(field)),

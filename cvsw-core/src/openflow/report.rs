@@ -170,7 +170,7 @@ impl FlowStats {
             packet_count: U64::new(self.packets),
             byte_count: U64::new(self.bytes),
         })?;
-        encode_actions(&mut writer, &self.actions)?;
+        encode_actions(&mut writer, self.actions.iter().copied())?;
         let len = u16::try_from(writer.len()).map_err(|_| EncodeError::NoRoom)?;
         writer.patch(0, |entry: &mut OfpFlowStats| entry.length = U16::new(len))?;
         Ok(writer.len())

@@ -165,9 +165,9 @@ pub fn apply_to_table<const FLOWS: usize, const MASKS: usize>(
 ) -> Result<(), OfpError> {
     let payload = payload_of(&change.actions);
     match change.command {
-        Command::Add => table.add(now, change, payload),
-        Command::Modify => table.modify(now, change, payload),
-        Command::ModifyStrict => table.modify_strict(now, change, payload),
+        Command::Add => table.add(now, change, &payload),
+        Command::Modify => table.modify(now, change, &payload),
+        Command::ModifyStrict => table.modify_strict(now, change, &payload),
         Command::Delete => {
             table.delete(change, |_, _| {});
             Ok(())

@@ -10,9 +10,9 @@ use cvsw_core::{
         ControlEvent,
         v3::{CONTROL_KEY_LEN, ControlKeys},
     },
-    flow::OfpError,
+    flow::{FlowMod, OfpError},
     mtu::{IpMtu, L2Mtu},
-    openflow::{decode_flow_mod, encode_flow_mod},
+    openflow::decode_flow_mod_into,
     trace::{Considered, Effect, Event, Observer},
 };
 use heapless::Vec;
@@ -176,7 +176,9 @@ pub fn event(event: ControlEvent) -> (u32, u32) {
 
 /// Carries out an `OFPT_FLOW_MOD` message of the local administrator.
 pub fn flow_mod(vnic: &mut Vnic, now: Instant, message: &[u8]) -> Result<(), OfpError> {
-    vnic.engine.flow_mod(now, &decode_flow_mod(message)?)
+    let mut flow = FlowMod::default();
+    decode_flow_mod_into(message, &mut flow)?;
+    vnic.engine.flow_mod(now, &flow)
 }
 
 /// Writes the first entry at or behind index `from`: its packets, bytes and age in nanoseconds (three numbers of
@@ -184,11 +186,11 @@ pub fn flow_mod(vnic: &mut Vnic, now: Instant, message: &[u8]) -> Result<(), Ofp
 pub fn next_flow(vnic: &Vnic, now: Instant, from: u32, out: &mut [u8]) -> Option<(usize, u32)> {
     let (next, entry) = vnic.engine.next_flow(from)?;
     let (counters, message) = out.split_at_mut_checked(FLOW_COUNTERS_LEN)?;
-    let numbers = [entry.packets, entry.bytes, now.nanos_since(entry.created)];
+    let numbers = [entry.packets(), entry.bytes(), now.nanos_since(entry.created())];
     for (to, number) in counters.as_chunks_mut().0.iter_mut().zip(numbers) {
         *to = number.to_ne_bytes();
     }
-    let len = encode_flow_mod(&entry.flow, 0, message).ok()?;
+    let len = entry.encode(0, message).ok()?;
     Some((len.saturating_add(FLOW_COUNTERS_LEN), next))
 }
 

@@ -35,25 +35,11 @@ const PANICS: &[(&str, &str)] = &[
 ];
 /// Largest stack frame of one function in bytes.
 const FRAME_LIMIT: u32 = 2048;
-/// Deepest call chain in bytes: an eighth of a kernel stack, of which the network stack may have used much already.
+/// Deepest call chain in bytes: an eighth of a kernel stack, of which others may have used much already.
 const CHAIN_LIMIT: u32 = 2048;
-/// Entry points that the shim calls on a worker's stack only (`worker.c`, and the vNIC's work item in `control.c`), where
-/// nothing but the work queue's own loop is below them: whole flows and keys lie on the stack there.
-const WORKER: &[&str] = &[
-    "cvsw_engine_control",
-    "cvsw_engine_control_key",
-    "cvsw_engine_flow_mod",
-    "cvsw_engine_next_flow",
-    "cvsw_engine_poll_transmit",
-    "cvsw_engine_set_sa",
-    "cvsw_engine_trace",
-    "cvsw_selftest",
-];
-/// Deepest call chain of those: half of a worker's stack, which has 16384 bytes.
-const WORKER_CHAIN_LIMIT: u32 = 8192;
 /// What packets go through.
 const PACKET_PATH: &str = "cvsw_engine_burst";
-/// What the packet path never calls, since the shim sorts control frames of the network out before it
+/// What a call with packets never reaches, since the shim sorts control frames of the network out before it
 /// (`cvsw_frame_is_control`, the engine's own test): they go to `cvsw_engine_control`.
 const CONTROL_PATH: &str = ">::control::<";
 
@@ -62,8 +48,6 @@ pub struct Report {
     functions: usize,
     frames: Vec<(u32, String)>,
     chains: Vec<(u32, String)>,
-    /// Those of the functions in [`WORKER`].
-    worker_chains: Vec<(u32, String)>,
     /// Listed functions that refer to `core::panicking`.
     panics: Vec<String>,
 }
@@ -83,11 +67,10 @@ impl fmt::Display for Report {
         }
         let list = |f: &mut fmt::Formatter<'_>, what: &str, sizes: &[(u32, String)]| {
             writeln!(f, "{what} (bytes):")?;
-            sizes.iter().take(4).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))
+            sizes.iter().take(8).try_for_each(|(size, name)| writeln!(f, "  {size:>5}  {name}"))
         };
         list(f, "largest stack frames", &self.frames)?;
-        list(f, "deepest call chains, with the portable ciphers", &self.chains)?;
-        list(f, "deepest call chains on a worker's own stack", &self.worker_chains)
+        list(f, "deepest call chains, with the portable ciphers", &self.chains)
     }
 }
 
@@ -105,28 +88,10 @@ pub fn check(object: &Path) -> Result<Report> {
             .map(|symbol| format!("unexpected undefined symbol {symbol}")),
     );
     let report = disassembly.report();
-    faults.extend(
-        report
-            .frames
-            .iter()
-            .filter(|(size, _)| *size > FRAME_LIMIT)
-            .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}")),
-    );
-    for (chains, limit) in [(&report.chains, CHAIN_LIMIT), (&report.worker_chains, WORKER_CHAIN_LIMIT)] {
-        for (size, name) in chains.iter().filter(|(size, _)| *size > limit) {
-            let calls = disassembly.deepest(name, without(name), &mut BTreeSet::new());
-            let calls: Vec<_> = calls.iter().map(|(frame, name)| format!("{frame:>8}  {name}")).collect();
-            let calls = calls.join("\n");
-            faults.push(format!("the call chain from {name} has {size} bytes, more than {limit}:\n{calls}"));
-        }
+    faults.extend(disassembly.too_deep(&report));
+    if !disassembly.functions.contains_key(PACKET_PATH) {
+        faults.push(format!("there is no function {PACKET_PATH}"));
     }
-    faults.extend(
-        [PACKET_PATH]
-            .iter()
-            .chain(WORKER)
-            .filter(|name| !disassembly.functions.contains_key(**name))
-            .map(|name| format!("there is no function {name}")),
-    );
     if disassembly.functions.is_empty() {
         faults.push("no code at all".to_owned());
     }
@@ -183,14 +148,26 @@ impl Disassembly {
         let mut frames: Vec<_> =
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
-        let chains = entries.map(|name| (self.depth(name, without(name)), name.clone()));
-        let (mut worker_chains, mut chains): (Vec<_>, Vec<_>) =
-            chains.partition(|(_, name)| WORKER.contains(&name.as_str()));
-        for sizes in [&mut frames, &mut chains, &mut worker_chains] {
+        let mut chains: Vec<_> = entries.map(|name| (self.depth(name, without(name)), name.clone())).collect();
+        for sizes in [&mut frames, &mut chains] {
             sizes.sort_by(|a, b| b.cmp(a));
         }
         let panics = self.panics().0;
-        Report { functions: self.functions.len(), frames, chains, worker_chains, panics }
+        Report { functions: self.functions.len(), frames, chains, panics }
+    }
+
+    /// What uses too much stack.
+    fn too_deep(&self, report: &Report) -> Vec<String> {
+        let frames = report.frames.iter().filter(|(size, _)| *size > FRAME_LIMIT);
+        let frames = frames
+            .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}"));
+        let chains = report.chains.iter().filter(|(size, _)| *size > CHAIN_LIMIT).map(|(size, name)| {
+            let calls = self.deepest(name, without(name), &mut BTreeSet::new());
+            let calls: Vec<_> = calls.iter().map(|(frame, name)| format!("{frame:>8}  {name}")).collect();
+            let calls = calls.join("\n");
+            format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}:\n{calls}")
+        });
+        frames.chain(chains).collect()
     }
 
     /// Who refers to `core::panicking`: those on the list, and what is wrong with the others.
@@ -250,6 +227,16 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
         "sub" => {
             let size = operands.trim().strip_prefix("$0x").and_then(|rest| rest.strip_suffix(",%rsp"));
             function.frame += size.and_then(|size| u32::from_str_radix(size, 16).ok()).unwrap_or(0);
+            // Of a size that is not known here, or a negative one.
+            if operands.ends_with(",%rsp") && size.is_none_or(|size| size.len() > 5) {
+                return Some("a stack frame whose size is not known");
+            }
+        }
+        "add" if operands.trim().starts_with("$0xff") && operands.ends_with(",%rsp") => {
+            return Some("a stack frame whose size is not known");
+        }
+        "lea" | "and" | "mov" | "or" if operands.ends_with(",%rsp") => {
+            return Some("a stack frame whose size is not known");
         }
         "call" | "jmp" => {
             if let Some((_, target)) = operands.split_once('<') {
@@ -312,6 +299,10 @@ mod tests {
             ("   0:\tjmp    *%rax", "indirect branch"),
             ("   0:\tcall   *0x8(%rax)", "indirect branch"),
             ("   0:\tmov    %rax,-0x8(%rsp)", "below the stack pointer"),
+            ("   0:\tsub    %rax,%rsp", "size is not known"),
+            ("   0:\tsub    $0xffffffffffffff80,%rsp", "size is not known"),
+            ("   0:\tadd    $0xffffffffffffff80,%rsp", "size is not known"),
+            ("   0:\tand    $0xffffffffffffffe0,%rsp", "size is not known"),
             ("\t\t\t3: R_X86_64_GOTPCRELX\tmemcpy-0x4", "global offset table"),
         ] {
             let found = faults(line);
@@ -342,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn control_frames_have_a_worker_s_stack() {
+    fn control_frames_are_not_of_the_packet_path() {
         let code = "0 <cvsw_engine_burst>:\n   0:\tcall   20 <<x::Cvsw>::control::<y>>\n\
                     20 <<x::Cvsw>::control::<y>>:\n  20:\tsub    $0xc00,%rsp\n\
                     40 <cvsw_engine_control>:\n  40:\tcall   20 <<x::Cvsw>::control::<y>>\n";
         let report = Disassembly::parse(code).report();
-        assert_eq!(report.chains, [(8, "cvsw_engine_burst".to_owned())]);
-        assert_eq!(report.worker_chains, [(8 + 8 + 0xc00, "cvsw_engine_control".to_owned())]);
+        let control = (8 + 8 + 0xc00, "cvsw_engine_control".to_owned());
+        assert_eq!(report.chains, [control, (8, "cvsw_engine_burst".to_owned())]);
     }
 
     #[test]
@@ -358,6 +349,23 @@ mod tests {
         let report = Disassembly::parse(code).report();
         assert_eq!(report.frames[0], (8 + 8 + 0x100, "cvsw_a".to_owned()));
         assert_eq!(report.chains, [(8 + 8 + 0x100 + 8 + 0x80, "cvsw_a".to_owned())]);
+    }
+
+    #[test]
+    fn too_much_stack_is_refused() {
+        let code = |size: u32| {
+            format!(
+                "0 <cvsw_a>:\n   0:\tsub    $0x400,%rsp\n   8:\tcall   20 <b>\n20 <b>:\n  20:\tsub    ${size:#x},%rsp\n"
+            )
+        };
+        let faults = |size| {
+            let disassembly = Disassembly::parse(&code(size));
+            disassembly.too_deep(&disassembly.report())
+        };
+        assert_eq!(faults(1024 - 16), [""; 0]);
+        let [fault] = &faults(1024 - 15)[..] else { panic!("one chain is too deep") };
+        assert!(fault.contains("cvsw_a has 2049 bytes") && fault.contains("1017  b\n"), "{fault}");
+        assert_eq!(faults(2048).len(), 2, "the frame of b, and the chain");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! leave behind. It is no protection against who may write entries: such a one needs no collision.
 
 use crate::{
-    flow::{Command, FLAG_SEND_FLOW_REM, FlowMod, OFPP_NONE},
-    openflow::{EncodeError, encode_flow_mod},
+    flow::{Action, Command, FLAG_SEND_FLOW_REM, FlowMod, OFPP_NONE},
+    openflow::{EncodeError, Parts},
 };
 
 /// SipHash's key: the one of its authors' test vectors. It is no secret.
@@ -22,7 +22,19 @@ impl TableDigest {
     /// # Errors
     /// If the entry cannot be written there.
     pub fn add(&mut self, entry: &FlowMod, scratch: &mut [u8]) -> Result<(), EncodeError> {
-        let len = encode_canonical(entry, scratch)?;
+        self.take(entry.parts(), scratch)
+    }
+
+    /// The same for an entry wherever its parts lie. Canonical are: transaction 0, the command ADD, no filter, and of the
+    /// flags only SEND_FLOW_REM.
+    pub(super) fn take(
+        &mut self,
+        entry: Parts<'_, impl Iterator<Item = Action>>,
+        scratch: &mut [u8],
+    ) -> Result<(), EncodeError> {
+        let flags = entry.flags & FLAG_SEND_FLOW_REM;
+        let canonical = Parts { command: Command::Add, flags, out_port: OFPP_NONE, ..entry };
+        let len = canonical.encode(0, scratch)?;
         self.0 = self.0.wrapping_add(siphash(KEY, scratch.get(..len).unwrap_or_default()));
         Ok(())
     }
@@ -31,21 +43,6 @@ impl TableDigest {
     pub const fn value(self) -> u64 {
         self.0
     }
-}
-
-/// The OFPT_FLOW_MOD (or NXT_FLOW_MOD) with transaction 0 and command ADD that creates the entry; of its flags only
-/// SEND_FLOW_REM.
-///
-/// Out of line, so that its copy of the entry does not add to the stack frame of the caller.
-#[inline(never)]
-fn encode_canonical(entry: &FlowMod, out: &mut [u8]) -> Result<usize, EncodeError> {
-    let canonical = FlowMod {
-        command: Command::Add,
-        flags: entry.flags & FLAG_SEND_FLOW_REM,
-        out_port: OFPP_NONE,
-        ..entry.clone()
-    };
-    encode_flow_mod(&canonical, 0, out)
 }
 
 /// SipHash-2-4 with a 64-bit result (Aumasson and Bernstein, 2012).

@@ -1,10 +1,10 @@
 //! What a vNIC tells when it is asked: its state, its entries, its counters.
 
 use crate::{
-    control::SessionState,
-    flow::{FlowEntry, FlowMod},
+    control::{SessionState, TableEntry},
+    flow::FlowMod,
     frame::NoRoom,
-    openflow::{EncodeError, decode_flow_mod, encode_flow_mod, message_len},
+    openflow::{EncodeError, decode_flow_mod, message_len},
     stats::ControlError,
     wire::control3 as wire,
 };
@@ -147,16 +147,16 @@ impl Listed {
     ///
     /// # Errors
     /// `NoRoom`, or what an entry has that cannot be said.
-    pub fn emit(entry: &FlowEntry, age: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
+    pub fn emit(entry: &TableEntry<'_>, age: u64, out: &mut [u8]) -> Result<usize, EncodeError> {
         let counters = wire::EntryCounters {
-            packets: U64::new(entry.packets),
-            bytes: U64::new(entry.bytes),
+            packets: U64::new(entry.packets()),
+            bytes: U64::new(entry.bytes()),
             seconds: U32::new((age / NANOS_PER_SEC) as u32),
             nanoseconds: U32::new((age % NANOS_PER_SEC) as u32),
         };
         let (head, rest) = out.split_at_mut_checked(size_of::<wire::EntryCounters>()).ok_or(NoRoom)?;
         counters.write_to(head).map_err(|_| NoRoom)?;
-        let len = encode_flow_mod(&entry.flow, 0, rest)?;
+        let len = entry.encode(0, rest)?;
         Ok(len.saturating_add(size_of::<wire::EntryCounters>()))
     }
 }

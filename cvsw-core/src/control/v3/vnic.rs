@@ -14,8 +14,8 @@ use super::{
     report::{Request, Subject},
 };
 use crate::{
-    control::{SessionState, keys::SaAnswer},
-    flow::{FlowEntry, MacAddr},
+    control::{SessionState, TableEntry, keys::SaAnswer},
+    flow::MacAddr,
     stats::ControlError,
     time::Instant,
 };
@@ -33,7 +33,7 @@ const CHALLENGE_LEN: usize = 8;
 /// What a session reads of its engine.
 pub trait Inside {
     /// The first entry at or behind an index, with the index to go on from.
-    fn next_entry(&self, from: u32) -> Option<(u32, FlowEntry)>;
+    fn next_entry(&self, from: u32) -> Option<(u32, TableEntry<'_>)>;
     /// Entries in the table.
     fn entries(&self) -> u32;
     /// Entries that fit.

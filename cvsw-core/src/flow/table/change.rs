@@ -16,7 +16,8 @@ where
     ///
     /// Errors: `Overlap`, `TableFull` (no free entry, or no room for another mask), and for emergency
     /// entries, which a vNIC does not have, `BadEmergTimeout` or `TableFull`.
-    pub fn add(&mut self, now: Instant, flow: &FlowMod, payload: P) -> Result<(), OfpError> {
+    #[inline(never)] // into the stack frame of whoever compiles the actions, as `rewrite_all`
+    pub fn add(&mut self, now: Instant, flow: &FlowMod, payload: &P) -> Result<(), OfpError> {
         if flow.flags & FLAG_EMERG != 0 {
             let timed = flow.idle_timeout != 0 || flow.hard_timeout != 0;
             return Err(if timed { OfpError::BadEmergTimeout } else { OfpError::TableFull });
@@ -35,7 +36,14 @@ where
 
     /// `OFPFC_MODIFY`: gives every entry that the match contains new actions and the new cookie; counters, flags
     /// and timeouts stay. Adds an entry if there is none. The cookie [`KEEP_COOKIE`] means something else.
-    pub fn modify(&mut self, now: Instant, flow: &FlowMod, payload: P) -> Result<(), OfpError> {
+    pub fn modify(&mut self, now: Instant, flow: &FlowMod, payload: &P) -> Result<(), OfpError> {
+        let changed = self.rewrite_all(flow, payload);
+        if changed || flow.cookie == KEEP_COOKIE { Ok(()) } else { self.add(now, flow, payload) }
+    }
+
+    /// Rewrites every entry that the match contains; whether there is one.
+    #[inline(never)]
+    fn rewrite_all(&mut self, flow: &FlowMod, payload: &P) -> bool {
         let mut changed = false;
         let mut from = 0;
         while let Some((id, entry)) = self.next_from(from) {
@@ -45,11 +53,11 @@ where
                 changed = true;
             }
         }
-        if changed || flow.cookie == KEEP_COOKIE { Ok(()) } else { self.add(now, flow, payload) }
+        changed
     }
 
     /// `OFPFC_MODIFY_STRICT`: the same for the one entry with exactly this match and priority.
-    pub fn modify_strict(&mut self, now: Instant, flow: &FlowMod, payload: P) -> Result<(), OfpError> {
+    pub fn modify_strict(&mut self, now: Instant, flow: &FlowMod, payload: &P) -> Result<(), OfpError> {
         match self.find(&flow.matching, flow.priority) {
             Some(id) => {
                 self.rewrite(id, flow, payload);
@@ -154,7 +162,7 @@ where
     }
 
     /// Writes the attributes of a (new or replaced) entry.
-    fn fill(&mut self, id: FlowId, now: Instant, flow: &FlowMod, cookie: u64, payload: P) {
+    fn fill(&mut self, id: FlowId, now: Instant, flow: &FlowMod, cookie: u64, payload: &P) {
         self.set_timed(id, false);
         if let Some(entry) = self.entries.get_mut(id.index()) {
             entry.packets = 0;
@@ -165,18 +173,18 @@ where
             entry.idle_timeout = flow.idle_timeout;
             entry.hard_timeout = flow.hard_timeout;
             entry.flags = flow.flags;
-            entry.payload = payload;
+            entry.payload = *payload;
         }
         self.set_timed(id, true);
         self.generation = self.generation.wrapping_add(1);
     }
 
-    fn rewrite(&mut self, id: FlowId, flow: &FlowMod, payload: P) {
+    fn rewrite(&mut self, id: FlowId, flow: &FlowMod, payload: &P) {
         if let Some(entry) = self.entries.get_mut(id.index()) {
             if flow.cookie != KEEP_COOKIE {
                 entry.cookie = flow.cookie;
             }
-            entry.payload = payload;
+            entry.payload = *payload;
         }
         self.generation = self.generation.wrapping_add(1);
     }

@@ -65,6 +65,7 @@ impl VnicSession {
         Header { mac: report.mac, kind, chained: false, data: 0, instance: self.instance, epoch, sequence }
     }
 
+    #[inline(never)]
     fn register<I: Inside>(&mut self, report: &Report<'_, I>, out: &mut [u8]) -> Result<usize, NoRoom> {
         let state = self.state(report, self.challenge, out);
         let header = self.header(report, Kind::Register, self.epoch, self.executed);
@@ -72,6 +73,7 @@ impl VnicSession {
     }
 
     /// The oldest answer that is due.
+    #[inline(never)]
     fn transmit_answer<I>(&mut self, report: &Report<'_, I>, out: &mut [u8]) -> Result<Option<usize>, NoRoom> {
         if self.due == 0 {
             return Ok(None);
@@ -89,6 +91,7 @@ impl VnicSession {
     }
 
     /// The answer to a command that was not decided on.
+    #[inline(never)]
     fn transmit_refusal<I>(
         &self,
         report: &Report<'_, I>,
@@ -157,8 +160,8 @@ impl VnicSession {
         }
     }
 
-    /// Digest of the table; computed again only when it has changed. Out of line, as all that holds an entry: so that one
-    /// stack frame holds one.
+    /// Digest of the table; computed again only when it has changed. Out of line, as everything that writes entries: what one
+    /// of them has on the stack the others need not.
     #[inline(never)]
     fn digest<I: Inside>(&mut self, inside: &I, scratch: &mut [u8]) -> u64 {
         if !self.digest_known {
@@ -166,7 +169,7 @@ impl VnicSession {
             let mut from = 0;
             while let Some((next, entry)) = inside.next_entry(from) {
                 // The engine accepts no entry that cannot be written.
-                let _ = digest.add(&entry.flow, scratch);
+                let _ = digest.take(entry.parts(), scratch);
                 from = next;
             }
             self.digest = digest.value();
@@ -186,7 +189,7 @@ fn entries<I: Inside>(inside: &I, waiting: &Waiting, items: &mut [u8]) -> (Page,
             page.last = true;
             return (page, len);
         };
-        let age = waiting.since.nanos_since(entry.created);
+        let age = waiting.since.nanos_since(entry.created());
         match Listed::emit(&entry, age, items.get_mut(len..).unwrap_or_default()) {
             Ok(more) => {
                 len = len.saturating_add(more);
