@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * Control frames, and what the engine wants done outside of the packet path: MTU, offloads, keys, the passing of time.
- * All of it is left to one work item, since it sleeps, needs the RTNL, may be long or takes much stack. The work item only
- * tries to take the RTNL and comes back if it cannot: so it can be cancelled under the RTNL.
+ * All of it is left to one work item, since it sleeps, needs the RTNL or may be long. The work item only tries to take the RTNL
+ * and comes back if it cannot: so it can be cancelled under the RTNL.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
@@ -36,17 +36,35 @@ void cvsw_announce(struct cvsw *vnic)
 	cvsw_wake(vnic);
 }
 
-/* A control frame from the network waits for the work item: it may change the vNIC, and that takes much stack. */
+/* What was in a control frame, which may have been a key, does not stay behind in freed memory. */
+static void cvsw_free_control(struct sk_buff *skb)
+{
+	memzero_explicit(skb->data, skb->len);
+	kfree_skb(skb);
+}
+
+/* A control frame from the network, private and linear, waits for the work item: it may change the vNIC, which takes long. */
 void cvsw_queue_control(struct cvsw *vnic, struct sk_buff *skb)
 {
 	if (skb_queue_len_lockless(&vnic->control) >= CVSW_CONTROL_QUEUE) {
 		atomic64_inc(&vnic->control_overflow);
 		dev_core_stats_rx_dropped_inc(vnic->dev);
-		kfree_skb(skb);
+		cvsw_free_control(skb);
 		return;
 	}
+	/* It may be charged to the socket of a sender on this machine, whom the work item does not concern. */
+	skb_orphan(skb);
 	skb_queue_tail(&vnic->control, skb);
 	cvsw_wake(vnic);
+}
+
+/* Forgets those that still wait, when the vNIC ends. */
+void cvsw_purge_control(struct cvsw *vnic)
+{
+	struct sk_buff *skb;
+
+	while ((skb = skb_dequeue(&vnic->control)))
+		cvsw_free_control(skb);
 }
 
 /* The next control frame that the engine wants sent; NULL if there is none, or no memory (it stays queued). */
@@ -98,9 +116,7 @@ static void cvsw_take_control(struct cvsw *vnic)
 		cvsw_lock_lanes(vnic);
 		cvsw_engine_control(vnic->lanes[0]->engine, ktime_get_ns(), &frame);
 		cvsw_unlock_lanes(vnic);
-		/* It may hold a key. */
-		memzero_explicit(skb->data, skb->len);
-		consume_skb(skb);
+		cvsw_free_control(skb);
 		/* The answer, before the next command's. */
 		cvsw_send_control_frames(vnic);
 		cond_resched();

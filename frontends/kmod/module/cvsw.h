@@ -5,7 +5,6 @@
  *   packet.c       a frame's way through a vNIC
  *   lanes.c        engines and their locks, one per processor
  *   control.c      control frames, and what the engine wants done outside of the packet path
- *   worker.c       what needs much stack runs on a worker's
  *   keys.c         the kernel's ciphers
  *   netdev.c       the operations of the network device
  *   link.c         the link type, the lower device's events, the module
@@ -113,10 +112,8 @@ struct cvsw_packet {
 };
 
 /*
- * Functions of the engine. All but cvsw_frame_is_control, cvsw_engine_size and cvsw_engine_init need the lock of the
- * engine's lane.
- *
- * Those that packets go through, and those that are called anywhere: at most 2 KiB of stack (xtask checks it).
+ * Functions of the engine, each with at most 2 KiB of stack (xtask checks it). All but cvsw_frame_is_control,
+ * cvsw_engine_size and cvsw_engine_init need the lock of the engine's lane.
  */
 bool cvsw_frame_is_control(const u8 *bytes, u32 len);
 size_t cvsw_engine_size(void);
@@ -149,7 +146,6 @@ bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
 size_t cvsw_selftest_size(void);
 bool cvsw_key_of(const struct cvsw_ciphers *ciphers, u32 slot, struct cvsw_key_material *to);
-/* Those that hold whole flows and keys on the stack: only for a worker, whose stack is empty (worker.c). */
 void cvsw_engine_control(struct cvsw_engine *engine, u64 now, struct cvsw_frame *frame);
 u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
 u32 cvsw_engine_flow_mod(struct cvsw_engine *engine, u64 now, const u8 *message, u32 len);
@@ -239,10 +235,8 @@ void cvsw_wake(struct cvsw *vnic);
 void cvsw_announce(struct cvsw *vnic);
 void cvsw_update_link(struct cvsw *vnic);
 void cvsw_queue_control(struct cvsw *vnic, struct sk_buff *skb);
+void cvsw_purge_control(struct cvsw *vnic);
 u32 cvsw_link_mtu(const struct net_device *lower);
-
-/* worker.c */
-int cvsw_on_worker(int (*run)(void *argument), void *argument);
 
 /* keys.c */
 struct cvsw_keys *cvsw_keys_alloc(void);

@@ -440,46 +440,31 @@ void cvsw_keys_prepare(struct cvsw_keys *keys, u32 way, const struct cvsw_cipher
 	}
 }
 
-struct cvsw_selftest {
-	struct cvsw_ciphers *ciphers;
-	struct cvsw_keys *keys;
-	u8 *buffer;
-};
-
-static int cvsw_run_selftest(void *argument)
-{
-	struct cvsw_selftest *test = argument;
-
-	return cvsw_selftest(test->ciphers, test->keys, test->buffer, CVSW_SELFTEST_BUFFER);
-}
-
 /* Computes published test vectors by every way. */
 int cvsw_keys_selftest(void)
 {
 	static const char *const names[] = { "no", "the fast", "the generic", "the portable" };
-	struct cvsw_selftest test = {
-		.ciphers = vzalloc(cvsw_selftest_size()),
-		.keys = cvsw_keys_alloc(),
-		.buffer = kzalloc(CVSW_SELFTEST_BUFFER, GFP_KERNEL),
-	};
+	struct cvsw_ciphers *ciphers = vzalloc(cvsw_selftest_size());
+	u8 *buffer = kzalloc(CVSW_SELFTEST_BUFFER, GFP_KERNEL);
+	struct cvsw_keys *keys = cvsw_keys_alloc();
 	struct cvsw_key *key;
 	int err = -ENOMEM;
 	u32 fault;
 
-	if (test.ciphers && test.buffer && test.keys) {
-		fault = cvsw_on_worker(cvsw_run_selftest, &test);
+	if (ciphers && buffer && keys) {
+		fault = cvsw_selftest(ciphers, keys, buffer, CVSW_SELFTEST_BUFFER);
 		err = fault ? -EBADMSG : 0;
 		if (fault)
 			pr_err(CVSW_NAME ": %s ciphers compute test vector %u wrongly: not loaded\n",
 			       names[min_t(u32, fault >> 16, ARRAY_SIZE(names) - 1)], fault & 0xffff);
 		else
-			list_for_each_entry(key, &test.keys->doomed, doomed)
-				if (list_is_first(&key->doomed, &test.keys->doomed) ||
-				    list_is_last(&key->doomed, &test.keys->doomed))
+			list_for_each_entry(key, &keys->doomed, doomed)
+				if (list_is_first(&key->doomed, &keys->doomed) ||
+				    list_is_last(&key->doomed, &keys->doomed))
 					cvsw_name_ciphers(key);
 	}
-	cvsw_keys_free(test.keys);
-	kfree(test.buffer);
-	vfree(test.ciphers);
+	cvsw_keys_free(keys);
+	kfree(buffer);
+	vfree(ciphers);
 	return err;
 }

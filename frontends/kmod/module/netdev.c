@@ -38,7 +38,7 @@ static void cvsw_uninit(struct net_device *dev)
 	struct cvsw *vnic = netdev_priv(dev);
 
 	cancel_delayed_work_sync(&vnic->work);
-	skb_queue_purge(&vnic->control);
+	cvsw_purge_control(vnic);
 	gro_cells_destroy(&vnic->gro);
 }
 

@@ -28,7 +28,7 @@ static const struct nla_policy cvsw_policy[CVSW_ATTR_MAX + 1] = {
 };
 
 /* The vNIC that a request names, in the sender's namespace. Under the RTNL. */
-struct cvsw *cvsw_find(struct genl_info *info)
+static struct cvsw *cvsw_find(struct genl_info *info)
 {
 	struct net_device *dev;
 
@@ -46,61 +46,25 @@ struct cvsw *cvsw_find(struct genl_info *info)
 	return netdev_priv(dev);
 }
 
-struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 command, void **header)
-{
-	struct sk_buff *reply = genlmsg_new(size, GFP_KERNEL);
-
-	if (!reply)
-		return NULL;
-	*header = genlmsg_put_reply(reply, info, &cvsw_family, 0, command);
-	if (!*header) {
-		nlmsg_free(reply);
-		return NULL;
-	}
-	return reply;
-}
-
-/* Ends and sends a reply, or frees it if something did not fit. */
-int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int err)
-{
-	if (err) {
-		nlmsg_free(reply);
-		return err;
-	}
-	genlmsg_end(reply, header);
-	return genlmsg_reply(reply, info);
-}
-
-static int cvsw_flow_mod(struct sk_buff *request, struct genl_info *info)
+static int cvsw_run_flow_mod(struct cvsw *vnic, struct genl_info *info, struct sk_buff *reply)
 {
 	struct nlattr *message = info->attrs[CVSW_ATTR_FLOW_MOD];
-	struct sk_buff *reply;
-	struct cvsw *vnic;
-	void *header;
 	u32 error;
 
-	if (!message) {
-		GENL_SET_ERR_MSG(info, "the OFPT_FLOW_MOD message is missing");
-		return -EINVAL;
-	}
-	/* Before the change: a change whose answer gets lost would look like none. */
-	reply = cvsw_reply(info, NLMSG_DEFAULT_SIZE, CVSW_CMD_FLOW_MOD, &header);
-	if (!reply)
-		return -ENOMEM;
-	rtnl_lock();
-	vnic = cvsw_find(info);
-	if (IS_ERR(vnic)) {
-		rtnl_unlock();
-		return cvsw_send(info, reply, header, PTR_ERR(vnic));
-	}
 	cvsw_lock_lanes(vnic);
 	error = cvsw_engine_flow_mod(vnic->lanes[0]->engine, ktime_get_ns(), nla_data(message), nla_len(message));
 	cvsw_unlock_lanes(vnic);
-	rtnl_unlock();
-	return cvsw_send(info, reply, header, nla_put_u32(reply, CVSW_ATTR_ERROR, error));
+	return nla_put_u32(reply, CVSW_ATTR_ERROR, error);
 }
 
-/* Puts flows from `cursor` on, and where to go on if there may be more. Under the RTNL. */
+static const struct cvsw_command cvsw_flow_mod = {
+	.run = cvsw_run_flow_mod,
+	.room = NLMSG_DEFAULT_SIZE,
+	.needs = CVSW_ATTR_FLOW_MOD,
+	.missing = "the OFPT_FLOW_MOD message is missing",
+};
+
+/* Puts flows from `cursor` on, and where to go on if there may be more. */
 static int cvsw_put_flows(struct cvsw *vnic, struct sk_buff *reply, u8 *buffer, u32 cursor)
 {
 	u32 len = 0;
@@ -120,36 +84,27 @@ static int cvsw_put_flows(struct cvsw *vnic, struct sk_buff *reply, u8 *buffer, 
 	return err ? err : nla_put_u32(reply, CVSW_ATTR_CURSOR, cursor);
 }
 
-static int cvsw_flow_get(struct sk_buff *request, struct genl_info *info)
+static int cvsw_run_flow_get(struct cvsw *vnic, struct genl_info *info, struct sk_buff *reply)
 {
 	struct nlattr *from = info->attrs[CVSW_ATTR_CURSOR];
-	struct sk_buff *reply;
-	struct cvsw *vnic;
-	void *header;
-	u8 *buffer;
-	int err;
+	u8 *buffer = kmalloc(FLOW_STATS_MAX, GFP_KERNEL);
+	int err = -ENOMEM;
 
-	buffer = kmalloc(FLOW_STATS_MAX, GFP_KERNEL);
-	if (!buffer)
-		return -ENOMEM;
-	reply = cvsw_reply(info, (FLOW_STATS_MAX + 8) * FLOWS_PER_REPLY + 64, CVSW_CMD_FLOW_GET, &header);
-	if (!reply) {
-		kfree(buffer);
-		return -ENOMEM;
-	}
-	rtnl_lock();
-	vnic = cvsw_find(info);
-	err = PTR_ERR_OR_ZERO(vnic);
-	if (!err)
+	if (buffer)
 		err = cvsw_put_flows(vnic, reply, buffer, from ? nla_get_u32(from) : 0);
-	rtnl_unlock();
 	kfree(buffer);
-	return cvsw_send(info, reply, header, err);
+	return err;
 }
 
+static const struct cvsw_command cvsw_flow_get = {
+	.run = cvsw_run_flow_get,
+	.room = (FLOW_STATS_MAX + 8) * FLOWS_PER_REPLY + 64,
+};
+
 /* The counters, as ethtool has them: names and values side by side. */
-static int cvsw_put_counters(struct net_device *dev, struct sk_buff *reply)
+static int cvsw_run_stats_get(struct cvsw *vnic, struct genl_info *info, struct sk_buff *reply)
 {
+	struct net_device *dev = vnic->dev;
 	struct ethtool_stats stats = { .n_stats = cvsw_ethtool_ops.get_sset_count(dev, ETH_SS_STATS) };
 	u8 *names = kcalloc(stats.n_stats, ETH_GSTRING_LEN, GFP_KERNEL);
 	u64 *values = kcalloc(stats.n_stats, sizeof(u64), GFP_KERNEL);
@@ -167,24 +122,10 @@ static int cvsw_put_counters(struct net_device *dev, struct sk_buff *reply)
 	return err;
 }
 
-static int cvsw_stats_get(struct sk_buff *request, struct genl_info *info)
-{
-	struct sk_buff *reply;
-	struct cvsw *vnic;
-	void *header;
-	int err;
-
-	reply = cvsw_reply(info, 8192, CVSW_CMD_STATS_GET, &header);
-	if (!reply)
-		return -ENOMEM;
-	rtnl_lock();
-	vnic = cvsw_find(info);
-	err = PTR_ERR_OR_ZERO(vnic);
-	if (!err)
-		err = cvsw_put_counters(vnic->dev, reply);
-	rtnl_unlock();
-	return cvsw_send(info, reply, header, err);
-}
+static const struct cvsw_command cvsw_stats_get = {
+	.run = cvsw_run_stats_get,
+	.room = 8192,
+};
 
 struct cvsw_trace {
 	struct cvsw_step steps[TRACE_STEPS];
@@ -215,68 +156,91 @@ static int cvsw_put_trace(struct cvsw *vnic, struct sk_buff *reply, struct cvsw_
 	return err;
 }
 
-static int cvsw_trace_frame(struct sk_buff *request, struct genl_info *info)
+static int cvsw_run_trace(struct cvsw *vnic, struct genl_info *info, struct sk_buff *reply)
 {
-	struct nlattr *frame = info->attrs[CVSW_ATTR_FRAME];
 	struct nlattr *receive = info->attrs[CVSW_ATTR_RECEIVE];
-	struct cvsw_trace *trace;
-	struct sk_buff *reply;
+	struct cvsw_trace *trace = kzalloc(sizeof(*trace), GFP_KERNEL);
+	int err = -ENOMEM;
+
+	if (trace)
+		err = cvsw_put_trace(vnic, reply, trace, info->attrs[CVSW_ATTR_FRAME], receive && nla_get_u32(receive));
+	kfree(trace);
+	return err;
+}
+
+static const struct cvsw_command cvsw_trace_frame = {
+	.run = cvsw_run_trace,
+	.room = sizeof(struct cvsw_trace) + 128,
+	.needs = CVSW_ATTR_FRAME,
+	.missing = "the frame is missing",
+};
+
+static const struct cvsw_command *const cvsw_commands[CVSW_CMD_MAX + 1] = {
+	[CVSW_CMD_FLOW_MOD] = &cvsw_flow_mod,
+	[CVSW_CMD_FLOW_GET] = &cvsw_flow_get,
+	[CVSW_CMD_STATS_GET] = &cvsw_stats_get,
+	[CVSW_CMD_TRACE] = &cvsw_trace_frame,
+	[CVSW_CMD_SA_SET] = &cvsw_sa_set,
+	[CVSW_CMD_SA_GET] = &cvsw_sa_get,
+	[CVSW_CMD_KEYS_IN_CLEAR] = &cvsw_keys_in_clear,
+	[CVSW_CMD_CONTROL_KEY] = &cvsw_control_key,
+	[CVSW_CMD_CONTROL_GET] = &cvsw_control_get,
+};
+
+/* Carries a command out and puts its answer. */
+static int cvsw_run(const struct cvsw_command *command, struct genl_info *info, struct sk_buff *reply)
+{
 	struct cvsw *vnic;
-	void *header;
 	int err;
 
-	if (!frame) {
-		GENL_SET_ERR_MSG(info, "the frame is missing");
+	if (command->needs && !info->attrs[command->needs]) {
+		if (info->extack)
+			info->extack->_msg = command->missing;
 		return -EINVAL;
-	}
-	trace = kzalloc(sizeof(*trace), GFP_KERNEL);
-	if (!trace)
-		return -ENOMEM;
-	reply = cvsw_reply(info, sizeof(*trace) + 128, CVSW_CMD_TRACE, &header);
-	if (!reply) {
-		kfree(trace);
-		return -ENOMEM;
 	}
 	rtnl_lock();
 	vnic = cvsw_find(info);
-	err = PTR_ERR_OR_ZERO(vnic);
-	if (!err)
-		err = cvsw_put_trace(vnic, reply, trace, frame, receive && nla_get_u32(receive));
+	err = IS_ERR(vnic) ? PTR_ERR(vnic) : command->run(vnic, info, reply);
 	rtnl_unlock();
-	kfree(trace);
-	return cvsw_send(info, reply, header, err);
+	return err;
 }
 
-static int (*const cvsw_handlers[CVSW_CMD_MAX + 1])(struct sk_buff *request, struct genl_info *info) = {
-	[CVSW_CMD_FLOW_MOD] = cvsw_flow_mod,
-	[CVSW_CMD_FLOW_GET] = cvsw_flow_get,
-	[CVSW_CMD_STATS_GET] = cvsw_stats_get,
-	[CVSW_CMD_TRACE] = cvsw_trace_frame,
-	[CVSW_CMD_SA_SET] = cvsw_sa_set,
-	[CVSW_CMD_SA_GET] = cvsw_sa_get,
-	[CVSW_CMD_KEYS_IN_CLEAR] = cvsw_keys_in_clear,
-	[CVSW_CMD_CONTROL_KEY] = cvsw_control_key,
-	[CVSW_CMD_CONTROL_GET] = cvsw_control_get,
-};
-
-struct cvsw_request {
-	struct sk_buff *skb;
-	struct genl_info *info;
-};
-
-static int cvsw_run_request(void *argument)
+/* The answer's memory is had before the change: a change whose answer gets lost would look like none. */
+static int cvsw_answer(const struct cvsw_command *command, struct genl_info *info)
 {
-	struct cvsw_request *request = argument;
+	struct sk_buff *reply = genlmsg_new(command->room, GFP_KERNEL);
+	void *header;
+	int err;
 
-	return cvsw_handlers[request->info->genlhdr->cmd](request->skb, request->info);
+	if (!reply)
+		return -ENOMEM;
+	header = genlmsg_put_reply(reply, info, &cvsw_family, 0, info->genlhdr->cmd);
+	err = header ? cvsw_run(command, info, reply) : -EMSGSIZE;
+	if (err) {
+		nlmsg_free(reply);
+		return err;
+	}
+	genlmsg_end(reply, header);
+	return genlmsg_reply(reply, info);
 }
 
-/* The sender's rights were checked; what it wants runs where there is stack for it. */
-static int cvsw_doit(struct sk_buff *skb, struct genl_info *info)
+/*
+ * All of a request that holds a key, in attributes that came twice, too. It would stay behind in freed memory, and the kernel
+ * sends a request that failed back. What it refuses by itself (for want of rights, or an attribute that is too long) never
+ * comes here.
+ */
+static void cvsw_wipe(struct genl_info *info)
 {
-	struct cvsw_request request = { .skb = skb, .info = info };
+	if (info->attrs[CVSW_ATTR_SA] || info->attrs[CVSW_ATTR_CONTROL_KEY])
+		memzero_explicit(genlmsg_data(info->genlhdr), genlmsg_len(info->genlhdr));
+}
 
-	return cvsw_on_worker(cvsw_run_request, &request);
+static int cvsw_doit(struct sk_buff *request, struct genl_info *info)
+{
+	int err = cvsw_answer(cvsw_commands[info->genlhdr->cmd], info);
+
+	cvsw_wipe(info);
+	return err;
 }
 
 /* CAP_NET_ADMIN in the sender's namespace, which is where the device is looked for. */

@@ -71,18 +71,24 @@ struct cvsw;
 struct genl_info;
 struct sk_buff;
 
-/* Shared by the files of the family. */
-struct cvsw *cvsw_find(struct genl_info *info);
-struct sk_buff *cvsw_reply(struct genl_info *info, size_t size, u8 command, void **header);
-int cvsw_send(struct genl_info *info, struct sk_buff *reply, void *header, int err);
+/* What is done with a request, shared by the files of the family. */
+struct cvsw_command {
+	/* Acts on the vNIC and puts the answer; an error is the answer instead. Under the RTNL. */
+	int (*run)(struct cvsw *vnic, struct genl_info *info, struct sk_buff *reply);
+	/* Bytes of the longest answer. */
+	size_t room;
+	/* The attribute that the request must have, and what to say if it has not; 0: none. */
+	int needs;
+	const char *missing;
+};
 
 /* netlink_sa.c */
-int cvsw_sa_set(struct sk_buff *request, struct genl_info *info);
-int cvsw_sa_get(struct sk_buff *request, struct genl_info *info);
-int cvsw_keys_in_clear(struct sk_buff *request, struct genl_info *info);
+extern const struct cvsw_command cvsw_sa_set;
+extern const struct cvsw_command cvsw_sa_get;
+extern const struct cvsw_command cvsw_keys_in_clear;
 
 /* netlink_control.c */
-int cvsw_control_key(struct sk_buff *request, struct genl_info *info);
-int cvsw_control_get(struct sk_buff *request, struct genl_info *info);
+extern const struct cvsw_command cvsw_control_key;
+extern const struct cvsw_command cvsw_control_get;
 
 #endif

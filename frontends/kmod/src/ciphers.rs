@@ -184,7 +184,6 @@ impl Ciphers for KernelCiphers {
             }
             stored.suite = key.suite() as u8;
         }
-        // Only on a worker's stack, as all that changes a vNIC.
         if let Some(portable) = self.portable.get_mut(slot) {
             portable.install(0, key)?;
         }
