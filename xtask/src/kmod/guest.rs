@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Programs of this machine that the tests run inside.
-const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "insmod", "rmmod"];
+const PROGRAMS: &[&str] = &["ip", "ethtool", "ping", "tcpdump", "modprobe", "insmod", "rmmod", "chrt"];
 /// Modules of the kernel that the tests use.
 const MODULES: &[&str] = &[
     "virtio_pci",

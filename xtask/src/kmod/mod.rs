@@ -25,6 +25,7 @@ pub const PACKAGES: &[(&str, &str)] = &[
     ("cpio", "cpio"),
     ("gzip", "gzip"),
     ("qemu-system-x86", "qemu-system-x86_64"),
+    ("util-linux", "chrt"),
 ];
 
 const TARGET: &str = "x86_64-unknown-none";

@@ -101,14 +101,7 @@ impl Case {
 /// Every suite, both ways, judged by the peer's kernel, its error counters, and what is on the wire.
 pub fn esp() -> Result<()> {
     let pair = tunnelled_pair(1)?;
-    for (number, case) in CASES.iter().enumerate() {
-        case.install(&pair, number).with_context(|| case.suite.name())?;
-        exchange(&pair, spis(number)).with_context(|| case.suite.name())?;
-        println!("KMOD-NOTE {}{}: both ways", case.suite, if case.extended { ", extended" } else { "" });
-    }
-    let errors = pair.peer.inside(|| Ok(fs::read_to_string("/proc/thread-self/net/xfrm_stat")?))?;
-    let bad: Vec<&str> = errors.lines().filter(|line| !line.ends_with('0')).collect();
-    ensure!(bad.is_empty(), "the peer's kernel complains: {bad:?}");
+    every_suite(&pair, 0, TRANSFER)?;
     let counter = |name: &str| pair.vm.counter("cvsw0", name);
     ensure!(
         counter("cipher_fast")? > 1000,
@@ -123,6 +116,51 @@ pub fn esp() -> Result<()> {
     );
     CASES[0].install(&pair, CASES.len())?;
     hostile(&pair)
+}
+
+/// Traffic of every suite, the cases from number `first`, with so many bytes by TCP each way.
+fn every_suite(pair: &Pair, first: usize, bytes: usize) -> Result<()> {
+    for (number, case) in (first..).zip(&CASES) {
+        case.install(pair, number).with_context(|| case.suite.name())?;
+        exchange(pair, spis(number), bytes).with_context(|| case.suite.name())?;
+        println!("KMOD-NOTE {}{}: both ways", case.suite, if case.extended { ", extended" } else { "" });
+    }
+    let errors = pair.peer.inside(|| Ok(fs::read_to_string("/proc/thread-self/net/xfrm_stat")?))?;
+    let bad: Vec<&str> = errors.lines().filter(|line| !line.ends_with('0')).collect();
+    ensure!(bad.is_empty(), "the peer's kernel complains: {bad:?}");
+    Ok(())
+}
+
+/// The same with the portable ciphers, as on a kernel without any.
+pub fn portable_ciphers() -> Result<()> {
+    let _switch = PortableOnly::on()?;
+    let pair = tunnelled_pair(1)?;
+    every_suite(&pair, 2 * CASES.len(), TRANSFER / 4)?;
+    let counter = |name: &str| pair.vm.counter("cvsw0", name);
+    let by_kernel = counter("cipher_fast")? + counter("cipher_generic")?;
+    ensure!(by_kernel == 0, "the kernel's ciphers computed {by_kernel} packets");
+    let portable = counter("cipher_portable")?;
+    ensure!(portable > 1000, "the portable ciphers computed {portable} packets");
+    println!("KMOD-NOTE packets by portable ciphers {portable}");
+    Ok(())
+}
+
+/// The module's parameter `portable_only`; off again when dropped.
+struct PortableOnly;
+
+impl PortableOnly {
+    const FILE: &str = "/sys/module/cvsw/parameters/portable_only";
+
+    fn on() -> Result<Self> {
+        fs::write(Self::FILE, "Y").context(Self::FILE)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for PortableOnly {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::FILE, "N");
+    }
 }
 
 /// Two ends, with so many queues, that encrypt all between 10.1.0.1 and 10.1.0.2.
@@ -148,7 +186,7 @@ fn tunnelled_pair(queues: u32) -> Result<Pair> {
 }
 
 /// Pings and TCP super-frames each way; on the wire there is ESP with the right SPIs and nothing else.
-fn exchange(pair: &Pair, spis: [u32; 2]) -> Result<()> {
+fn exchange(pair: &Pair, spis: [u32; 2], bytes: usize) -> Result<()> {
     let wire = pair.peer.raw("eth0")?;
     pair.vm.run("ping -c 2 -i 0.1 -W 5 10.1.0.2")?;
     pair.peer.run("ping -c 2 -i 0.1 -W 5 10.1.0.1")?;
@@ -161,8 +199,8 @@ fn exchange(pair: &Pair, spis: [u32; 2]) -> Result<()> {
     }
     ensure!(seen.iter().all(|count| *count >= 4), "ESP packets on the wire: {seen:?}, of four pings");
     drop(wire);
-    tcp_through(&pair.vm, "10.1.0.2:5000", &pair.peer, "10.1.0.2:5000", TRANSFER)?;
-    tcp_through(&pair.peer, "10.1.0.1:5000", &pair.vm, "10.1.0.1:5000", TRANSFER)?;
+    tcp_through(&pair.vm, "10.1.0.2:5000", &pair.peer, "10.1.0.2:5000", bytes)?;
+    tcp_through(&pair.peer, "10.1.0.1:5000", &pair.vm, "10.1.0.1:5000", bytes)?;
     let listed = pair.vm.run("cvsw ctl --dev cvsw0 sa list")?;
     ensure!(listed.lines().filter(|line| line.contains("active")).count() == 2, "associations:\n{listed}");
     Ok(())

@@ -37,6 +37,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "address_translation", run: actions::address_translation },
     Test { group: "functions", name: "vxlan", run: vxlan::vxlan },
     Test { group: "functions", name: "esp", run: esp::esp },
+    Test { group: "functions", name: "portable_ciphers", run: esp::portable_ciphers },
     Test { group: "functions", name: "keys", run: esp::keys },
     Test { group: "functions", name: "control", run: control::control },
     Test { group: "functions", name: "control_key", run: control_key::control_key },
