@@ -13,6 +13,7 @@ mod managed;
 mod traffic;
 mod unikernel;
 mod vxlan;
+mod wiped;
 
 use anyhow::Result;
 
@@ -39,6 +40,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "esp", run: esp::esp },
     Test { group: "functions", name: "portable_ciphers", run: esp::portable_ciphers },
     Test { group: "functions", name: "keys", run: esp::keys },
+    Test { group: "functions", name: "keys_are_wiped", run: wiped::keys_are_wiped },
     Test { group: "functions", name: "control", run: control::control },
     Test { group: "functions", name: "control_key", run: control_key::control_key },
     Test { group: "functions", name: "lanes", run: lanes::lanes },
