@@ -478,7 +478,7 @@ impl Run<'_> {
         let inner = (template, self.inner_key.as_ref().unwrap_or(self.key), **ip_id);
         let result = esp::encapsulate_and_seal(frame, &mut self.headers, inner, sas, *ciphers, *now, sa);
         **ip_id = ip_id.wrapping_add(1);
-        protected(sas, result, false)
+        protected(sas, *ciphers, result, false)
     }
 
     fn strip_vxlan<B: Buffer>(
@@ -523,7 +523,7 @@ impl Run<'_> {
     ) -> Step {
         let Context { now, sas, ciphers, .. } = context;
         let result = esp::seal(frame, &mut self.headers, sas, *ciphers, *now, sa);
-        protected(sas, result, watch)
+        protected(sas, *ciphers, result, watch)
     }
 
     /// Opens. `watch`: a trace, which counts nothing and leaves the anti-replay window alone.
@@ -536,7 +536,7 @@ impl Run<'_> {
         let Context { now, sas, ciphers, .. } = context;
         let result = esp::open(frame, &mut self.headers, sas, *ciphers, *now, watch);
         self.decrypted = result.is_ok();
-        protected(sas, result, watch)
+        protected(sas, *ciphers, result, watch)
     }
 
     fn resubmit(&self, in_port: u16) -> Next {
@@ -545,15 +545,16 @@ impl Run<'_> {
 }
 
 /// Counts what sealing or opening led to, and makes a step of it.
-fn protected<const SAS: usize>(
+fn protected<C: Ciphers, const SAS: usize>(
     sas: &mut SaTable<SAS>,
+    ciphers: &C,
     result: Result<esp::Done, esp::Refused>,
     watch: bool,
 ) -> Step {
     match result {
         Ok(esp::Done { slot, bytes }) => {
             if !watch {
-                sas.count(slot, bytes);
+                sas.count(ciphers, slot, bytes);
             }
             Step::Applied
         }

@@ -1,6 +1,6 @@
 //! The interface to what computes the ciphers.
 
-use super::KeyMaterial;
+use super::{KeyMaterial, SharedSa};
 use crate::wire::esp;
 use zerocopy::{IntoBytes, network_endian::U32};
 
@@ -41,6 +41,12 @@ pub trait Ciphers {
     /// As for `seal`, and [`CipherError::Forged`] if the integrity check value is wrong. `data` is then unspecified
     /// and must not be used.
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>;
+
+    /// What the engines of one vNIC share of their associations, slot by slot, where there are several: the same memory for
+    /// all of them, for as long as there are associations. `None`, the default: an engine has its associations for itself.
+    fn shared(&self) -> Option<&[SharedSa]> {
+        None
+    }
 }
 
 /// Why a cipher operation did not take place.
@@ -151,6 +157,10 @@ impl<C: Ciphers + ?Sized> Ciphers for &mut C {
 
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
         (**self).open(slot, header, data)
+    }
+
+    fn shared(&self) -> Option<&[SharedSa]> {
+        (**self).shared()
     }
 }
 

@@ -14,6 +14,8 @@ mod one_block;
 mod portable;
 mod required;
 mod sa;
+#[cfg_attr(not(target_has_atomic = "64"), path = "not_shared.rs")]
+mod shared;
 mod suite;
 mod table;
 mod window;
@@ -26,6 +28,7 @@ pub use portable::Portable;
 pub use required::EncryptedOnly;
 pub use required::MAX_ENCRYPTED_ONLY;
 pub use sa::{FIRST_SPI, Lifetime, SaConfig, SaCounters, SaError, SaEvent, SaEventKind, SaState, SaStatus};
+pub use shared::SharedSa;
 pub use suite::Suite;
 pub use table::{Inbound, Outbound, SaTable};
 pub use window::{DEFAULT_WINDOW, MAX_WINDOW, MIN_WINDOW, ReplayWindow};

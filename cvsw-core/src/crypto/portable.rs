@@ -37,6 +37,22 @@ impl<const SLOTS: usize> Portable<SLOTS> {
         Self { slots: [const { None }; SLOTS] }
     }
 
+    /// As [`Ciphers::seal`]. A key is only read, so several processors may use it at the same time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seal_shared(&self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.key(slot)?.apply(Way::Seal, header, data)
+    }
+
+    /// As [`Ciphers::open`], for several processors.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_shared(&self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
+        self.key(slot)?.apply(Way::Open, header, data)
+    }
+
     fn key(&self, slot: usize) -> Result<&Key, CipherError> {
         self.slots.get(slot).and_then(Option::as_ref).ok_or(CipherError::NoKey)
     }
@@ -77,11 +93,11 @@ impl<const SLOTS: usize> Ciphers for Portable<SLOTS> {
     }
 
     fn seal(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
-        self.key(slot)?.apply(Way::Seal, header, data)
+        self.seal_shared(slot, header, data)
     }
 
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
-        self.key(slot)?.apply(Way::Open, header, data)
+        self.open_shared(slot, header, data)
     }
 }
 
@@ -118,12 +134,12 @@ impl Key {
         if data.len() > MAX_DATA {
             return Err(CipherError::Length);
         }
-        let nonce = nonce(self.salt, header);
+        let salt = self.salt;
         match &self.cipher {
-            Cipher::Gcm128(gcm) => apply_gcm(gcm, way, nonce, header.aad(&mut [0; 12]), data),
-            Cipher::Gcm256(gcm) => apply_gcm(gcm, way, nonce, header.aad(&mut [0; 12]), data),
-            Cipher::Ctr128(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, nonce, header, data),
-            Cipher::Ctr256(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, nonce, header, data),
+            Cipher::Gcm128(gcm) => apply_gcm(gcm, way, salt, header, data),
+            Cipher::Gcm256(gcm) => apply_gcm(gcm, way, salt, header, data),
+            Cipher::Ctr128(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, salt, header, data),
+            Cipher::Ctr256(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, salt, header, data),
         }
     }
 }
@@ -161,12 +177,14 @@ fn nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
 
 /// The last 16 bytes of `data` are the ICV. Out of line, as the other mode: each needs its own stack, not the sum.
 #[inline(never)]
-fn apply_gcm<G>(gcm: &G, way: Way, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> Result<(), CipherError>
+fn apply_gcm<G>(gcm: &G, way: Way, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
 where
     G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
 {
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    let nonce = nonce.into();
+    let nonce = nonce(salt, header).into();
+    let mut aad = [0; 12];
+    let aad = header.aad(&mut aad);
     match way {
         Way::Seal => {
             let tag = gcm.encrypt_inout_detached(&nonce, aad, text.into()).map_err(|_| CipherError::Length)?;
@@ -186,7 +204,7 @@ fn apply_ctr<A>(
     aes: &A,
     hmac: Option<&Hmac<Sha256>>,
     way: Way,
-    nonce: [u8; 12],
+    salt: [u8; 4],
     header: &PacketHeader,
     data: &mut [u8],
 ) -> Result<(), CipherError>
@@ -194,7 +212,7 @@ where
     A: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
     // RFC 3686 section 4: the nonce, and a block counter that starts at 1.
-    let [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11] = nonce;
+    let [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11] = nonce(salt, header);
     let first_block = [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, 0, 0, 0, 1];
     let Some(hmac) = hmac else { return apply_keystream(aes, first_block, data) };
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;

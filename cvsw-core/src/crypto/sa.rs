@@ -12,9 +12,11 @@ pub const FIRST_SPI: u32 = 256;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub struct Lifetime {
-    /// Packets sealed or opened.
+    /// Packets opened, or sequence numbers taken for sealing. Where several processors share the association: that many
+    /// numbers to the last one; for opening, up to a packet per processor more.
     pub packets: u64,
-    /// Bytes sealed or opened: the IP packets' payloads, in clear.
+    /// Bytes sealed or opened: the IP packets' payloads, in clear. Ends with the packet that reaches the limit, or, where
+    /// several processors share the association, with one on each of them.
     pub bytes: u64,
     /// Seconds since the association was added.
     pub seconds: u64,
@@ -23,6 +25,11 @@ pub struct Lifetime {
 impl Lifetime {
     /// No limit at all.
     pub const UNLIMITED: Self = Self { packets: 0, bytes: 0, seconds: 0 };
+
+    /// Whether packets or bytes are limited.
+    pub(super) const fn counts(&self) -> bool {
+        self.packets | self.bytes != 0
+    }
 
     /// Whether one of the limits is reached.
     pub(super) const fn is_over(&self, packets: u64, bytes: u64, seconds: u64) -> bool {
@@ -214,6 +221,21 @@ pub struct SaCounters {
     pub expired: u64,
     /// Packets dropped because the VM was restored or cloned.
     pub stale: u64,
+}
+
+impl SaCounters {
+    /// Adds what `other` has, which is 0 afterwards.
+    pub(super) fn take(&mut self, other: &mut Self) {
+        let add = |to: &mut u64, from: &mut u64| *to = to.wrapping_add(core::mem::take(from));
+        add(&mut self.packets, &mut other.packets);
+        add(&mut self.bytes, &mut other.bytes);
+        add(&mut self.replayed, &mut other.replayed);
+        add(&mut self.auth_failed, &mut other.auth_failed);
+        add(&mut self.malformed, &mut other.malformed);
+        add(&mut self.exhausted, &mut other.exhausted);
+        add(&mut self.expired, &mut other.expired);
+        add(&mut self.stale, &mut other.stale);
+    }
 }
 
 /// An association, as listed.

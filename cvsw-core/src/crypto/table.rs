@@ -1,11 +1,15 @@
 //! The table of security associations.
 
 use super::{
-    CipherError, Ciphers, FIRST_SPI, KeyMaterial, Lifetime, MIN_WINDOW, PacketHeader, ReplayWindow, SaConfig,
-    SaCounters, SaError, SaEvent, SaEventKind, SaState, SaStatus, Suite,
+    CipherError, Ciphers, FIRST_SPI, KeyMaterial, MIN_WINDOW, PacketHeader, ReplayWindow, SaConfig, SaCounters,
+    SaError, SaEvent, SaEventKind, SaStatus, Suite,
 };
 use crate::{flow::Ipv4Addr, key::Direction, stats::DropReason, time::Instant};
+use entry::Sa;
 use zerocopy::{FromZeros, Immutable, KnownLayout};
+
+mod entry;
+mod replica;
 
 /// Security associations of one engine; keys are elsewhere ([`Ciphers`]). The slot of an association, its place
 /// in the table, is the slot of its key. All-zero memory is an empty table.
@@ -25,6 +29,8 @@ pub struct SaTable<const SAS: usize> {
     /// Associations with events that nobody has fetched.
     eventful: u32,
     generation: u64,
+    /// Goes up with every change of what the table's copies have from it.
+    revision: u64,
 }
 
 /// What an association is found by.
@@ -59,29 +65,6 @@ impl From<Direction> for Use {
             Direction::Rx => Self::Receives,
         }
     }
-}
-
-#[derive(Clone, Debug, FromZeros, Immutable, KnownLayout)]
-#[repr(C)]
-struct Sa {
-    /// Sending: the last sequence number used.
-    sequence: u64,
-    counters: SaCounters,
-    soft: Lifetime,
-    hard: Lifetime,
-    created: Instant,
-    generation: u64,
-    window: ReplayWindow,
-    extended: bool,
-    /// Discriminant of the [`Suite`].
-    suite: u8,
-    /// Kinds of events that have happened, as bits.
-    happened: u8,
-    /// Those of them that nobody has fetched.
-    pending: u8,
-    /// The window as configured.
-    window_size: u16,
-    _pad: [u8; 2],
 }
 
 /// A sending association that is gone.
@@ -135,8 +118,11 @@ impl<const SAS: usize> SaTable<SAS> {
     ) -> Result<(), SaError> {
         let () = Self::VALID;
         let slot = self.admit(config, key.suite())?;
+        if ciphers.shared().is_some_and(|shared| slot >= shared.len()) {
+            return Err(SaError::Cipher(CipherError::NoSlot));
+        }
         ciphers.install(slot, key).map_err(SaError::Cipher)?;
-        self.enter(now, slot, config, key.suite());
+        self.enter(ciphers, now, slot, config, key.suite());
         Ok(())
     }
 
@@ -150,12 +136,13 @@ impl<const SAS: usize> SaTable<SAS> {
 
     /// Puts an association that was admitted, and whose key is installed, into its slot.
     #[inline(never)]
-    fn enter(&mut self, now: Instant, slot: usize, config: &SaConfig, suite: Suite) {
+    fn enter<C: Ciphers>(&mut self, ciphers: &C, now: Instant, slot: usize, config: &SaConfig, suite: Suite) {
         // The slot is empty then: what is not said below is 0.
-        self.retire(slot);
+        self.retire(ciphers, slot);
         if let (Some(tag), Some(sa)) = (self.tags.get_mut(slot), self.sas.get_mut(slot)) {
             *tag = Tag::of(config);
             sa.sequence = if tag.use_ == Use::Sends { config.last_sequence } else { 0 };
+            sa.before = sa.sequence;
             sa.soft = config.soft;
             sa.hard = config.hard;
             sa.created = now;
@@ -168,6 +155,10 @@ impl<const SAS: usize> SaTable<SAS> {
             sa.extended = config.extended_sequence;
             sa.suite = suite as u8;
             sa.window_size = config.window;
+            if let Some(shared) = ciphers.shared().and_then(|shared| shared.get(slot)) {
+                shared.begin(self.revision, sa.sequence, &sa.window);
+                sa.serial = self.revision;
+            }
         }
     }
 
@@ -179,7 +170,7 @@ impl<const SAS: usize> SaTable<SAS> {
         let is_it = |tag: &Tag| tag.use_ != Use::Free && tag.id == id;
         let slot = self.tags.iter().position(is_it).ok_or(SaError::NotFound)?;
         ciphers.remove(slot);
-        self.retire(slot);
+        self.retire(ciphers, slot);
         Ok(())
     }
 
@@ -188,7 +179,7 @@ impl<const SAS: usize> SaTable<SAS> {
         for slot in 0..SAS {
             if self.tags.get(slot).is_some_and(|tag| tag.use_ != Use::Free) {
                 ciphers.remove(slot);
-                self.retire(slot);
+                self.retire(ciphers, slot);
             }
         }
     }
@@ -214,7 +205,11 @@ impl<const SAS: usize> SaTable<SAS> {
                     destination: tag.destination,
                     extended_sequence: sa.extended,
                     window: sa.window_size,
-                    last_sequence: if tag.use_ == Use::Sends { sa.sequence } else { sa.window.highest() },
+                    last_sequence: if tag.use_ == Use::Sends {
+                        sa.sequence
+                    } else {
+                        sa.window.highest().max(sa.highest)
+                    },
                     soft: sa.soft,
                     hard: sa.hard,
                 },
@@ -233,6 +228,7 @@ impl<const SAS: usize> SaTable<SAS> {
             return;
         }
         self.generation = generation;
+        self.revision = self.revision.wrapping_add(1);
         for (tag, sa) in self.tags.iter().zip(&mut self.sas) {
             if tag.use_ == Use::Sends && sa.generation != generation {
                 sa.raise(SaEventKind::StaleGeneration, &mut self.eventful);
@@ -244,7 +240,7 @@ impl<const SAS: usize> SaTable<SAS> {
     pub fn tick(&mut self, now: Instant) {
         for (tag, sa) in self.tags.iter().zip(&mut self.sas) {
             if tag.use_ != Use::Free {
-                sa.note_limits(now, &mut self.eventful);
+                sa.note_limits(now, &sa.used(), &mut self.eventful);
             }
         }
     }
@@ -270,8 +266,9 @@ impl<const SAS: usize> SaTable<SAS> {
     /// The reason for which the packet must be dropped, and the slot whose counters it concerns, if any.
     // Inlined, so that the header is not written in small pieces and read back in large ones, for which a processor waits.
     #[inline(always)]
-    pub fn next_outbound(
+    pub fn next_outbound<C: Ciphers>(
         &mut self,
+        ciphers: &C,
         now: Instant,
         id: u32,
         destination: Ipv4Addr,
@@ -288,15 +285,11 @@ impl<const SAS: usize> SaTable<SAS> {
         if sa.generation != self.generation {
             return Err(refused(DropReason::EspStale));
         }
-        if sa.note_limits(now, &mut self.eventful) {
-            return Err(refused(DropReason::EspExpired));
-        }
-        let next = sa.sequence.checked_add(1).filter(|next| *next <= sa.last_sequence());
-        let Some(sequence) = next else {
-            sa.raise(SaEventKind::Exhausted, &mut self.eventful);
-            return Err(refused(DropReason::EspExhausted));
+        let sequence = match sa.shared(ciphers, slot).ok_or(refused(DropReason::EspNoSa))? {
+            None => sa.take_number(now, &mut self.eventful),
+            Some(shared) => sa.take_shared_number(shared, now, &mut self.eventful),
         };
-        sa.sequence = sequence;
+        let sequence = sequence.map_err(refused)?;
         let suite = Suite::from_number(sa.suite).ok_or(refused(DropReason::EspNoSa))?;
         // RFC 4106 section 3.1: the sequence number is a unique IV, and nothing random can come twice.
         let header = PacketHeader::new(tag.spi, sequence, sa.extended, sequence.to_be_bytes());
@@ -308,8 +301,9 @@ impl<const SAS: usize> SaTable<SAS> {
     ///
     /// # Errors
     /// As for [`SaTable::next_outbound`].
-    pub fn find_inbound(
+    pub fn find_inbound<C: Ciphers>(
         &mut self,
+        ciphers: &C,
         now: Instant,
         spi: u32,
         destination: Ipv4Addr,
@@ -319,31 +313,44 @@ impl<const SAS: usize> SaTable<SAS> {
         let slot = self.find(spi, |tables| &mut tables.by_spi, is_it).ok_or((DropReason::EspNoSa, None))?;
         let refused = |reason| (reason, Some(slot));
         let sa = self.sas.get_mut(slot).ok_or((DropReason::EspNoSa, None))?;
-        if sa.note_limits(now, &mut self.eventful) {
-            return Err(refused(DropReason::EspExpired));
-        }
         let suite = Suite::from_number(sa.suite).ok_or(refused(DropReason::EspNoSa))?;
-        let sequence = if sa.extended { sa.window.extend(low) } else { Some(low.into()) };
-        let sequence = sequence
-            .filter(|sequence| !suite.is_authenticated() || sa.window.is_fresh(*sequence))
-            .ok_or(refused(DropReason::EspReplay))?;
+        let sequence = match sa.shared(ciphers, slot).ok_or(refused(DropReason::EspNoSa))? {
+            None => sa.fresh_number(now, suite, low, &mut self.eventful),
+            Some(shared) => sa.fresh_shared_number(shared, now, suite, low, &mut self.eventful),
+        };
+        let sequence = sequence.map_err(refused)?;
         Ok(Inbound { slot, suite, sequence, extended: sa.extended })
     }
 
     /// Marks a packet that was found authentic as seen.
-    pub fn accept(&mut self, inbound: &Inbound) {
-        if let Some(sa) = self.sas.get_mut(inbound.slot)
-            && inbound.suite.is_authenticated()
-        {
-            sa.window.accept(inbound.sequence);
+    ///
+    /// # Errors
+    /// [`DropReason::EspReplay`]: another engine that shares the association has accepted the packet since
+    /// [`SaTable::find_inbound`], or so many newer ones that it is too old.
+    pub fn accept<C: Ciphers>(&mut self, ciphers: &C, inbound: &Inbound) -> Result<(), DropReason> {
+        let sa = self.sas.get_mut(inbound.slot).ok_or(DropReason::EspNoSa)?;
+        if !inbound.suite.is_authenticated() {
+            return Ok(());
         }
+        match sa.shared(ciphers, inbound.slot).ok_or(DropReason::EspNoSa)? {
+            None => sa.window.accept(inbound.sequence),
+            Some(shared) if shared.window().accept(inbound.sequence) => {
+                sa.highest = sa.highest.max(inbound.sequence);
+            }
+            Some(_) => return Err(DropReason::EspReplay),
+        }
+        Ok(())
     }
 
     /// Counts a packet with `bytes` of payload.
-    pub fn count(&mut self, slot: usize, bytes: usize) {
-        if let Some(Sa { counters, .. }) = self.sas.get_mut(slot) {
-            counters.packets = counters.packets.wrapping_add(1);
-            counters.bytes = counters.bytes.wrapping_add(bytes as u64);
+    pub fn count<C: Ciphers>(&mut self, ciphers: &C, slot: usize, bytes: usize) {
+        let Some(sa) = self.sas.get_mut(slot) else { return };
+        sa.counters.packets = sa.counters.packets.wrapping_add(1);
+        sa.counters.bytes = sa.counters.bytes.wrapping_add(bytes as u64);
+        if let Some(Some(shared)) = sa.shared(ciphers, slot)
+            && (sa.soft.counts() || sa.hard.counts())
+        {
+            shared.count(bytes as u64);
         }
     }
 
@@ -404,8 +411,15 @@ impl<const SAS: usize> SaTable<SAS> {
     }
 
     /// Empties a slot.
-    fn retire(&mut self, slot: usize) {
+    fn retire<C: Ciphers>(&mut self, ciphers: &C, slot: usize) {
         let (Some(tag), Some(sa)) = (self.tags.get_mut(slot), self.sas.get_mut(slot)) else { return };
+        self.revision = self.revision.wrapping_add(1);
+        if let Some(shared) = ciphers.shared().and_then(|shared| shared.get(slot)) {
+            if shared.is_of(sa.serial) {
+                sa.sequence = sa.sequence.max(shared.sequence());
+            }
+            shared.end();
+        }
         if sa.pending != 0 {
             self.eventful = self.eventful.saturating_sub(1);
         }
@@ -422,52 +436,6 @@ impl<const SAS: usize> SaTable<SAS> {
         }
         tag.zero();
         sa.zero();
-    }
-}
-
-impl Sa {
-    /// The last sequence number that may be sent.
-    const fn last_sequence(&self) -> u64 {
-        if self.extended { u64::MAX } else { u32::MAX as u64 }
-    }
-
-    /// Raises the events that are due and says whether a hard limit is reached.
-    fn note_limits(&mut self, now: Instant, eventful: &mut u32) -> bool {
-        let SaCounters { packets, bytes, .. } = self.counters;
-        let seconds = now.secs_since(self.created);
-        let left = self.last_sequence().saturating_sub(self.sequence);
-        let aging = left < self.last_sequence() / 4;
-        if aging || self.soft.is_over(packets, bytes, seconds) {
-            self.raise(SaEventKind::SoftLimit, eventful);
-        }
-        let over = self.hard.is_over(packets, bytes, seconds);
-        if over {
-            self.raise(SaEventKind::HardLimit, eventful);
-        }
-        over
-    }
-
-    fn raise(&mut self, kind: SaEventKind, eventful: &mut u32) {
-        let bit = kind as u8;
-        if self.happened & bit != 0 {
-            return;
-        }
-        self.happened |= bit;
-        if self.pending == 0 {
-            *eventful = eventful.saturating_add(1);
-        }
-        self.pending |= bit;
-    }
-
-    fn state(&self, stale: bool) -> SaState {
-        let has = |kind: SaEventKind| self.happened & kind as u8 != 0;
-        match () {
-            () if stale => SaState::Stale,
-            () if has(SaEventKind::HardLimit) => SaState::Expired,
-            () if has(SaEventKind::Exhausted) => SaState::Exhausted,
-            () if has(SaEventKind::SoftLimit) => SaState::Aging,
-            () => SaState::Active,
-        }
     }
 }
 

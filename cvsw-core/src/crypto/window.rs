@@ -54,15 +54,9 @@ impl ReplayWindow {
 
     /// Whether `sequence` is new: right of the window, or inside it and not yet seen. 0 is never sent.
     pub fn is_fresh(&self, sequence: u64) -> bool {
-        match self.highest.checked_sub(sequence) {
-            _ if sequence == 0 => false,
-            None => self.size > 0,
-            Some(age) if age >= self.size => false,
-            Some(_) => {
-                let (block, bit) = place(sequence);
-                self.blocks.get(block).is_some_and(|word| word & bit == 0)
-            }
-        }
+        let (block, bit) = place(sequence);
+        is_inside(self.highest, self.size, sequence)
+            && (sequence > self.highest || self.blocks.get(block).is_some_and(|word| word & bit == 0))
     }
 
     /// Marks `sequence`, which is fresh and whose packet was found authentic, as seen.
@@ -87,18 +81,33 @@ impl ReplayWindow {
     /// The extended sequence number of which a packet carries the `low` half: the one nearest to the window
     /// (RFC 4303 appendix A2.2). `None` if that would lie before the first or behind the last number there is.
     pub fn extend(&self, low: u32) -> Option<u64> {
-        let (high, top) = (self.highest >> 32, self.highest as u32);
-        let bottom = top.wrapping_sub((self.size as u32).wrapping_sub(1));
-        let high = if bottom <= top {
-            // The window lies in one subspace of 2^32 numbers.
-            if low >= bottom { high } else { high.checked_add(1)? }
-        } else if low >= bottom {
-            // It spans two of them, and this is the older one.
-            high.checked_sub(1)?
-        } else {
-            high
-        };
-        (high <= u64::from(u32::MAX)).then_some(high << 32 | u64::from(low))
+        extend(self.highest, self.size, low)
+    }
+}
+
+/// [`ReplayWindow::extend`], for a window of `size` numbers up to `highest`.
+pub(super) fn extend(highest: u64, size: u64, low: u32) -> Option<u64> {
+    let (high, top) = (highest >> 32, highest as u32);
+    let bottom = top.wrapping_sub((size as u32).wrapping_sub(1));
+    let high = if bottom <= top {
+        // The window lies in one subspace of 2^32 numbers.
+        if low >= bottom { high } else { high.checked_add(1)? }
+    } else if low >= bottom {
+        // It spans two of them, and this is the older one.
+        high.checked_sub(1)?
+    } else {
+        high
+    };
+    (high <= u64::from(u32::MAX)).then_some(high << 32 | u64::from(low))
+}
+
+/// Whether `sequence` lies in a window of `size` numbers up to `highest`, or right of it. 0 is never sent.
+#[inline]
+pub(super) const fn is_inside(highest: u64, size: u64, sequence: u64) -> bool {
+    match highest.checked_sub(sequence) {
+        _ if sequence == 0 => false,
+        None => size > 0,
+        Some(age) => age < size,
     }
 }
 

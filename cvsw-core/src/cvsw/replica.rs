@@ -8,16 +8,18 @@
 //! 2. what changes the first,
 //! 3. [`Cvsw::follow`] for each replica.
 //!
-//! Security associations stay with the first alone: a sequence number used twice with one key gives the key away, and a
-//! replayed packet must not find a second window. Frames of a vNIC that has any are for the first; a replica drops what
-//! demands encryption (`esp_no_sa`).
+//! Security associations are used by all of them where their ciphers share what must exist once
+//! ([`crate::crypto::Ciphers::shared`]): a sequence number used twice with one key gives the key away, and a replayed packet
+//! must not find a second window. Where they do not, the first alone has associations, and a replica drops what demands
+//! encryption (`esp_no_sa`).
 
 use super::Cvsw;
 
 impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usize> Cvsw<FLOWS, CACHE, MASKS, SAS> {
-    /// Takes over what the entries of `replica` counted since the last time.
+    /// Takes over what the entries and security associations of `replica` counted since the last time.
     pub fn gather(&mut self, replica: &mut Self) {
         self.table.gather(&mut replica.table);
+        self.sas.gather(&mut replica.sas);
     }
 
     /// Makes this engine, a replica, process frames as `first` does. Its own counters and what its cache knows stay.
@@ -25,6 +27,7 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         if self.table.generation() != first.table.generation() {
             self.table.follow(&first.table);
         }
+        self.sas.follow(&first.sas);
         self.encrypted_only.clone_from(&first.encrypted_only);
         self.path_mtu.follow(&first.path_mtu);
         self.link_mtu = first.link_mtu;
@@ -32,10 +35,5 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
         self.seed = first.seed;
         self.ethertype = first.ethertype;
         self.active = first.active;
-    }
-
-    /// Whether there is a security association: then the first engine must process every frame.
-    pub fn has_sas(&self) -> bool {
-        self.sas.iter().next().is_some()
     }
 }

@@ -67,7 +67,7 @@ pub fn seal<B: Buffer, C: Ciphers, const SAS: usize>(
     let padding = Suite::padding(len);
     let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
     check_room(frame, esp::LEN, room_behind)?;
-    let outbound = sas.next_outbound(now, id, destination)?;
+    let outbound = sas.next_outbound(ciphers, now, id, destination)?;
     let refused = |reason| Refused { reason, slot: Some(outbound.slot) };
     let grown = esp::LEN.wrapping_add(room_behind).wrapping_add(outbound.suite.icv_len());
     let total = payload.wrapping_add(len).wrapping_add(grown);
@@ -108,7 +108,7 @@ pub fn encapsulate_and_seal<B: Buffer, C: Ciphers, const SAS: usize>(
     let padding = Suite::padding(len);
     let room_behind = padding.wrapping_add(esp::TRAILER_LEN);
     check_room(frame, size_of::<vxlan::SealedOuter>(), room_behind)?;
-    let outbound = sas.next_outbound(now, id, template.destination())?;
+    let outbound = sas.next_outbound(ciphers, now, id, template.destination())?;
     let refused = |reason| Refused { reason, slot: Some(outbound.slot) };
     let sealed = esp::LEN.wrapping_add(len).wrapping_add(room_behind).wrapping_add(outbound.suite.icv_len());
     let ip_length = u16::try_from(ipv4::LEN.wrapping_add(sealed)).map_err(|_| refused(DropReason::FrameTooBig))?;
@@ -158,7 +158,7 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     }
     let (wire, data) = esp::Header::read_from_prefix(packet).map_err(|_| DropReason::EspMalformed)?;
     let (destination, sealed_len) = (ip.dst, data.len());
-    let inbound = sas.find_inbound(now, wire.spi.get(), destination, wire.sequence.get())?;
+    let inbound = sas.find_inbound(ciphers, now, wire.spi.get(), destination, wire.sequence.get())?;
     let refused = |reason| Refused { reason, slot: Some(inbound.slot) };
     let text_len = sealed_len
         .checked_sub(inbound.suite.icv_len())
@@ -169,7 +169,7 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     let header = PacketHeader::new(wire.spi.get(), inbound.sequence, inbound.extended, wire.iv);
     ciphers.open(inbound.slot, &header, data).map_err(|error| refused(error.into()))?;
     if !watch {
-        sas.accept(&inbound);
+        sas.accept(ciphers, &inbound).map_err(refused)?;
     }
     let text = data.get(..text_len).unwrap_or_default();
     let len = check_trailer(text).map_err(refused)?;

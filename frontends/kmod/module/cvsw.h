@@ -38,6 +38,7 @@
 #define CVSW_CONTROL_QUEUE 256
 
 struct cvsw_engine;
+struct cvsw_shared;
 struct cvsw_keys;
 struct cvsw_ciphers;
 
@@ -111,18 +112,36 @@ struct cvsw_packet {
 	u32 icv_len;
 };
 
+/* Index of a transform. In the engine's words (Way) these are 1 and 2. */
+enum { CVSW_FAST, CVSW_GENERIC, CVSW_WAYS };
+
+/* What one lane computes ciphers with, under its lock. Never on a stack: scatterlists point to it. */
+struct cvsw_scratch {
+	struct cvsw_keys *keys;
+	/* Whose requests it uses. */
+	u32 lane;
+	/* Packets, by way. */
+	u64 packets[CVSW_WAYS];
+	u8 iv[16];
+	u8 aad[12];
+	u8 icv[32];
+};
+
 /*
- * Functions of the engine, each with at most 2 KiB of stack (xtask checks it). All but cvsw_frame_is_control,
- * cvsw_engine_size and cvsw_engine_init need the lock of the engine's lane.
+ * Functions of the engine, each with at most 2 KiB of stack (xtask checks it). All but cvsw_frame_is_control and those that tell
+ * sizes, begin and end something need the lock of the engine's lane. cvsw_engine_gather, cvsw_engine_follow,
+ * cvsw_engine_control and cvsw_engine_set_sa need those of all lanes of the vNIC: flows and keys change with them.
  */
 bool cvsw_frame_is_control(const u8 *bytes, u32 len);
+size_t cvsw_shared_size(void);
+void cvsw_shared_init(struct cvsw_shared *shared, struct cvsw_keys *keys);
+void cvsw_shared_end(struct cvsw_shared *shared);
 size_t cvsw_engine_size(void);
-void cvsw_engine_init(struct cvsw_engine *engine, struct cvsw_keys *keys, const u8 *mac, u64 seed, u64 generation,
-		      u32 link_mtu);
+void cvsw_engine_init(struct cvsw_engine *engine, struct cvsw_shared *shared, struct cvsw_scratch *scratch,
+		      const u8 *mac, u64 seed, u64 generation, u32 link_mtu);
 void cvsw_engine_end(struct cvsw_engine *engine);
 void cvsw_engine_gather(struct cvsw_engine *first, struct cvsw_engine *replica);
 void cvsw_engine_follow(struct cvsw_engine *replica, const struct cvsw_engine *first);
-bool cvsw_engine_has_sas(const struct cvsw_engine *engine);
 void cvsw_engine_set_link(struct cvsw_engine *engine, const u8 *mac, u32 link_mtu);
 void cvsw_engine_set_mtu(struct cvsw_engine *engine, u32 mtu);
 void cvsw_engine_announce(struct cvsw_engine *engine);
@@ -144,7 +163,6 @@ void cvsw_engine_control_status(const struct cvsw_engine *engine, struct cvsw_co
 bool cvsw_counter_name(const struct cvsw_engine *engine, u32 index, u8 *out, u32 size);
 /* Adds its counters to the first `count` numbers. */
 void cvsw_engine_counters(const struct cvsw_engine *engine, u64 *out, u32 count);
-size_t cvsw_selftest_size(void);
 bool cvsw_key_of(const struct cvsw_ciphers *ciphers, u32 slot, struct cvsw_key_material *to);
 void cvsw_engine_control(struct cvsw_engine *engine, u64 now, struct cvsw_frame *frame);
 u32 cvsw_engine_poll_transmit(struct cvsw_engine *engine, u8 *out, u32 size);
@@ -154,19 +172,19 @@ u32 cvsw_engine_set_sa(struct cvsw_engine *engine, u64 now, const u8 *body, u32 
 u32 cvsw_engine_trace(struct cvsw_engine *engine, u64 now, u32 receive, struct cvsw_frame *frame,
 		      struct cvsw_step *steps, u32 room);
 bool cvsw_engine_control_key(struct cvsw_engine *engine, u64 instance, const u8 *key, u32 len);
-u32 cvsw_selftest(struct cvsw_ciphers *ciphers, struct cvsw_keys *keys, u8 *buffer, u32 size);
+u32 cvsw_selftest(struct cvsw_shared *shared, struct cvsw_scratch *scratch, u8 *buffer, u32 size);
 
 /* Functions for the engine. */
 void cvsw_panicked(void);
 void cvsw_keys_want(struct cvsw_keys *keys, u32 slot);
 void cvsw_keys_retire(struct cvsw_keys *keys, u32 slot);
-int cvsw_keys_crypt(struct cvsw_keys *keys, u32 slot, u32 open, const struct cvsw_packet *packet, u8 *data, u32 len);
+int cvsw_keys_crypt(struct cvsw_scratch *scratch, u32 slot, u32 open, const struct cvsw_packet *packet, u8 *data,
+		    u32 len);
 void cvsw_keys_prepare(struct cvsw_keys *keys, u32 way, const struct cvsw_ciphers *ciphers);
 
 /*
  * An engine with its lock, which is taken with bottom halves off and held for one burst. The engine of lane 0 is the
- * vNIC; those of other lanes are replicas of its flow table, one per processor, and change only with all lanes locked
- * (cvsw_lock_lanes).
+ * vNIC; those of other lanes are its replicas, one per processor, and change only with all lanes locked (cvsw_lock_lanes).
  */
 struct cvsw_lane {
 	spinlock_t lock;
@@ -176,6 +194,7 @@ struct cvsw_lane {
 	/* Acquisitions of the lock by the packet path, and how many of them had to wait; shown by `ethtool -S`. */
 	u64 lock_operations;
 	u64 lock_contended;
+	struct cvsw_scratch scratch;
 } ____cacheline_aligned_in_smp;
 
 /* One vNIC: the private part of its net_device. */
@@ -189,8 +208,6 @@ struct cvsw {
 	bool own_mac;
 	/* The VM is held to an MTU: there may be answers to packets that are too big. */
 	bool limited;
-	/* There are security associations: lane 0, whose engine has them, processes every frame. */
-	bool keyed;
 	u32 lane_count;
 	struct cvsw_lane *lanes[CVSW_LANES_MAX];
 	/* Frames for which no memory could be had before the engine saw them, or that could not be cut. */
@@ -202,8 +219,10 @@ struct cvsw {
 	struct sk_buff_head control;
 	atomic64_t control_overflow;
 
-	/* Guarded by the lock of lane 0, as everything below. */
+	/* Keys change with all lanes locked; what lanes share besides them, by atomic operations. */
 	struct cvsw_keys *keys;
+	struct cvsw_shared *shared;
+	/* Guarded by the lock of lane 0, as everything below. */
 	/* What a controller asked for and the work item has not done yet. 0: nothing. */
 	u32 mtu_due;
 	bool offload_due;
@@ -221,6 +240,8 @@ static inline bool cvsw_is_vnic(const struct net_device *dev)
 /* lanes.c */
 int cvsw_lanes_alloc(struct cvsw *vnic);
 void cvsw_lanes_free(struct cvsw *vnic);
+struct cvsw_shared *cvsw_shared_alloc(struct cvsw_keys *keys);
+void cvsw_shared_free(struct cvsw_shared *shared);
 void cvsw_lock_lanes(struct cvsw *vnic);
 void cvsw_unlock_lanes(struct cvsw *vnic);
 
@@ -239,10 +260,9 @@ void cvsw_purge_control(struct cvsw *vnic);
 u32 cvsw_link_mtu(const struct net_device *lower);
 
 /* keys.c */
-struct cvsw_keys *cvsw_keys_alloc(void);
+struct cvsw_keys *cvsw_keys_alloc(u32 lane_count);
 void cvsw_keys_free(struct cvsw_keys *keys);
 void cvsw_keys_work(struct cvsw *vnic);
-void cvsw_keys_packets(const struct cvsw_keys *keys, u64 *fast, u64 *generic);
 int cvsw_keys_selftest(void);
 
 /* netdev.c */

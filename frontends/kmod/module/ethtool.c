@@ -8,7 +8,7 @@
 static const char own_names[][ETH_GSTRING_LEN] = {
 	"lock_operations", "tx_no_memory",    "rx_no_memory",	 "control_mtu_refused", "flows", "session",
 	"cipher_fast",	   "cipher_generic", "cipher_portable", "lanes",		 "lock_contended",
-	"control_overflow",
+	"control_overflow", "cipher_lanes",
 };
 #define OWN_COUNT ARRAY_SIZE(own_names)
 
@@ -40,6 +40,22 @@ static void cvsw_get_strings(struct net_device *dev, u32 set, u8 *data)
 		data += ETH_GSTRING_LEN;
 }
 
+/* Adds what one lane counted. */
+static void cvsw_add_lane(const struct cvsw_lane *lane, const struct ethtool_stats *stats, u64 *data)
+{
+	u64 fast = lane->scratch.packets[CVSW_FAST], generic = lane->scratch.packets[CVSW_GENERIC];
+	u64 portable = cvsw_engine_portable_packets(lane->engine);
+
+	data[0] += lane->lock_operations;
+	data[6] += fast;
+	data[7] += generic;
+	data[8] += portable;
+	data[10] += lane->lock_contended;
+	/* Lanes that have sealed or opened anything. */
+	data[12] += fast || generic || portable;
+	cvsw_engine_counters(lane->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
+}
+
 static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats *stats, u64 *data)
 {
 	struct cvsw *vnic = netdev_priv(dev);
@@ -50,14 +66,9 @@ static void cvsw_get_ethtool_stats(struct net_device *dev, struct ethtool_stats 
 	cvsw_lock_lanes(vnic);
 	data[4] = cvsw_engine_flow_count(first);
 	data[5] = cvsw_engine_session(first);
-	cvsw_keys_packets(vnic->keys, &data[6], &data[7]);
-	data[8] = cvsw_engine_portable_packets(first);
 	data[9] = vnic->lane_count;
-	for (i = 0; i < vnic->lane_count; i++) {
-		data[0] += vnic->lanes[i]->lock_operations;
-		data[10] += vnic->lanes[i]->lock_contended;
-		cvsw_engine_counters(vnic->lanes[i]->engine, data + OWN_COUNT, stats->n_stats - OWN_COUNT);
-	}
+	for (i = 0; i < vnic->lane_count; i++)
+		cvsw_add_lane(vnic->lanes[i], stats, data);
 	cvsw_unlock_lanes(vnic);
 	data[1] = atomic64_read(&vnic->tx_no_memory);
 	data[2] = atomic64_read(&vnic->rx_no_memory);

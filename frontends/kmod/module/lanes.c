@@ -8,8 +8,9 @@
  * follow. So every processor sees a change at once, an idle timeout knows the last use on any of them, and what is
  * reported about an entry is complete.
  *
- * Security associations have one owner, the engine of lane 0: a sequence number used twice with one key gives the key
- * away, and a replayed packet must not find a second window. While a vNIC has any, lane 0 processes all its frames.
+ * A sequence number used twice with one key gives the key away, and a replayed packet must not find a second window. So the
+ * numbers and windows of security associations, and the keys, exist once, in `struct cvsw_shared`: the former change by atomic
+ * operations, keys with all lanes locked. Ciphers compute under the lock of their own lane only.
  */
 #include <linux/cpumask.h>
 #include <linux/random.h>
@@ -26,13 +27,36 @@ static u32 cvsw_lanes_wanted(const struct net_device *lower)
 	return clamp_t(u32, min(queues, num_online_cpus()), 1, CVSW_LANES_MAX);
 }
 
-/* Makes the lanes of a new vNIC, whose keys are there already. On error the caller frees what was made. */
+/* NULL if memory is short, or if there are no `keys`. */
+struct cvsw_shared *cvsw_shared_alloc(struct cvsw_keys *keys)
+{
+	struct cvsw_shared *shared = keys ? vzalloc(cvsw_shared_size()) : NULL;
+
+	if (shared)
+		cvsw_shared_init(shared, keys);
+	return shared;
+}
+
+/* Wipes all keys. */
+void cvsw_shared_free(struct cvsw_shared *shared)
+{
+	if (!shared)
+		return;
+	cvsw_shared_end(shared);
+	vfree(shared);
+}
+
+/* Makes the lanes of a new vNIC and what they share. On error the caller frees what was made. */
 int cvsw_lanes_alloc(struct cvsw *vnic)
 {
 	u32 wanted = cvsw_lanes_wanted(vnic->lower);
 	struct cvsw_lane *lane;
 	int node;
 
+	vnic->keys = cvsw_keys_alloc(wanted);
+	vnic->shared = cvsw_shared_alloc(vnic->keys);
+	if (!vnic->shared)
+		return -ENOMEM;
 	while (vnic->lane_count < wanted) {
 		node = cpu_to_node(vnic->lane_count % nr_cpu_ids);
 		lane = kzalloc_node(sizeof(*lane), GFP_KERNEL, node);
@@ -44,9 +68,10 @@ int cvsw_lanes_alloc(struct cvsw *vnic)
 			return -ENOMEM;
 		}
 		spin_lock_init(&lane->lock);
-		/* Replicas have no keys, and nobody asks them for the session. */
-		cvsw_engine_init(lane->engine, vnic->lane_count ? NULL : vnic->keys, vnic->dev->dev_addr,
-				 get_random_u64(), get_random_u64(), cvsw_link_mtu(vnic->lower));
+		lane->scratch.keys = vnic->keys;
+		lane->scratch.lane = vnic->lane_count;
+		cvsw_engine_init(lane->engine, vnic->shared, &lane->scratch, vnic->dev->dev_addr, get_random_u64(),
+				 get_random_u64(), cvsw_link_mtu(vnic->lower));
 		vnic->lanes[vnic->lane_count++] = lane;
 	}
 	cvsw_lock_lanes(vnic);
@@ -64,6 +89,8 @@ void cvsw_lanes_free(struct cvsw *vnic)
 		vfree(lane->engine);
 		kfree(lane);
 	}
+	cvsw_shared_free(vnic->shared);
+	cvsw_keys_free(vnic->keys);
 }
 
 /* Locks all lanes and gathers what the replicas counted: now lane 0's engine knows everything and may change. */
@@ -85,7 +112,6 @@ void cvsw_unlock_lanes(struct cvsw *vnic)
 
 	for (i = 1; i < vnic->lane_count; i++)
 		cvsw_engine_follow(vnic->lanes[i]->engine, vnic->lanes[0]->engine);
-	WRITE_ONCE(vnic->keyed, cvsw_engine_has_sas(vnic->lanes[0]->engine));
 	for (i = vnic->lane_count; i-- > 0;)
 		spin_unlock(&vnic->lanes[i]->lock);
 	local_bh_enable();

@@ -11,8 +11,7 @@ static int cvsw_init(struct net_device *dev)
 	struct cvsw *vnic = netdev_priv(dev);
 	int err = -ENOMEM;
 
-	vnic->keys = cvsw_keys_alloc();
-	if (!vnic->keys || cvsw_lanes_alloc(vnic))
+	if (cvsw_lanes_alloc(vnic))
 		goto free_lanes;
 	dev->tstats = netdev_alloc_pcpu_stats(struct pcpu_sw_netstats);
 	if (!dev->tstats)
@@ -29,7 +28,6 @@ free_stats:
 	free_percpu(dev->tstats);
 free_lanes:
 	cvsw_lanes_free(vnic);
-	cvsw_keys_free(vnic->keys);
 	return err;
 }
 
@@ -48,7 +46,6 @@ static void cvsw_free(struct net_device *dev)
 	struct cvsw *vnic = netdev_priv(dev);
 
 	cvsw_lanes_free(vnic);
-	cvsw_keys_free(vnic->keys);
 	free_percpu(dev->tstats);
 	netdev_put(vnic->lower, &vnic->lower_tracker);
 }

@@ -42,6 +42,9 @@ static int cvsw_put_sas(struct cvsw *vnic, struct sk_buff *reply, u32 cursor)
 	u32 len = 0;
 	int i, err = 0;
 
+	/* Gathers what all lanes counted. */
+	cvsw_lock_lanes(vnic);
+	cvsw_unlock_lanes(vnic);
 	for (i = 0; i < SAS_PER_REPLY && !err; i++) {
 		spin_lock_bh(&vnic->lanes[0]->lock);
 		len = cvsw_engine_next_sa(vnic->lanes[0]->engine, ktime_get_ns(), &cursor, (u8 *)buffer, sizeof(buffer));

@@ -192,8 +192,6 @@ static void cvsw_hand_on(struct cvsw *vnic, struct cvsw_lane *lane, struct sk_bu
 /* Bottom halves are off: the processor stays the same. */
 static struct cvsw_lane *cvsw_lane_here(struct cvsw *vnic)
 {
-	if (READ_ONCE(vnic->keyed))
-		return vnic->lanes[0];
 	return vnic->lanes[smp_processor_id() % vnic->lane_count];
 }
 

@@ -2,23 +2,43 @@
 //!
 //! The kernel's transforms cannot be made while the vNIC is locked. So a new key is kept as it came, works at once with the
 //! portable ciphers, and the shim makes the transforms of it in its work item, if the kernel has any.
+//!
+//! Keys lie in one place for all lanes of a vNIC, which only read them; they come and go while all lanes are locked.
+//! Sequence numbers and anti-replay windows are beside them, once for all lanes, and change by atomic operations.
 
-use crate::sys::{self, Crypt, Transforms, Way};
+use crate::sys::{self, Crypt, Place, Scratch, Transforms, Way};
 use cvsw_core::crypto::{
-    CipherError, Ciphers, KeyMaterial, MAX_DATA, MAX_KEY_MATERIAL, PacketHeader, Portable, Suite,
+    CipherError, Ciphers, KeyMaterial, MAX_DATA, MAX_KEY_MATERIAL, PacketHeader, Portable, SharedSa, Suite,
 };
 use zeroize::Zeroize;
 
 /// Security associations of one vNIC, as many as the userspace port has. `CVSW_SAS` of the shim.
 pub const SAS: usize = 256;
 
-/// Keys and ciphers of one vNIC. All zeros but for `portable`, each of which is [`NOTHING_EXPANDED`], is one without keys.
+/// What all lanes of one vNIC share: the memory of `cvsw_shared_size`.
 #[repr(C)]
-pub struct KernelCiphers {
-    transforms: Transforms,
-    keys: [Stored; SAS],
+pub struct Shared {
+    /// Sequence numbers, anti-replay windows and limits.
+    pub sas: [SharedSa; SAS],
+    /// The keys.
+    pub keys: Keys,
+}
+
+/// The keys of one vNIC. All zeros but for `portable`, each of which is [`NOTHING_EXPANDED`], is none.
+#[repr(C)]
+pub struct Keys {
+    /// Where the shim keeps what it makes of them.
+    pub transforms: Transforms,
+    stored: [Stored; SAS],
     /// The keys expanded, each by itself.
     pub portable: [Portable<1>; SAS],
+}
+
+/// The ciphers of one lane. All zeros: without a place for keys, nothing can be installed.
+#[repr(C)]
+pub struct KernelCiphers {
+    place: Place,
+    scratch: Scratch,
     /// Packets that the portable ciphers computed.
     portable_packets: u64,
 }
@@ -59,25 +79,38 @@ pub struct Packet {
 /// What each of `portable` is at first, to be copied: too large for a kernel stack.
 pub static NOTHING_EXPANDED: Portable<1> = Portable::new();
 
-impl KernelCiphers {
-    /// Says where the shim keeps the transforms.
-    pub const fn set_transforms(&mut self, transforms: Transforms) {
-        self.transforms = transforms;
+impl Keys {
+    /// Puts a key into a slot.
+    fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
+        self.remove(slot);
+        let stored = self.stored.get_mut(slot).ok_or(CipherError::NoSlot)?;
+        let salt = key.salt();
+        let parts = key.cipher_key().iter().chain(&salt).chain(key.mac_key());
+        for (to, from) in stored.material.iter_mut().zip(parts) {
+            *to = *from;
+        }
+        stored.suite = key.suite() as u8;
+        if let Some(portable) = self.portable.get_mut(slot) {
+            portable.install(0, key)?;
+        }
+        self.transforms.want(slot);
+        Ok(())
     }
 
-    /// For the self-test: makes the transforms of all keys now, and computes by `way` only from now on.
-    pub fn prepare(&mut self, way: Way) {
-        sys::prepare(self, way);
+    fn remove(&mut self, slot: usize) {
+        let Some(stored) = self.stored.get_mut(slot).filter(|stored| stored.suite != 0) else { return };
+        stored.zeroize();
+        self.transforms.retire(slot);
+        if let Some(portable) = self.portable.get_mut(slot) {
+            portable.remove(0);
+        }
     }
 
-    /// What the shim has.
-    pub const fn transforms(&self) -> &Transforms {
-        &self.transforms
-    }
-
-    /// Packets that the portable ciphers computed.
-    pub const fn portable_packets(&self) -> u64 {
-        self.portable_packets
+    /// Forgets every key.
+    pub fn wipe(&mut self) {
+        for slot in 0..SAS {
+            self.remove(slot);
+        }
     }
 
     /// The key in a slot, for the shim. `false`: there is none.
@@ -95,22 +128,47 @@ impl KernelCiphers {
         true
     }
 
-    /// Forgets every key.
-    pub fn wipe(&mut self) {
-        for slot in 0..SAS {
-            self.remove(slot);
-        }
-    }
-
     fn stored_suite(&self, slot: usize) -> Result<Suite, CipherError> {
-        let stored = self.keys.get(slot).ok_or(CipherError::NoKey)?;
+        let stored = self.stored.get(slot).ok_or(CipherError::NoKey)?;
         Suite::from_number(stored.suite).ok_or(CipherError::NoKey)
     }
 
     fn key(&self, slot: usize) -> Option<KeyMaterial> {
         let suite = self.stored_suite(slot).ok()?;
-        let material = self.keys.get(slot)?.material.get(..suite.key_material_len())?;
+        let material = self.stored.get(slot)?.material.get(..suite.key_material_len())?;
         KeyMaterial::new(suite, material).ok()
+    }
+
+    fn salt(&self, slot: usize, suite: Suite) -> [u8; Suite::SALT_LEN] {
+        let material = self.stored.get(slot).and_then(|stored| stored.material.get(suite.cipher_key_len()..));
+        material.and_then(<[u8]>::first_chunk).copied().unwrap_or_default()
+    }
+}
+
+impl KernelCiphers {
+    /// With the keys that lie at `place`. `scratch` is what this lane computes with.
+    pub const fn new(place: Place, scratch: Scratch) -> Self {
+        Self { place, scratch, portable_packets: 0 }
+    }
+
+    /// Where the keys are.
+    pub const fn place(&mut self) -> &mut Place {
+        &mut self.place
+    }
+
+    /// The keys of the vNIC, if there is a place for them.
+    pub fn keys(&self) -> Option<&Keys> {
+        self.place.keys()
+    }
+
+    /// For the self-test: makes the transforms of all keys now, and computes by `way` only from now on.
+    pub fn prepare(&mut self, way: Way) {
+        sys::prepare(self, way);
+    }
+
+    /// Packets that the portable ciphers computed.
+    pub const fn portable_packets(&self) -> u64 {
+        self.portable_packets
     }
 
     /// Seals or opens: with the kernel's transforms, or without if there are none (yet).
@@ -121,14 +179,14 @@ impl KernelCiphers {
         data: &mut [u8],
         operation: Crypt,
     ) -> Result<(), CipherError> {
-        let suite = self.stored_suite(slot)?;
+        let suite = self.keys().ok_or(CipherError::NoKey)?.stored_suite(slot)?;
         if data.len() > MAX_DATA || data.len() < suite.icv_len() {
             return Err(CipherError::Length);
         }
         if data.is_empty() {
             return Ok(());
         }
-        match self.crypt_by_kernel(slot, suite, header, data, operation) {
+        match self.crypt_by_kernel(slot, header, data, operation) {
             Err(CipherError::NoKey) => self.crypt_portably(slot, header, data, operation),
             done => done,
         }
@@ -138,18 +196,14 @@ impl KernelCiphers {
     fn crypt_by_kernel(
         &mut self,
         slot: usize,
-        suite: Suite,
         header: &PacketHeader,
         data: &mut [u8],
         operation: Crypt,
     ) -> Result<(), CipherError> {
-        let packet = Packet::new(suite, self.salt(slot, suite), header);
-        self.transforms.crypt(slot, &packet, data, operation)
-    }
-
-    fn salt(&self, slot: usize, suite: Suite) -> [u8; Suite::SALT_LEN] {
-        let material = self.keys.get(slot).and_then(|stored| stored.material.get(suite.cipher_key_len()..));
-        material.and_then(<[u8]>::first_chunk).copied().unwrap_or_default()
+        let keys = self.keys().ok_or(CipherError::NoKey)?;
+        let suite = keys.stored_suite(slot)?;
+        let salt = keys.salt(slot, suite);
+        self.scratch.crypt(slot, &Packet::new(suite, salt, header), data, operation)
     }
 
     #[cold]
@@ -162,41 +216,24 @@ impl KernelCiphers {
         operation: Crypt,
     ) -> Result<(), CipherError> {
         self.portable_packets = self.portable_packets.wrapping_add(1);
-        let portable = self.portable.get_mut(slot).ok_or(CipherError::NoKey)?;
+        let portable = self.keys().and_then(|keys| keys.portable.get(slot)).ok_or(CipherError::NoKey)?;
         match operation {
-            Crypt::Seal => portable.seal(0, header, data),
-            Crypt::Open => portable.open(0, header, data),
+            Crypt::Seal => portable.seal_shared(0, header, data),
+            Crypt::Open => portable.open_shared(0, header, data),
         }
     }
 }
 
+/// Keys change only for those functions of `sys` that the shim calls with all lanes locked: elsewhere none is installed, and
+/// none is removed.
 impl Ciphers for KernelCiphers {
     fn install(&mut self, slot: usize, key: &KeyMaterial) -> Result<(), CipherError> {
-        if slot >= SAS {
-            return Err(CipherError::NoSlot);
-        }
-        self.remove(slot);
-        if let Some(stored) = self.keys.get_mut(slot) {
-            let salt = key.salt();
-            let parts = key.cipher_key().iter().chain(&salt).chain(key.mac_key());
-            for (to, from) in stored.material.iter_mut().zip(parts) {
-                *to = *from;
-            }
-            stored.suite = key.suite() as u8;
-        }
-        if let Some(portable) = self.portable.get_mut(slot) {
-            portable.install(0, key)?;
-        }
-        self.transforms.want(slot);
-        Ok(())
+        self.place.keys_mut().ok_or(CipherError::Unsupported)?.install(slot, key)
     }
 
     fn remove(&mut self, slot: usize) {
-        let Some(stored) = self.keys.get_mut(slot).filter(|stored| stored.suite != 0) else { return };
-        stored.zeroize();
-        self.transforms.retire(slot);
-        if let Some(portable) = self.portable.get_mut(slot) {
-            portable.remove(0);
+        if let Some(keys) = self.place.keys_mut() {
+            keys.remove(slot);
         }
     }
 
@@ -206,6 +243,11 @@ impl Ciphers for KernelCiphers {
 
     fn open(&mut self, slot: usize, header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError> {
         self.crypt(slot, header, data, Crypt::Open)
+    }
+
+    fn shared(&self) -> Option<&[SharedSa]> {
+        // Without a place for keys there is none for numbers either.
+        Some(self.place.sas())
     }
 }
 

@@ -42,7 +42,7 @@ pub fn run(ciphers: &mut KernelCiphers, buffer: &mut [u8]) -> Result<(), Fault> 
             }
         }
     }
-    ciphers.wipe();
+    ciphers.remove(0);
     Ok(())
 }
 

@@ -3,13 +3,15 @@
 //!
 //! What every function relies on, and the shim guarantees:
 //! - a `vnic` pointer comes from `vzalloc(cvsw_engine_size())` (zeroed, page-aligned, as large as [`Vnic`]) and
-//!   `cvsw_engine_init`, and whoever calls holds the vNIC's lock, so nobody else uses the engine meanwhile;
+//!   `cvsw_engine_init`, and whoever calls holds the lane's lock, so nobody else uses the engine meanwhile;
+//! - a `shared` pointer comes from `vzalloc(cvsw_shared_size())` and `cvsw_shared_init`, and lives longer than every
+//!   engine that was given it; the functions that say so are called with the locks of all lanes;
 //! - a buffer is readable and writable for the length that is passed beside it, and belongs to the caller alone.
 
 #![allow(clippy::missing_safety_doc, reason = "the contract is the same for all and stands above")]
 
 use crate::{
-    ciphers::{self, KernelCiphers, KeyCopy, Packet},
+    ciphers::{self, KernelCiphers, KeyCopy, Keys, Packet, Shared},
     sa::{self, Limits, SaNews},
     selftest,
     vnic::{self, KernelFrame, Status, Step, Steps, Vnic},
@@ -23,8 +25,9 @@ use core::{
 use cvsw_core::{
     Direction, Instant,
     control::{ETHERTYPE, control_kind},
-    crypto::{CipherError, Portable},
+    crypto::{CipherError, Portable, SharedSa},
 };
+use zerocopy::FromZeros;
 
 unsafe extern "C" {
     /// Logs, then stops the machine's current task as a kernel bug; declared as returning for objtool's sake.
@@ -34,7 +37,8 @@ unsafe extern "C" {
     /// A slot's key is gone: so must be its transforms.
     fn cvsw_keys_retire(keys: *mut c_void, slot: u32);
     /// Seals or opens in place. 0, `-ENOKEY`: there are no transforms, or `-EBADMSG`: forged.
-    fn cvsw_keys_crypt(keys: *mut c_void, slot: u32, open: u32, packet: &Packet, data: *mut u8, len: u32) -> i32;
+    fn cvsw_keys_crypt(scratch: *mut c_void, slot: u32, open: u32, packet: &Packet, data: *mut u8, len: u32)
+    -> i32;
     /// Makes all transforms that are wanted, and uses only those of one way from then on.
     fn cvsw_keys_prepare(keys: *mut c_void, way: u32, ciphers: *const c_void);
 }
@@ -88,13 +92,19 @@ impl Transforms {
             unsafe { cvsw_keys_retire(self.0, slot as u32) }
         }
     }
+}
 
+/// What one lane computes with: `struct cvsw_scratch`. All zeros: it cannot.
+#[repr(transparent)]
+pub struct Scratch(*mut c_void);
+
+impl Scratch {
     /// Seals or opens `data` with the key in `slot`; [`CipherError::NoKey`] and nothing done if there are no transforms.
     pub fn crypt(&mut self, slot: usize, packet: &Packet, data: &mut [u8], what: Crypt) -> Result<(), CipherError> {
         if self.0.is_null() {
             return Err(CipherError::NoKey);
         }
-        // SAFETY: as above, and `data` is `len` bytes that nobody else uses. It lies in an skb or in memory of `kmalloc`, as
+        // SAFETY: as above, `&mut self` is the lane's only view, and `data` is `len` bytes that nobody else uses. It lies in an skb or in memory of `kmalloc`, as
         // the kernel's ciphers demand: the engine gets no other frames.
         let result = unsafe {
             cvsw_keys_crypt(self.0, slot as u32, what as u32, packet, data.as_mut_ptr(), data.len() as u32)
@@ -111,11 +121,48 @@ impl Transforms {
 
 /// For the self-test: makes the transforms of all keys now, and computes by `way` only from then on.
 pub fn prepare(ciphers: &mut KernelCiphers, way: Way) {
-    let keys = ciphers.transforms().0;
-    if !keys.is_null() {
+    let transforms = ciphers.keys().map_or(ptr::null_mut(), |keys| keys.transforms.0);
+    if !transforms.is_null() {
         // SAFETY: as for [`Transforms`]; the shim reads keys with `cvsw_key_of` during the call, and nobody else does.
-        unsafe { cvsw_keys_prepare(keys, way as u32, (&raw const *ciphers).cast()) }
+        unsafe { cvsw_keys_prepare(transforms, way as u32, (&raw const *ciphers).cast()) }
     }
+}
+
+/// Where the lanes of a vNIC find what they share. All zeros: nowhere.
+#[repr(C)]
+pub struct Place {
+    shared: Option<NonNull<Shared>>,
+    /// All lanes are locked: nobody else looks at the keys.
+    exclusive: bool,
+}
+
+impl Place {
+    /// The keys, to be read.
+    pub fn keys(&self) -> Option<&Keys> {
+        // SAFETY: initialised memory that lives longer than the lane; keys change only in [`Place::keys_mut`].
+        self.shared.map(|shared| unsafe { &(*shared.as_ptr()).keys })
+    }
+
+    /// The keys, to be changed; `None` unless all lanes are locked.
+    pub fn keys_mut(&mut self) -> Option<&mut Keys> {
+        // SAFETY: as above, and with the locks of all lanes held, whose code alone looks at the keys, nobody else does.
+        // `&mut self` makes this the only view of this lane.
+        self.shared.filter(|_| self.exclusive).map(|shared| unsafe { &mut (*shared.as_ptr()).keys })
+    }
+
+    /// What associations share, slot by slot.
+    pub fn sas(&self) -> &[SharedSa] {
+        // SAFETY: as above; all of it changes by atomic operations only, through shared references.
+        self.shared.map_or(&[], |shared| unsafe { &(*shared.as_ptr()).sas })
+    }
+}
+
+/// Runs what may change keys, for functions that the shim calls with the locks of all lanes.
+fn exclusively<T>(vnic: &mut Vnic, change: impl FnOnce(&mut Vnic) -> T) -> T {
+    vnic.ciphers.place().exclusive = true;
+    let result = change(vnic);
+    vnic.ciphers.place().exclusive = false;
+    result
 }
 
 /// A buffer of the shim: the first two members of `struct cvsw_frame`.
@@ -139,68 +186,72 @@ impl AsMut<[u8]> for Memory {
     }
 }
 
-/// Makes zeroed memory ciphers without keys, in place.
-///
-/// # Safety
-/// Memory of the right size, nobody else's.
-unsafe fn expand_nothing(ciphers: *mut KernelCiphers) {
+/// Bytes of what the lanes of a vNIC share.
+#[unsafe(no_mangle)]
+pub extern "C" fn cvsw_shared_size() -> usize {
+    const { assert!(align_of::<Shared>() <= 4096) };
+    size_of::<Shared>()
+}
+
+/// Makes zeroed memory one without associations and keys. `keys` is where the shim makes transforms of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_shared_init(shared: *mut Shared, keys: *mut c_void) {
     for slot in 0..ciphers::SAS {
-        // SAFETY: within the array, and nothing there that would have to be dropped.
+        // SAFETY: memory of the right size, nobody else's yet; within the array, and nothing there that would have to be
+        // dropped.
         unsafe {
-            let place = (&raw mut (*ciphers).portable).cast::<Portable<1>>().add(slot);
+            let place = (&raw mut (*shared).keys.portable).cast::<Portable<1>>().add(slot);
             ptr::copy_nonoverlapping(&raw const ciphers::NOTHING_EXPANDED, place, 1);
         }
     }
+    // SAFETY: as above.
+    unsafe { (*shared).keys.transforms = Transforms(keys) };
 }
 
-/// Bytes of an engine with its keys.
+/// Wipes all keys: the last call, when there is no engine left that uses them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cvsw_shared_end(shared: &mut Shared) {
+    shared.keys.wipe();
+}
+
+/// Bytes of an engine.
 #[unsafe(no_mangle)]
 pub extern "C" fn cvsw_engine_size() -> usize {
     const { assert!(align_of::<Vnic>() <= 4096) };
     size_of::<Vnic>()
 }
 
-/// Makes an engine of zeroed memory. `generation` is random: keys never outlive the engine.
+/// Makes an engine of zeroed memory. `generation` is random: keys never outlive the engine. `scratch` is the lane's alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_init(
-    vnic: *mut Vnic,
-    keys: *mut c_void,
+    vnic: &mut Vnic,
+    shared: NonNull<Shared>,
+    scratch: *mut c_void,
     mac: &[u8; 6],
     seed: u64,
     generation: u64,
     link_mtu: u32,
 ) {
-    // SAFETY: zeroed memory of the right size; what is no `Vnic` while it is zero is made first.
-    let vnic = unsafe {
-        expand_nothing(&raw mut (*vnic).ciphers);
-        &mut *vnic
-    };
-    vnic.ciphers.set_transforms(Transforms(keys));
+    vnic.ciphers = KernelCiphers::new(Place { shared: Some(shared), exclusive: false }, Scratch(scratch));
     vnic::init(vnic, *mac, seed, generation, link_mtu);
 }
 
-/// Wipes all keys: the last call.
+/// Wipes what the engine knows, a control key among it: the last call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_end(vnic: &mut Vnic) {
-    vnic.ciphers.wipe();
+    vnic.engine.zero();
 }
 
-/// Takes over what the entries of a replica counted.
+/// Takes over what a replica counted, with the locks of all lanes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_gather(first: &mut Vnic, replica: &mut Vnic) {
     first.engine.gather(&mut replica.engine);
 }
 
-/// Makes a replica process frames as the first engine does.
+/// Makes a replica process frames as the first engine does, with the locks of all lanes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_follow(replica: &mut Vnic, first: &Vnic) {
     replica.engine.follow(&first.engine);
-}
-
-/// Whether there is a security association.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cvsw_engine_has_sas(vnic: &Vnic) -> bool {
-    vnic.engine.has_sas()
 }
 
 /// Whether a frame is a control frame, well-formed or not.
@@ -229,10 +280,10 @@ pub unsafe extern "C" fn cvsw_engine_announce(vnic: &mut Vnic) {
     vnic.engine.announce();
 }
 
-/// Takes one control frame from the network.
+/// Takes one control frame from the network, with the locks of all lanes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_control(vnic: &mut Vnic, now: u64, frame: &mut KernelFrame) {
-    vnic::control(vnic, Instant::from_nanos(now), frame);
+    exclusively(vnic, |vnic| vnic::control(vnic, Instant::from_nanos(now), frame));
 }
 
 /// Sets the key of the control channel; `false` if it is none.
@@ -333,8 +384,8 @@ pub unsafe extern "C" fn cvsw_engine_next_flow(
     })
 }
 
-/// Carries out the body of a SET_SA for the local administrator: a result's number, or `u32::MAX` if it is malformed.
-/// `limits` may be null.
+/// Carries out the body of a SET_SA for the local administrator, with the locks of all lanes: a result's number, or
+/// `u32::MAX` if it is malformed. `limits` may be null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_set_sa(
     vnic: &mut Vnic,
@@ -347,7 +398,7 @@ pub unsafe extern "C" fn cvsw_engine_set_sa(
     let (body, limits) = unsafe {
         (slice::from_raw_parts(body, len as usize), (!limits.is_null()).then(|| limits.read_unaligned()))
     };
-    sa::set(vnic, Instant::from_nanos(now), body, limits.as_ref()).unwrap_or(u32::MAX)
+    exclusively(vnic, |vnic| sa::set(vnic, Instant::from_nanos(now), body, limits.as_ref())).unwrap_or(u32::MAX)
 }
 
 /// Writes association number `*cursor` ([`sa::Listed`]) and moves the cursor; 0: there is none.
@@ -384,13 +435,13 @@ pub unsafe extern "C" fn cvsw_engine_accept_keys(vnic: &mut Vnic, on: u32) {
 /// Copies a key, to make transforms of it; `false` if there is none in this slot.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_engine_key(vnic: &Vnic, slot: u32, to: &mut KeyCopy) -> bool {
-    vnic.ciphers.copy_key(slot as usize, to)
+    vnic.ciphers.keys().is_some_and(|keys| keys.copy_key(slot as usize, to))
 }
 
 /// As [`cvsw_engine_key`], without an engine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_key_of(ciphers: &KernelCiphers, slot: u32, to: &mut KeyCopy) -> bool {
-    ciphers.copy_key(slot as usize, to)
+    ciphers.keys().is_some_and(|keys| keys.copy_key(slot as usize, to))
 }
 
 /// Packets that the portable ciphers computed.
@@ -399,28 +450,19 @@ pub unsafe extern "C" fn cvsw_engine_portable_packets(vnic: &Vnic) -> u64 {
     vnic.ciphers.portable_packets()
 }
 
-/// Bytes of ciphers without an engine, for the self-test.
-#[unsafe(no_mangle)]
-pub extern "C" fn cvsw_selftest_size() -> usize {
-    size_of::<KernelCiphers>()
-}
-
-/// Computes known answers with zeroed memory of `cvsw_selftest_size` bytes and a buffer of `kmalloc`. 0 if all are right,
-/// else `way << 16 | number` of the wrong one.
+/// Computes known answers with keys that nobody else uses and a buffer of `kmalloc`. 0 if all are right, else
+/// `way << 16 | number` of the wrong one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cvsw_selftest(
-    ciphers: *mut KernelCiphers,
-    keys: *mut c_void,
+    shared: NonNull<Shared>,
+    scratch: *mut c_void,
     buffer: *mut u8,
     size: u32,
 ) -> u32 {
-    // SAFETY: as in `cvsw_engine_init`, and a buffer of `size` bytes.
-    let (ciphers, buffer) = unsafe {
-        expand_nothing(ciphers);
-        (&mut *ciphers, slice::from_raw_parts_mut(buffer, size as usize))
-    };
-    ciphers.set_transforms(Transforms(keys));
-    match selftest::run(ciphers, buffer) {
+    // SAFETY: the shim passes a buffer of `size` bytes.
+    let buffer = unsafe { slice::from_raw_parts_mut(buffer, size as usize) };
+    let mut ciphers = KernelCiphers::new(Place { shared: Some(shared), exclusive: true }, Scratch(scratch));
+    match selftest::run(&mut ciphers, buffer) {
         Ok(()) => 0,
         Err(fault) => (fault.way as u32) << 16 | fault.vector,
     }

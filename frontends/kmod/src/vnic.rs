@@ -17,15 +17,15 @@ use cvsw_core::{
 };
 use heapless::Vec;
 
-/// 1024 entries, 1024 cache slots, 128 masks: with associations and keys about 0.8 megabytes per vNIC.
+/// 1024 entries, 1024 cache slots, 128 masks: about 0.7 megabytes per lane.
 pub type Engine = Cvsw<1024, 1024, 128, SAS>;
 
-/// An engine and its keys.
+/// A lane: an engine and its ciphers.
 #[repr(C)]
 pub struct Vnic {
     /// The engine.
     pub engine: Engine,
-    /// The keys of its security associations.
+    /// Its ciphers, with the keys of all lanes.
     pub ciphers: KernelCiphers,
 }
 

@@ -18,7 +18,7 @@ eth_src=02:00:00:00:00:01,eth_dst=02:00:00:00:00:02),encrypt(sa=2)
 in_port=NET,ip,nw_proto=50,actions=decrypt,strip_vxlan(vni=42)
 priority=1,in_port=NET,actions=drop";
 /// SPI of what the peer sends, and of what the VM sends, in case `number`: no SPI ever sends twice.
-const fn spis(number: usize) -> [u32; 2] {
+pub const fn spis(number: usize) -> [u32; 2] {
     [0x1001 + 16 * number as u32, 0x1002 + 16 * number as u32]
 }
 const SET_SA: u8 = 9;
@@ -76,8 +76,8 @@ impl Case {
     fn install(&self, pair: &Pair, number: usize) -> Result<()> {
         let replay = match (self.suite.is_authenticated(), self.extended) {
             (false, _) => "",
-            // A burst that one processor has sealed may leave behind packets of another one, here many: the emulation runs
-            // one processor after the other, for a tenth of a second each.
+            // A burst that one lane has sealed may leave behind packets of another one, here many: the emulation runs one
+            // processor after the other, for a tenth of a second each.
             (true, false) => "replay-window 1024",
             (true, true) => "replay-window 1024 flag esn",
         };
@@ -100,7 +100,7 @@ impl Case {
 
 /// Every suite, both ways, judged by the peer's kernel, its error counters, and what is on the wire.
 pub fn esp() -> Result<()> {
-    let pair = tunnelled_pair(1)?;
+    let pair = tunnelled_pair(2)?;
     every_suite(&pair, 0, TRANSFER)?;
     let counter = |name: &str| pair.vm.counter("cvsw0", name);
     ensure!(
@@ -134,7 +134,7 @@ fn every_suite(pair: &Pair, first: usize, bytes: usize) -> Result<()> {
 /// The same with the portable ciphers, as on a kernel without any.
 pub fn portable_ciphers() -> Result<()> {
     let _switch = PortableOnly::on()?;
-    let pair = tunnelled_pair(1)?;
+    let pair = tunnelled_pair(2)?;
     every_suite(&pair, 2 * CASES.len(), TRANSFER / 4)?;
     let counter = |name: &str| pair.vm.counter("cvsw0", name);
     let by_kernel = counter("cipher_fast")? + counter("cipher_generic")?;

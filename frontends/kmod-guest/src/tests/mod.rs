@@ -44,6 +44,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "control", run: control::control },
     Test { group: "functions", name: "control_key", run: control_key::control_key },
     Test { group: "functions", name: "lanes", run: lanes::lanes },
+    Test { group: "functions", name: "encrypted_lanes", run: lanes::encrypted_lanes },
     Test { group: "functions", name: "bond", run: bond::bond },
     Test { group: "functions", name: "follows_lower_device", run: life::follows_lower_device },
     Test { group: "functions", name: "lower_device_moves", run: life::lower_device_moves },

@@ -94,10 +94,10 @@ pub fn tcp_virtio() -> Result<()> {
     tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500, bare")
 }
 
-/// How often processors wait for each other: the same two streams over one queue, and so one lane, over two, and over two
-/// with keys, which lane 0 alone has.
+/// How often processors wait for each other: the same two streams over one queue, and so one lane, and over two, in clear and
+/// encrypted.
 pub fn contention() -> Result<()> {
-    for (queues, encrypted) in [(1, false), (2, false), (2, true)] {
+    for (queues, encrypted) in [(1, false), (2, false), (1, true), (2, true), (1, true), (2, true)] {
         let pair = if encrypted { encrypted_pair(queues)? } else { Pair::veth_with_queues(queues)? };
         let address = if encrypted { "10.1.0.2" } else { "10.0.0.2" };
         let counter = |name: &str| pair.vm.counter("cvsw0", name);
@@ -117,6 +117,8 @@ pub fn contention() -> Result<()> {
         let frames = counter("tx_frames")? + counter("rx_frames")?;
         let (operations, waits) = (counter("lock_operations")?, counter("lock_contended")?);
         ensure!(frames >= operations && operations > 1000, "{operations} lock operations, {frames} frames");
+        let ciphering = counter("cipher_lanes")?;
+        ensure!(ciphering == if encrypted { u64::from(queues) } else { 0 }, "{ciphering} lanes used ciphers");
         println!(
             "KMOD-NOTE lanes {queues}{}: {:.2} lock operations per frame, {:.1} of 1000 had to wait, {rate:.1} MiB/s",
             if encrypted { ", encrypted" } else { "" },
