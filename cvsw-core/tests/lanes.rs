@@ -247,8 +247,10 @@ proptest! {
 #[derive(Clone, Default)]
 struct Interrupted {
     lane: Lane,
-    by: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
+    by: Rc<RefCell<Option<Interruption>>>,
 }
+
+type Interruption = Box<dyn FnOnce()>;
 
 impl Interrupted {
     fn interrupt(&self) {
@@ -301,7 +303,7 @@ fn interleave<T: 'static>(
     };
     *lanes[0].ciphers.by.borrow_mut() = Some(Box::new(by));
     let result = first(&mut lanes[0]);
-    let (second, other) = returned.borrow_mut().take().expect("the cipher was used");
+    let (second, other) = returned.borrow_mut().take().unwrap();
     lanes.push(second);
     (Lanes(lanes), result, other)
 }

@@ -136,8 +136,8 @@ impl Key {
         }
         let salt = self.salt;
         match &self.cipher {
-            Cipher::Gcm128(gcm) => apply_gcm(gcm, way, salt, header, data),
-            Cipher::Gcm256(gcm) => apply_gcm(gcm, way, salt, header, data),
+            Cipher::Gcm128(gcm) => apply_gcm_to_packet(gcm, way, salt, header, data),
+            Cipher::Gcm256(gcm) => apply_gcm_to_packet(gcm, way, salt, header, data),
             Cipher::Ctr128(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, salt, header, data),
             Cipher::Ctr256(aes, hmac) => apply_ctr(aes, hmac.as_ref(), way, salt, header, data),
         }
@@ -175,16 +175,29 @@ fn nonce(salt: [u8; 4], header: &PacketHeader) -> [u8; 12] {
     [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
-/// The last 16 bytes of `data` are the ICV. Out of line, as the other mode: each needs its own stack, not the sum.
+/// Nonce and authenticated data of a packet. Out of line, as the other mode: each needs its own stack, not the sum.
 #[inline(never)]
-fn apply_gcm<G>(gcm: &G, way: Way, salt: [u8; 4], header: &PacketHeader, data: &mut [u8]) -> Result<(), CipherError>
+fn apply_gcm_to_packet<G>(
+    gcm: &G,
+    way: Way,
+    salt: [u8; 4],
+    header: &PacketHeader,
+    data: &mut [u8],
+) -> Result<(), CipherError>
+where
+    G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
+{
+    apply_gcm(gcm, way, nonce(salt, header), header.aad(&mut [0; 12]), data)
+}
+
+/// The last 16 bytes of `data` are the ICV.
+#[inline(always)]
+fn apply_gcm<G>(gcm: &G, way: Way, nonce: [u8; 12], aad: &[u8], data: &mut [u8]) -> Result<(), CipherError>
 where
     G: AeadInOut<NonceSize = aead::consts::U12, TagSize = U16>,
 {
     let (text, icv) = data.split_last_chunk_mut::<16>().ok_or(CipherError::Length)?;
-    let nonce = nonce(salt, header).into();
-    let mut aad = [0; 12];
-    let aad = header.aad(&mut aad);
+    let nonce = nonce.into();
     match way {
         Way::Seal => {
             let tag = gcm.encrypt_inout_detached(&nonce, aad, text.into()).map_err(|_| CipherError::Length)?;
