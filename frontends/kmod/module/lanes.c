@@ -27,8 +27,8 @@ static u32 cvsw_lanes_wanted(const struct net_device *lower)
 	return clamp_t(u32, min(queues, num_online_cpus()), 1, CVSW_LANES_MAX);
 }
 
-/* NULL if memory is short, or if there are no `keys`. */
-struct cvsw_shared *cvsw_shared_alloc(struct cvsw_keys *keys)
+/* NULL if memory is short, or if there are no `keys`. Not inlined, so that /proc/vmallocinfo names it. */
+noinline struct cvsw_shared *cvsw_shared_alloc(struct cvsw_keys *keys)
 {
 	struct cvsw_shared *shared = keys ? vzalloc(cvsw_shared_size()) : NULL;
 

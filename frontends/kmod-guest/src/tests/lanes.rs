@@ -59,7 +59,8 @@ pub fn encrypted_lanes() -> Result<()> {
     let both = listed.lines().any(|line| {
         let number = |name: &str| line.split_once(name)?.1.split(',').next()?.trim().parse::<usize>().ok();
         let (last, packets) = (number("last_sequence="), number("n_packets="));
-        last >= Some(2 * FRAMES) && last == packets
+        // A load of the file may have begun with a later block of numbers.
+        packets >= Some(2 * FRAMES) && last.map(|last| last % (1 << 30)) == packets
     });
     ensure!(both, "no association has as many packets as numbers, of both lanes:\n{listed}");
 

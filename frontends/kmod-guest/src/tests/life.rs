@@ -114,10 +114,11 @@ fn flood(namespace: &Namespace, device: &str, frame: &[u8], stop: &AtomicBool) -
     })
 }
 
-/// Engines that the kernel holds memory for.
+/// Engines that the kernel holds memory for, or memory that the lanes of a vNIC share, whichever there is more of.
 fn engines() -> Result<usize> {
     let areas = fs::read_to_string("/proc/vmallocinfo")?;
-    Ok(areas.lines().filter(|line| line.contains("cvsw_lanes_alloc")).count())
+    let count = |by: &str| areas.lines().filter(|line| line.contains(by)).count();
+    Ok(count("cvsw_lanes_alloc").max(count("cvsw_shared_alloc")))
 }
 
 /// Ends of namespaces, lower devices and the module itself, under traffic from both sides, leave nothing behind.
