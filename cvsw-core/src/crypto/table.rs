@@ -1,8 +1,8 @@
 //! The table of security associations.
 
 use super::{
-    CipherError, Ciphers, FIRST_SPI, KeyMaterial, MIN_WINDOW, PacketHeader, ReplayWindow, SaConfig, SaCounters,
-    SaError, SaEvent, SaEventKind, SaStatus, Suite,
+    CipherError, Ciphers, FIRST_SPI, KeyMaterial, MIN_WINDOW, PacketHeader, ReplayWindow, SaConfig, SaError,
+    SaEvent, SaEventKind, SaStatus, Suite,
 };
 use crate::{flow::Ipv4Addr, key::Direction, stats::DropReason, time::Instant};
 use entry::Sa;
