@@ -1,22 +1,29 @@
 //! The controller's side of version 3, for one vNIC: commands under way, repeated with ever longer pauses until each is
 //! answered, and one request at a time.
 //!
+//! # Repetition
+//!
+//! How long an answer may take is measured ([`RoundTrip`]). If it does not come, only the oldest command is repeated: the
+//! others may well be on their way, behind it. When that one is answered, the newest is repeated as well. It finds out what
+//! became of those between: either the vNIC lacks one and says so, and then all from there on are sent again; or it
+//! answers, and then what is still unanswered has lost its answer. So a channel that has become slow costs two messages,
+//! and one that has lost a window full costs two round trips. Where losses go on, everything is repeated at once.
+//!
 //! The session keeps numbers and times only. What a command says is the caller's: [`ControllerSession::poll`] names the
 //! command by the caller's token, and the caller writes it ([`ControllerSession::header`]), again and again if need be.
+
+mod flight;
 
 use super::{
     answer::{Answer, Reason, Refusal},
     keys::ControlKeys,
     message::{Header, Kind, Message},
     report::{Page, Request, State, Subject},
+    round_trip::RoundTrip,
 };
 use crate::{flow::MacAddr, frame::NoRoom, openflow::FlowRemoved, stats::ControlError, time::Instant};
+use flight::{Asked, Attempts, InFlight};
 use heapless::Deque;
-
-/// Attempts after which only the oldest command is repeated: whoever does not answer one needs no window full.
-const PATIENT_ATTEMPTS: u32 = 3;
-/// The pause between two attempts is doubled this often.
-const DOUBLINGS: u32 = 6;
 
 /// A session with a vNIC. `WINDOW`: commands that may be unanswered, at most the vNIC's
 /// ([`State::window`]).
@@ -31,35 +38,21 @@ pub struct ControllerSession<const WINDOW: usize = 16> {
     window: Deque<InFlight, WINDOW>,
     request: Option<Asked>,
     next_request: u64,
-    /// Pause before the first repetition, in nanoseconds.
-    timeout: u64,
+    round_trip: RoundTrip,
+    /// When something was answered last: the timer began anew (RFC 6298, 5.3).
+    answered_at: Instant,
+    /// The oldest command was repeated, and no command was answered since.
+    probing: bool,
+    /// What the last answer took, until somebody asks.
+    sample: Option<u64>,
+    /// Messages that were sent again, in this session.
+    repeated: u64,
     /// Repetitions since it was last heard.
     unheard: u32,
     removals_seen: u64,
     /// The challenge that was answered last.
     used_challenge: u64,
-    /// The gap that was filled last, and when.
-    gap: (u64, Instant),
     fenced: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    sequence: u64,
-    token: u32,
-    attempts: u32,
-    sent: Instant,
-    chained: bool,
-    answered: bool,
-    due: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    request: Request,
-    sequence: u64,
-    attempts: u32,
-    sent: Instant,
 }
 
 /// A message that is to be written and sent now.
@@ -126,7 +119,7 @@ pub fn hello(ethertype: u16, mac: MacAddr, epoch: u64, challenge: u64, out: &mut
 
 impl<const WINDOW: usize> ControllerSession<WINDOW> {
     /// A session with a vNIC that has not registered. `epoch` is not 0 and higher than that of any controller before.
-    /// `timeout` nanoseconds are waited for the first answer.
+    /// An answer is waited for at least `timeout` nanoseconds; longer if answers take longer.
     pub const fn new(keys: ControlKeys, epoch: u64, timeout: u64) -> Self {
         Self {
             keys,
@@ -136,11 +129,14 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
             window: Deque::new(),
             request: None,
             next_request: 1,
-            timeout,
+            round_trip: RoundTrip::new(timeout),
+            answered_at: Instant::ZERO,
+            probing: false,
+            sample: None,
+            repeated: 0,
             unheard: 0,
             removals_seen: 0,
             used_challenge: 0,
-            gap: (0, Instant::ZERO),
             fenced: None,
         }
     }
@@ -191,7 +187,7 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
     fn forget(&mut self) {
         self.window.clear();
         self.request = None;
-        self.gap = (0, Instant::ZERO);
+        self.probing = false;
     }
 
     /// The keys.
@@ -219,6 +215,29 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         self.window.is_empty() && self.request.is_none()
     }
 
+    /// Messages that were sent in the last `within` nanoseconds, and are not answered.
+    pub fn in_flight(&self, now: Instant, within: u64) -> u32 {
+        let young = |sent: Instant| now.nanos_since(sent) < within;
+        let commands = self.window.iter().filter(|command| command.is_under_way() && young(command.sent)).count();
+        let request = self.request.is_some_and(|asked| asked.attempts != Attempts::None && young(asked.last.1));
+        (commands as u32).saturating_add(request.into())
+    }
+
+    /// What answers take.
+    pub const fn round_trip(&self) -> &RoundTrip {
+        &self.round_trip
+    }
+
+    /// What the last answer that could be measured took, in nanoseconds; told once.
+    pub const fn take_sample(&mut self) -> Option<u64> {
+        self.sample.take()
+    }
+
+    /// Messages that were sent again.
+    pub const fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
     /// Repetitions since the vNIC was last heard.
     pub const fn unheard(&self) -> u32 {
         self.unheard
@@ -236,8 +255,16 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
             return None;
         }
         let sequence = self.next;
-        let command =
-            InFlight { sequence, token, attempts: 0, sent: Instant::ZERO, chained, answered: false, due: true };
+        let command = InFlight {
+            sequence,
+            token,
+            sent: Instant::ZERO,
+            attempts: Attempts::None,
+            chained,
+            answered: false,
+            due: true,
+            tail: false,
+        };
         self.window.push_back(command).ok()?;
         self.next = self.next.saturating_add(1);
         Some(sequence)
@@ -248,9 +275,8 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         if self.request.is_some() || self.instance == 0 || self.fenced.is_some() {
             return false;
         }
-        let sequence = self.next_request;
-        self.next_request = sequence.wrapping_add(1);
-        self.request = Some(Asked { request, sequence, attempts: 0, sent: Instant::ZERO });
+        let number = (self.next_request, Instant::ZERO);
+        self.request = Some(Asked { request, first: number, last: number, attempts: Attempts::None });
         true
     }
 
@@ -264,45 +290,72 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         if let Some(command) = due {
             command.due = false;
             command.sent = now;
-            command.attempts = command.attempts.saturating_add(1);
+            self.repeated = self.repeated.saturating_add((command.attempts != Attempts::None).into());
+            command.attempts = command.attempts.and_one();
             let InFlight { sequence, token, chained, .. } = *command;
             return Some(Outgoing::Command { sequence, token, chained });
         }
+        let timeout = self.round_trip.timeout();
+        let answered_at = self.answered_at;
         let asked = self.request.as_mut()?;
-        let overdue = asked.attempts > 0 && now.nanos_since(asked.sent) >= pause(self.timeout, asked.attempts);
-        if asked.attempts > 0 && !overdue {
+        if asked.attempts != Attempts::None {
+            if now.nanos_since(asked.last.1.max(answered_at)) < timeout {
+                return None;
+            }
+            self.unheard = self.unheard.saturating_add(1);
+            self.repeated = self.repeated.saturating_add(1);
+            if self.window.is_empty() {
+                // Else the commands keep the time.
+                self.round_trip.expired();
+            }
+        }
+        let sequence = self.next_request;
+        self.next_request = sequence.wrapping_add(1);
+        asked.last = (sequence, now);
+        if asked.attempts == Attempts::None {
+            asked.first = asked.last;
+        }
+        asked.attempts = asked.attempts.and_one();
+        Some(Outgoing::Request { sequence, request: asked.request })
+    }
+
+    /// When [`ControllerSession::poll`] has something to send (again), if nothing comes before: nanoseconds from `now`.
+    pub fn next_timeout(&self, now: Instant) -> Option<u64> {
+        if self.instance == 0 || self.fenced.is_some() {
             return None;
         }
-        if overdue {
-            self.unheard = self.unheard.saturating_add(1);
-        }
-        asked.sent = now;
-        asked.attempts = asked.attempts.saturating_add(1);
-        Some(Outgoing::Request { sequence: asked.sequence, request: asked.request })
-    }
-
-    /// When [`ControllerSession::poll`] has something to send again, if nothing comes before: nanoseconds from `now`.
-    pub fn next_timeout(&self, now: Instant) -> Option<u64> {
-        let left = |sent: Instant, attempts: u32| match attempts {
-            0 => 0,
-            _ => pause(self.timeout, attempts).saturating_sub(now.nanos_since(sent)),
+        let left = |sent: Instant, attempts| match attempts {
+            Attempts::None => 0,
+            _ => self.round_trip.timeout().saturating_sub(self.waited(now, sent)),
         };
+        let due = self.window.iter().any(|command| command.due && !command.answered).then_some(0);
         let command = self.window.iter().find(|command| !command.answered).map(|c| left(c.sent, c.attempts));
-        let request = self.request.map(|asked| left(asked.sent, asked.attempts));
-        command.into_iter().chain(request).min()
+        let request = self.request.map(|asked| left(asked.last.1, asked.attempts));
+        due.into_iter().chain(command).chain(request).min()
     }
 
-    /// If the oldest command is overdue, it is repeated, and at first those behind it too.
+    /// How long an answer to what was sent at this time has been waited for.
+    fn waited(&self, now: Instant, sent: Instant) -> u64 {
+        now.nanos_since(sent.max(self.answered_at))
+    }
+
+    /// If the oldest command is overdue, it is repeated; and all of them, if the same has happened before, the vNIC was
+    /// heard since, and nothing says that it is slow: then much is lost.
     fn find_overdue(&mut self, now: Instant) {
+        let timeout = self.round_trip.timeout();
+        let lossy = self.round_trip.is_late() && self.unheard == 0;
+        let answered_at = self.answered_at;
         let Some(oldest) = self.window.iter_mut().find(|command| !command.answered) else { return };
-        if oldest.attempts == 0 || now.nanos_since(oldest.sent) < pause(self.timeout, oldest.attempts) {
+        if !oldest.is_under_way() || now.nanos_since(oldest.sent.max(answered_at)) < timeout {
             return;
         }
         oldest.due = true;
-        self.unheard = self.unheard.saturating_add(1);
-        if oldest.attempts < PATIENT_ATTEMPTS {
+        self.probing = !lossy;
+        if lossy {
             self.window.iter_mut().for_each(|command| command.due = true);
         }
+        self.unheard = self.unheard.saturating_add(1);
+        self.round_trip.expired();
     }
 
     /// Header of a message to the vNIC `mac`; write it with [`ControllerSession::keys`].
@@ -321,7 +374,7 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         }
         let event = match message.header.kind {
             kind @ (Kind::Ack | Kind::Error) => self.answered(now, message, &Answer::parse(kind, message.payload)?),
-            Kind::Report => self.reported(message)?,
+            Kind::Report => self.reported(now, message)?,
             Kind::FlowRemoved => self.removed(message)?,
             _ => return Err(ControlError::Type),
         };
@@ -332,10 +385,14 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
     /// It is there: what was lost is repeated without the long pauses that a silent vNIC gets.
     fn heard(&mut self) {
         self.unheard = 0;
-        let attempts = self.window.iter_mut().map(|command| &mut command.attempts);
-        for attempts in attempts.chain(self.request.as_mut().map(|asked| &mut asked.attempts)) {
-            *attempts = (*attempts).min(1);
-        }
+        self.round_trip.heard();
+    }
+
+    /// An answer has come to what was sent at this time.
+    fn measured(&mut self, now: Instant, sent: Instant) {
+        let nanos = now.nanos_since(sent);
+        self.round_trip.measured(nanos);
+        self.sample = Some(nanos);
     }
 
     fn answered<'a>(&mut self, now: Instant, message: &Message<'a>, answer: &Answer) -> Event<'a> {
@@ -360,42 +417,62 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         let found = self.window.iter_mut().find(|command| command.sequence == sequence && !command.answered);
         let Some(command) = found else { return Event::Nothing };
         command.answered = true;
-        let token = command.token;
+        self.answered_at = now;
+        let InFlight { token, sent, attempts, tail, .. } = *command;
+        if attempts == Attempts::One {
+            self.measured(now, sent);
+        }
+        self.find_lost(sent, attempts, tail);
         while self.window.front().is_some_and(|command| command.answered) {
             self.window.pop_front();
         }
         Event::Answered { token, answer: *answer }
     }
 
-    /// The vNIC lacks a command: all from there on are sent again, but not for every one that overtook it.
-    fn fill_gap(&mut self, now: Instant, answer: &Answer) {
-        let executed = if answer.epoch == self.epoch { answer.executed } else { 0 };
-        let missing = executed.saturating_add(1);
-        let (filled, at) = self.gap;
-        if filled == missing && now.nanos_since(at) < self.timeout / 2 {
-            return;
-        }
-        self.gap = (missing, now);
-        for command in self.window.iter_mut().filter(|command| command.sequence >= missing) {
-            command.due = command.attempts > 0;
+    /// What the answer to a command that was sent at `sent` says about the others.
+    fn find_lost(&mut self, sent: Instant, attempts: Attempts, tail: bool) {
+        let probing = core::mem::replace(&mut self.probing, false);
+        if tail {
+            // Answers come in the order of the commands, but for a few.
+            for command in self.window.iter_mut().filter(|command| command.is_under_way() && command.sent < sent) {
+                command.due = true;
+            }
+        } else if probing && attempts == Attempts::Several {
+            let newest = self.window.iter_mut().rev().find(|command| command.is_under_way());
+            if let Some(newest) = newest {
+                (newest.due, newest.tail) = (true, true);
+            }
         }
     }
 
-    fn reported<'a>(&mut self, message: &Message<'a>) -> Result<Event<'a>, ControlError> {
+    /// The vNIC lacks a command: all from there on are sent again, but for those that were sent just now, which it cannot
+    /// have had when it said so.
+    fn fill_gap(&mut self, now: Instant, answer: &Answer) {
+        let executed = if answer.epoch == self.epoch { answer.executed } else { 0 };
+        let just_now = self.round_trip.smoothed().unwrap_or(self.round_trip.expected()) / 2;
+        for command in self.window.iter_mut().filter(|command| command.sequence > executed) {
+            command.due |= now.nanos_since(command.sent) >= just_now;
+        }
+    }
+
+    fn reported<'a>(&mut self, now: Instant, message: &Message<'a>) -> Result<Event<'a>, ControlError> {
         let (page, items) = Page::parse(message.payload)?;
         let expected = |asked: &Asked| {
             message.header.epoch == self.epoch
-                && asked.sequence == message.header.sequence
+                && (asked.first.0..=asked.last.0).contains(&message.header.sequence)
+                && asked.attempts != Attempts::None
                 && asked.request.subject == page.subject
         };
-        if !self.request.as_ref().is_some_and(expected) {
-            return Ok(Event::Nothing);
-        }
+        let Some(Asked { first, last, .. }) = self.request.filter(expected) else { return Ok(Event::Nothing) };
         let event = match page.subject {
             Subject::State => Event::State(State::parse(items)?),
             _ => Event::Page(page, items),
         };
         self.request = None;
+        self.answered_at = now;
+        if let Some((_, sent)) = [first, last].into_iter().find(|(number, _)| *number == message.header.sequence) {
+            self.measured(now, sent);
+        }
         Ok(event)
     }
 
@@ -407,10 +484,4 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         self.removals_seen = message.header.sequence;
         Ok(Event::Removed(removed))
     }
-}
-
-/// The pause behind the attempt with this number, from 1.
-const fn pause(timeout: u64, attempts: u32) -> u64 {
-    let doublings = attempts.saturating_sub(1);
-    timeout.saturating_mul(1u64.wrapping_shl(if doublings < DOUBLINGS { doublings } else { DOUBLINGS }))
 }

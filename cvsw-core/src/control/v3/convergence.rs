@@ -207,6 +207,16 @@ impl Convergence {
             Phase::Settled => Step::Nothing,
         }
     }
+
+    /// When there will be something to do that is not to be done now: nanoseconds from `now`. `None`: nothing but an
+    /// answer leads on.
+    pub fn next_step(&self, now: Instant) -> Option<u64> {
+        let left = |at: Instant| at.nanos_since(now);
+        if now < self.not_before {
+            return Some(left(self.not_before));
+        }
+        (self.phase == Phase::Settled && now < self.check_at).then(|| left(self.check_at))
+    }
 }
 
 const fn after(now: Instant, nanos: u64) -> Instant {

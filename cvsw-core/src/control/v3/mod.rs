@@ -11,6 +11,7 @@ mod digest;
 mod keys;
 mod message;
 mod report;
+mod round_trip;
 mod vnic;
 mod wrapped;
 
@@ -21,6 +22,7 @@ pub use digest::TableDigest;
 pub use keys::{CONTROL_KEY_LEN, ControlKeys, NotAuthentic, WRAP_BLOCK, WRAP_OVERHEAD};
 pub use message::{Header, Kind, Message, VERSION_3};
 pub use report::{Counter, Listed, Page, Request, State, Subject};
+pub use round_trip::RoundTrip;
 pub use vnic::{ControlStatus, Inside, VnicSession, WINDOW};
 pub(super) use vnic::{Report, Taken};
 pub use wrapped::MAX_SET_SA;
