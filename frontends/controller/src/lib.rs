@@ -36,6 +36,7 @@ pub mod spec;
 pub mod state;
 pub mod status;
 pub mod store;
+mod sys;
 pub mod tls;
 
 pub use mac::{Mac, NotAMac};

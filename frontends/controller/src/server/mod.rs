@@ -36,7 +36,7 @@ use crate::{
         embedded::Embedded,
         etcd::{self, Etcd, TlsFiles},
     },
-    tls,
+    sys, tls,
 };
 use connection::Connection;
 pub use desk::{Desk, EditError};
@@ -50,6 +50,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the configuration file is looked at. A change is used when the file looked the same twice, so that a
 /// file that an editor is still writing is not taken for a shorter one.
 const WATCH: Duration = Duration::from_millis(500);
+/// How often memory that was freed is given back to the system.
+const TIDY: Duration = Duration::from_secs(60);
+/// Events after which what they have caused is written.
+const AT_ONCE: usize = 128;
 /// Events that wait for the owner; a connection that has more to say waits, and so does its switch.
 const EVENTS: usize = 1024;
 /// How long leaving a cluster may take.
@@ -146,6 +150,7 @@ pub async fn serve(
         guards.push(socket.with_context(|| format!("cannot listen on the status socket {}", path.display()))?);
     }
     let signals = Signals::new()?;
+    sys::give_memory_back();
     ready(&bound)?;
     let mut controller = Controller::new(opened.config, opened.warnings);
     controller.set_epoch(opened.epoch.map_or_else(epoch_of_now, |revision| STORE_EPOCHS + revision));
@@ -286,17 +291,30 @@ impl Server {
     ) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tidy = interval(TIDY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(WATCH);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::pin!(stop);
+        let mut waiting = Vec::with_capacity(AT_ONCE);
         loop {
             tokio::select! {
                 () = &mut stop => return,
-                event = inbox.recv() => match event {
-                    Some(event) => self.happened(event),
-                    None => return,
-                },
-                _ = tick.tick() => self.ticked(),
+                count = inbox.recv_many(&mut waiting, AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    waiting.drain(..).for_each(|event| self.happened(event));
+                }
+                _ = tick.tick() => {
+                    // Whoever has answered is not late.
+                    for _ in 0..inbox.len() {
+                        let Ok(event) = inbox.try_recv() else { break };
+                        self.happened(event);
+                    }
+                    self.ticked();
+                }
+                _ = tidy.tick() => sys::give_memory_back(),
                 _ = look.tick() => if self.watch.changed() { self.reload() },
                 _ = signals.hangup.recv() => self.hang_up(),
                 _ = signals.rotate.recv() => {
