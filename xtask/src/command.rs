@@ -138,7 +138,8 @@ impl fmt::Display for Cmd {
     }
 }
 
-/// Whether a program of this name is on the PATH, or among the administrator's programs.
+/// Whether a program of this name is on the PATH, or among the administrator's programs; or a file of this absolute path is
+/// there.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let admin = ["/usr/sbin", "/sbin"].map(Into::into);

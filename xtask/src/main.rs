@@ -33,6 +33,8 @@ usage: cargo xtask TASK
                    x86_64-unknown-none, with software AES only
   test [CHECK..]   setup, then all checks and tests (or only the named ones), with a summary
   xfrm [CASE..]    the check `xfrm` for some cipher suites only
+  kmod-test [MACHINE..]  the check `kmod-test` for some machines only; `sanitizers`, by name only, has a kernel with KASAN, lockdep
+                   and kmemleak, which is built first (minutes)
   kmod-stress [MACHINE..]  the kernel module's tests with ten times the cycles, frames and bytes (half an hour; not part of `test`)
   fuzz [--seconds N] [TARGET..]   run fuzz targets (default: all, 10 seconds each)
   packages         make Debian packages: program, controller, port, kernel module

@@ -106,6 +106,21 @@ fn missing_packages(need: Need) -> Vec<&'static str> {
     missing
 }
 
+/// Installs those of `(Debian package, something that it brings)` that are missing: for a task that needs more than all others.
+pub fn install(packages: &[(&'static str, &str)]) -> Result<()> {
+    let missing = || -> Vec<&str> {
+        packages.iter().filter(|(_, brings)| !installed(brings)).map(|(package, _)| *package).collect()
+    };
+    if missing().is_empty() {
+        return Ok(());
+    }
+    install_packages(&missing())?;
+    if !missing().is_empty() {
+        bail!("installed, yet still missing: {}", missing().join(" "));
+    }
+    Ok(())
+}
+
 fn install_packages(packages: &[&str]) -> Result<()> {
     if !installed("apt-get") {
         bail!(

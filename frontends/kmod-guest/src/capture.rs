@@ -1,6 +1,6 @@
 //! tcpdump as a judge.
 
-use crate::{net::Namespace, system::PATIENCE};
+use crate::{net::Namespace, system::patience};
 use anyhow::{Context, Result, bail};
 use std::{
     io::{BufRead, BufReader},
@@ -32,7 +32,7 @@ impl Capture {
 
     /// The text of the next IPv4 packet (two lines).
     pub fn packet(&self) -> Result<String> {
-        let line = || self.lines.recv_timeout(PATIENCE).context("tcpdump saw no packet");
+        let line = || self.lines.recv_timeout(patience()).context("tcpdump saw no packet");
         Ok(format!("{}\n{}", line()?, line()?))
     }
 }

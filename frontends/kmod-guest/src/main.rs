@@ -8,6 +8,7 @@ mod capture;
 mod frames;
 mod memory;
 mod net;
+mod stall;
 mod system;
 mod tests;
 mod topology;

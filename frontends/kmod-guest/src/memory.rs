@@ -19,12 +19,16 @@ impl Memory {
         let mut objects: BTreeMap<String, u64> = slabs
             .lines()
             .skip(2)
+            // What kmemleak and the checks of objects keep for themselves goes up and down as they like.
+            .filter(|line| !line.starts_with("kmemleak_") && !line.starts_with("debug_objects_"))
             .filter_map(|line| {
                 let mut words = line.split_whitespace();
                 Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
             })
             .collect();
-        let areas = fs::read_to_string("/proc/vmallocinfo")?.lines().count();
+        // Areas that are free already are shown until their addresses are.
+        let areas = fs::read_to_string("/proc/vmallocinfo")?;
+        let areas = areas.lines().filter(|line| !line.contains("unpurged")).count();
         objects.insert("vmalloc".to_owned(), areas as u64);
         Ok(Self(objects))
     }

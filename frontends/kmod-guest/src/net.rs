@@ -1,6 +1,6 @@
 //! Network namespaces and raw sockets in them.
 
-use crate::system::{PATIENCE, run};
+use crate::system::{patience, run};
 use anyhow::{Context, Result, ensure};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -121,9 +121,9 @@ impl RawSocket {
         Ok(Some(buffer))
     }
 
-    /// The first frame that `wanted` accepts, within [`PATIENCE`].
+    /// The first frame that `wanted` accepts, within [`patience`].
     pub fn expect(&self, what: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let mut others = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.receive(left)? {

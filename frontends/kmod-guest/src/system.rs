@@ -8,6 +8,7 @@ use nix::{
 use std::{
     fs,
     process::{Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -26,8 +27,13 @@ const MODULES: &[&str] = &[
     "aesni-intel",
 ];
 
-/// How long anything may take that is certain to come: an emulated machine on a busy computer is slow.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take that is certain to come: an emulated machine on a busy computer is slow, and slower with a kernel
+/// that checks itself (`patience=`, in seconds, on the kernel's command line).
+pub fn patience() -> Duration {
+    static SECONDS: OnceLock<u64> = OnceLock::new();
+    let told = || command_line_option("patience").ok().flatten()?.parse().ok();
+    Duration::from_secs(*SECONDS.get_or_init(|| told().unwrap_or(120)))
+}
 
 /// Makes a bare machine one that commands run on.
 pub fn prepare() -> Result<()> {
@@ -38,6 +44,8 @@ pub fn prepare() -> Result<()> {
         mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("mounting {path}"))?;
     }
+    // Where kmemleak is, if the kernel has it.
+    let _ = mount(Some("debugfs"), "/sys/kernel/debug", Some("debugfs"), MsFlags::empty(), None::<&str>);
     // Where the kernel itself asks for modules (ciphers).
     fs::write("/proc/sys/kernel/modprobe", "/bin/modprobe")?;
     for module in MODULES {
@@ -100,10 +108,10 @@ pub fn run_all(lines: &str) -> Result<()> {
 
 /// Waits until `condition` holds; `what` says in the error what did not.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !condition()? {
         if Instant::now() > deadline {
-            bail!("{what}: not within {} seconds", PATIENCE.as_secs());
+            bail!("{what}: not within {} seconds", patience().as_secs());
         }
         thread::sleep(Duration::from_millis(10));
     }

@@ -8,12 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `(package that depends on the headers, package that depends on the image)`: the kernel of Debian 12, and the
-/// newest one that Debian 12 offers beside it.
-const SERIES: &[(&str, &str)] = &[
-    ("linux-headers-cloud-amd64", "linux-image-cloud-amd64"),
-    ("linux-headers-6.12-cloud-amd64", "linux-image-6.12-cloud-amd64"),
-];
 const DOWNLOAD_LIMIT: u32 = 300;
 
 /// One kernel.
@@ -30,9 +24,20 @@ pub struct Kernel {
 
 /// Finds the current kernels, and downloads and unpacks those that are not there yet.
 pub fn fetch() -> Result<Vec<Kernel>> {
-    SERIES.iter().map(|(headers, image)| fetch_one(headers, image)).collect()
+    Ok(vec![stable()?, newer()?])
 }
 
+/// The kernel of Debian 12.
+pub fn stable() -> Result<Kernel> {
+    fetch_one("linux-headers-cloud-amd64", "linux-image-cloud-amd64")
+}
+
+/// The newest one that Debian 12 offers beside it.
+pub fn newer() -> Result<Kernel> {
+    fetch_one("linux-headers-6.12-cloud-amd64", "linux-image-6.12-cloud-amd64")
+}
+
+/// From a package that depends on the headers and one that depends on the image.
 fn fetch_one(headers_meta: &str, image_meta: &str) -> Result<Kernel> {
     let headers = depends(headers_meta, "linux-headers-")?;
     let [headers] = &headers[..] else { bail!("`{headers_meta}` does not depend on one package of headers") };
@@ -74,7 +79,8 @@ fn depends(package: &str, prefix: &str) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
 }
 
-fn unpack(folder: &Path, packages: &[String]) -> Result<()> {
+/// Empties the folder, and unpacks the packages into it.
+pub fn unpack(folder: &Path, packages: &[String]) -> Result<()> {
     let downloads = folder.join("packages");
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(&downloads)?;

@@ -1,9 +1,14 @@
 //! Builds the kernel module: the Rust engine as one checked object, then the C shim around it by kbuild.
 
 mod guest;
+mod initramfs;
 mod kernel;
+mod machine;
 mod object;
+mod rings;
+mod sanitizers;
 mod switch;
+mod wire;
 
 pub use guest::{stress, test, test_some};
 pub use kernel::{Kernel, fetch};
@@ -40,13 +45,46 @@ const FLAGS: &str = "-Crelocation-model=static -Ccode-model=kernel -Cno-redzone=
     --cfg aes_backend=\"soft\" --cfg polyval_backend=\"soft\" --cfg sha2_backend=\"soft\" \
     --cfg sha2_backend_soft=\"compact\"";
 
+/// Beside those, for a kernel with KASAN: each access of memory asks whether it may.
+const CHECKED_FLAGS: &str = "-Zsanitizer=kernel-address -Cllvm-args=-asan-mapping-offset=0xdffffc0000000000 \
+    -Cllvm-args=-asan-instrumentation-with-call-threshold=0 -Cllvm-args=-asan-stack=0 -Cllvm-args=-asan-globals=0";
+
+/// How the engine is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    /// As users get it.
+    Plain,
+    /// Checked by the kernel's KASAN.
+    Checked,
+}
+
+impl Flavour {
+    fn flags(self) -> String {
+        match self {
+            Self::Plain => FLAGS.to_owned(),
+            Self::Checked => format!("{FLAGS} {CHECKED_FLAGS}"),
+        }
+    }
+
+    /// Where it is compiled.
+    fn folder(self) -> Result<PathBuf> {
+        Ok(match self {
+            Self::Plain => folder()?,
+            Self::Checked => folder()?.join("checked"),
+        })
+    }
+}
+
+/// For the shim as users get it: warnings are errors, and no function has a large stack frame. Code that checks itself has.
+const SHIM_FLAGS: &str = "-Werror -Wframe-larger-than=1024";
+
 /// The check `kmod`: the object, its report, and the module for every kernel.
 pub fn run() -> Result<()> {
-    engine("clippy", "-- -D warnings")?;
-    let object = engine_object()?;
+    engine("clippy", "-- -D warnings", Flavour::Plain)?;
+    let object = engine_object(Flavour::Plain)?;
     println!("{}", object::check(&object)?);
     for kernel in kernel::fetch()? {
-        let module = build(&kernel, &object)?;
+        let module = build(&kernel, &object, SHIM_FLAGS)?;
         let size = fs::metadata(&module)?.len();
         println!("module for {}: {} ({size} bytes, with debugging information)", kernel.release, module.display());
     }
@@ -59,7 +97,7 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// Runs a command of cargo for the engine as the kernel gets it.
-fn engine(command: &str, arguments: &str) -> Result<()> {
+fn engine(command: &str, arguments: &str, flavour: Flavour) -> Result<()> {
     // The flags are not those that `core` was compiled with for the target: it must be built too.
     nostd::from_source()?
         .cargo(BUILD_LIMIT, command)
@@ -67,16 +105,16 @@ fn engine(command: &str, arguments: &str) -> Result<()> {
         .args([TARGET, "--manifest-path"])
         .arg(root().join("frontends/kmod/Cargo.toml"))
         .arg("--target-dir")
-        .arg(folder()?)
-        .env("RUSTFLAGS", FLAGS)
+        .arg(flavour.folder()?)
+        .env("RUSTFLAGS", flavour.flags())
         .words(arguments)
         .run()
 }
 
 /// Builds the engine and takes its one object out of the library.
-fn engine_object() -> Result<PathBuf> {
-    engine("build", "")?;
-    let target_dir = folder()?;
+fn engine_object(flavour: Flavour) -> Result<PathBuf> {
+    engine("build", "", flavour)?;
+    let target_dir = flavour.folder()?;
     let library = target_dir.join(TARGET).join("release/libcvsw_kmod.a");
     let members = Cmd::new("ar").arg("t").arg(&library).read()?;
     let ours: Vec<&str> = members.lines().filter(|member| member.starts_with("cvsw_kmod")).collect();
@@ -87,7 +125,7 @@ fn engine_object() -> Result<PathBuf> {
 }
 
 /// Builds the module for one kernel, in a folder of its own.
-fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
+fn build(kernel: &Kernel, object: &Path, flags: &str) -> Result<PathBuf> {
     let folder = folder()?.join(format!("module-{}", kernel.release));
     fs::create_dir_all(&folder)?;
     copy_sources(&folder)?;
@@ -97,7 +135,7 @@ fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
         .arg(format!("M={}", folder.display()))
         .arg(format!("CVSW_CORE={}", object.display()))
         // Without type information (BTF), which would need one more tool.
-        .arg("KCFLAGS=-Werror -Wframe-larger-than=1024")
+        .arg(format!("KCFLAGS={flags}"))
         .words("CONFIG_DEBUG_INFO_BTF_MODULES= modules")
         .run()?;
     Ok(folder.join("cvsw.ko"))
@@ -105,7 +143,7 @@ fn build(kernel: &Kernel, object: &Path) -> Result<PathBuf> {
 
 /// The DKMS package's files.
 pub fn dkms() -> Result<PathBuf> {
-    let object = engine_object()?;
+    let object = engine_object(Flavour::Plain)?;
     object::check(&object)?;
     dkms_package(&object)?;
     dkms_folder()

@@ -2,6 +2,7 @@
 
 mod actions;
 mod bond;
+mod checks;
 mod control;
 mod control_key;
 mod ctl;
@@ -28,8 +29,8 @@ pub struct Test {
 }
 
 /// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data. `controller`:
-/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too. `measure`: by name
-/// only.
+/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too. `checks`: for a
+/// kernel that has kmemleak and lockdep. `measure`: by name only.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
     Test { group: "functions", name: "ctl", run: ctl::ctl },
@@ -56,5 +57,6 @@ pub const TESTS: &[Test] = &[
     Test { group: "unikernel", name: "unikernel", run: unikernel::unikernel },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
+    Test { group: "checks", name: "kernel_checks", run: checks::kernel_checks },
     Test { group: "measure", name: "contention", run: traffic::contention },
 ];

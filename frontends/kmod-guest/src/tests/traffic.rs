@@ -4,7 +4,8 @@ use super::esp::encrypted_pair;
 use crate::{
     frames,
     net::Namespace,
-    system::{PATIENCE, scale, wait_for},
+    stall::Progress,
+    system::{patience, scale, wait_for},
     topology::Pair,
 };
 use anyhow::{Context, Result, ensure};
@@ -81,17 +82,18 @@ pub fn tcp_virtio() -> Result<()> {
     pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
     for (mtu, offloads) in WAYS {
         set_mtu_and_offloads(&pair, mtu, offloads)?;
-        tcp_both_ways(&pair, 8 * MIB * scale()?, &format!("virtio-net, MTU {mtu}, offloads {offloads}"))?;
+        nics_have_offloads(&pair, if offloads { "on" } else { "off" })?;
+        tcp_both_ways(&pair, 50 * MIB * scale()?, &format!("virtio-net, MTU {mtu}, offloads {offloads}"))?;
     }
     set_mtu_and_offloads(&pair, 1500, true)?;
-    tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500")?;
+    tcp_both_ways(&pair, 24 * MIB, "virtio-net, MTU 1500")?;
     // The bare device in the same run, for comparison.
     pair.vm.run_all(
         "ip link del cvsw0
          ip address add 10.0.0.1/24 dev eth0
          ip neighbour add 10.0.0.2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent",
     )?;
-    tcp_both_ways(&pair, 8 * MIB, "virtio-net, MTU 1500, bare")
+    tcp_both_ways(&pair, 24 * MIB, "virtio-net, MTU 1500, bare")
 }
 
 /// How often processors wait for each other: the same two streams over one queue, and so one lane, and over two, in clear and
@@ -147,6 +149,17 @@ fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
     Ok(())
 }
 
+/// The devices below have the offloads, too: what they are connected to must be able to take and give unfinished frames.
+fn nics_have_offloads(pair: &Pair, state: &str) -> Result<()> {
+    for namespace in [&pair.vm, &pair.peer] {
+        let features = namespace.run("ethtool -k eth0")?;
+        for feature in ["tx-checksumming", "tcp-segmentation-offload"] {
+            ensure!(features.contains(&format!("{feature}: {state}")), "{feature} is not {state}:\n{features}");
+        }
+    }
+    Ok(())
+}
+
 /// Sends `size` bytes each way and compares them.
 pub fn tcp_both_ways(pair: &Pair, size: usize, what: &str) -> Result<()> {
     let up = tcp_through(&pair.vm, "10.0.0.2:5000", &pair.peer, "10.0.0.2:5000", size)
@@ -163,24 +176,34 @@ pub fn tcp_both_ways(pair: &Pair, size: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sends `size` bytes to `address`, where they come out at `at` of the other namespace, and compares them.
+/// Sends `size` bytes to `address`, where they come out at `at` of the other namespace, and compares them. If nothing moves for
+/// long, it shows why, and fails.
 pub fn tcp_through(from: &Namespace, address: &str, to: &Namespace, at: &str, size: usize) -> Result<Duration> {
     let (address, at): (SocketAddr, SocketAddr) = (address.parse()?, at.parse()?);
     let listener = to.inside(|| Ok(TcpListener::bind(at)?))?;
-    thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive_and_compare(&listener, size));
+    let progress = Progress::default();
+    let result = thread::scope(|scope| -> Result<Duration> {
+        scope.spawn(|| progress.watch([from, to]));
+        let receiver = scope.spawn(|| receive_and_compare(&listener, size, &progress));
         let start = Instant::now();
-        from.inside(|| {
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            pattern(size, |chunk| Ok(stream.write_all(chunk)?))
-        })?;
-        receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        let sent = from.inside(|| send(address, size)).context("sending");
+        let received = receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"));
+        progress.end();
+        // The receiver knows best: it sees what has arrived.
+        received?.context("receiving")?;
+        sent?;
         Ok(start.elapsed())
-    })
+    });
+    result.with_context(|| format!("a transfer of {size} bytes to {address}"))
 }
 
-fn receive_and_compare(listener: &TcpListener, size: usize) -> Result<()> {
+fn send(address: SocketAddr, size: usize) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, patience())?;
+    stream.set_write_timeout(Some(patience()))?;
+    pattern(size, |chunk| Ok(stream.write_all(chunk)?))
+}
+
+fn receive_and_compare(listener: &TcpListener, size: usize, progress: &Progress) -> Result<()> {
     listener.set_nonblocking(true)?;
     let mut accepted = None;
     wait_for("a connection", || {
@@ -189,12 +212,13 @@ fn receive_and_compare(listener: &TcpListener, size: usize) -> Result<()> {
     })?;
     let (mut stream, _) = accepted.context("no connection")?;
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience()))?;
     let mut received = vec![0; CHUNK];
     let mut offset = 0;
     pattern(size, |chunk| {
         let received = &mut received[..chunk.len()];
-        stream.read_exact(received)?;
+        stream.read_exact(received).with_context(|| format!("in the chunk at {offset}"))?;
+        progress.moved(chunk.len());
         ensure!(received == chunk, "the bytes differ in the chunk at {offset}");
         offset += chunk.len();
         Ok(())

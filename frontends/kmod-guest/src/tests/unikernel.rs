@@ -1,7 +1,7 @@
 //! The peer is a unikernel: another machine at the same Open vSwitch, in the same network of the same controller.
 
 use super::managed::plug_in;
-use crate::system::{PATIENCE, command_line_option, run, run_all, wait_for};
+use crate::system::{command_line_option, patience, run, run_all, wait_for};
 use anyhow::{Context, Result, ensure};
 use std::{
     fs,
@@ -69,12 +69,12 @@ pub fn unikernel() -> Result<()> {
 fn open(to: SocketAddr) -> Result<TcpStream> {
     let mut opened = None;
     wait_for("a connection", || {
-        opened = TcpStream::connect_timeout(&to, PATIENCE).ok();
+        opened = TcpStream::connect_timeout(&to, patience()).ok();
         Ok(opened.is_some())
     })?;
     let stream = opened.context("no connection")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience()))?;
+    stream.set_write_timeout(Some(patience()))?;
     Ok(stream)
 }
 
