@@ -1,6 +1,6 @@
 //! Keys do not come back: the kernel sends a request that failed back to its sender, and a key in it must be gone by then.
 
-use crate::{system::PATIENCE, topology::Pair};
+use crate::{system::patience, topology::Pair};
 use anyhow::{Context, Result, ensure};
 use nix::{
     net::if_::if_nametoindex,
@@ -89,7 +89,7 @@ fn message(family: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
 fn ask(socket: &OwnedFd, request: &[u8]) -> Result<Vec<u8>> {
     send(socket.as_raw_fd(), request, MsgFlags::empty())?;
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    ensure!(poll(&mut fds, PollTimeout::try_from(PATIENCE)?)? == 1, "no answer from netlink");
+    ensure!(poll(&mut fds, PollTimeout::try_from(patience())?)? == 1, "no answer from netlink");
     let mut buffer = vec![0; 8192];
     let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
     buffer.truncate(len);
