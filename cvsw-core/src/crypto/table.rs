@@ -240,7 +240,7 @@ impl<const SAS: usize> SaTable<SAS> {
     pub fn tick(&mut self, now: Instant) {
         for (tag, sa) in self.tags.iter().zip(&mut self.sas) {
             if tag.use_ != Use::Free {
-                sa.note_limits(now, &sa.used(), &mut self.eventful);
+                sa.note_limits(now, sa.used(), &mut self.eventful);
             }
         }
     }

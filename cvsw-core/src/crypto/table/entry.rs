@@ -73,9 +73,9 @@ impl Sa {
     }
 
     /// The next sequence number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_number(&mut self, now: Instant, eventful: &mut u32) -> Result<u64, DropReason> {
-        if self.note_limits(now, &self.used(), eventful) {
+        if self.note_limits(now, self.used(), eventful) {
             return Err(DropReason::EspExpired);
         }
         let next = self.sequence.checked_add(1).filter(|next| *next <= self.last_sequence());
@@ -91,7 +91,7 @@ impl Sa {
         now: Instant,
         eventful: &mut u32,
     ) -> Result<u64, DropReason> {
-        if self.note_limits(now, &self.used_by_all(shared), eventful) {
+        if self.note_limits(now, self.used_by_all(shared), eventful) {
             return Err(DropReason::EspExpired);
         }
         // Another engine may reach the limit meanwhile.
@@ -101,7 +101,7 @@ impl Sa {
     }
 
     /// The whole sequence number of a packet with this `low` half that is neither replayed nor too old.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fresh_number(
         &mut self,
         now: Instant,
@@ -109,7 +109,7 @@ impl Sa {
         low: u32,
         eventful: &mut u32,
     ) -> Result<u64, DropReason> {
-        if self.note_limits(now, &self.used(), eventful) {
+        if self.note_limits(now, self.used(), eventful) {
             return Err(DropReason::EspExpired);
         }
         let sequence = if self.extended { self.window.extend(low) } else { Some(low.into()) };
@@ -127,7 +127,7 @@ impl Sa {
         low: u32,
         eventful: &mut u32,
     ) -> Result<u64, DropReason> {
-        if self.note_limits(now, &self.used_by_all(shared), eventful) {
+        if self.note_limits(now, self.used_by_all(shared), eventful) {
             return Err(DropReason::EspExpired);
         }
         let window = shared.window();
@@ -139,7 +139,7 @@ impl Sa {
     /// How far this engine knows the association to have come. A sequence number that was taken is a packet for the
     /// limits, also when the packet then could not be sealed: whoever gives a key a number of packets reckons with as many
     /// sequence numbers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn used(&self) -> Used {
         let SaCounters { packets, bytes, .. } = self.counters;
         Used { sequence: self.sequence, packets: packets.max(self.sequence.wrapping_sub(self.before)), bytes }
@@ -154,6 +154,7 @@ impl Sa {
 
     /// There is no sequence number left: why.
     #[cold]
+    #[inline(never)]
     fn at_its_end(&mut self, eventful: &mut u32) -> DropReason {
         let (kind, reason) = if self.last_within_limit() < self.last_sequence() {
             (SaEventKind::HardLimit, DropReason::EspExpired)
@@ -165,8 +166,9 @@ impl Sa {
     }
 
     /// Raises the events that are due and says whether a hard limit is reached.
-    pub(super) fn note_limits(&mut self, now: Instant, used: &Used, eventful: &mut u32) -> bool {
-        let Used { sequence, packets, bytes } = *used;
+    #[inline(always)]
+    pub(super) fn note_limits(&mut self, now: Instant, used: Used, eventful: &mut u32) -> bool {
+        let Used { sequence, packets, bytes } = used;
         let seconds = now.secs_since(self.created);
         let left = self.last_sequence().saturating_sub(sequence);
         let aging = left < self.last_sequence() / 4;
@@ -180,6 +182,8 @@ impl Sa {
         over
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn raise(&mut self, kind: SaEventKind, eventful: &mut u32) {
         let bit = kind as u8;
         if self.happened & bit != 0 {
