@@ -364,7 +364,8 @@ fn ipv4(value: &Spanned<String>, help: &str, report: &mut Report<'_>) -> Option<
 fn unicast(value: &Spanned<String>, report: &mut Report<'_>) -> Option<Ipv4Addr> {
     let help = "write the address of one host, as 192.0.2.1";
     let address = ipv4(value, help, report)?;
-    if address.is_multicast() || address.is_broadcast() || address.is_unspecified() || address.is_loopback() {
+    let reserved = address.octets()[0] >= 240;
+    if address.is_multicast() || reserved || address.is_unspecified() || address.is_loopback() {
         report.error(value.span(), format!("{address} is not the address of a host"), help);
         return None;
     }

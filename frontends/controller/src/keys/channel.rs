@@ -8,7 +8,7 @@ use std::{
 
 use cvsw_core::{
     control::{SaAnswer, SaCommand},
-    crypto::{FIRST_SPI, KeyMaterial, MAX_KEY_MATERIAL, SaConfig, SaState, Suite},
+    crypto::{KeyMaterial, MAX_KEY_MATERIAL, SaConfig, SaState, Suite},
     flow::Direction,
 };
 use zeroize::Zeroizing;
@@ -20,9 +20,16 @@ use crate::{config::Network, mac::Mac};
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long receivers keep the old association: packets sealed with it are under way.
 const GRACE: Duration = Duration::from_secs(3);
-/// No sending association has an id up to this.
-const LAST_SPI: u32 = 0x00ff_ffff;
-/// A free SPI is drawn at most so often: with fewer than 16 million keys in use it is found long before.
+/// How long a new key waits for receivers that are not here yet, when the channel is taken over from another controller:
+/// they may still use the old one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// SPIs are from here on: reserved addresses (RFC 1112, class E), so that none of them is the id of a sending association.
+const SPIS: u32 = 0xf000_0000;
+/// Low bits of an SPI, which are drawn; those above say which controller has drawn them.
+const DRAWN_BITS: u32 = 22;
+/// Controllers that can draw SPIs at the same time.
+pub const SHARES: u8 = 64;
+/// A free SPI is drawn at most so often: with fewer than 4 million keys in use it is found long before.
 const SPI_DRAWS: usize = 1000;
 
 /// A channel.
@@ -32,22 +39,32 @@ pub struct Channel {
     pub rotate: Option<Duration>,
     pub source: Ipv4Addr,
     pub receivers: BTreeSet<Mac>,
-    pub current: Option<Generation>,
+    pub current: Option<InUse>,
     pub next: Option<Generation>,
     /// Receivers lose these associations at that time.
     old: Vec<(u32, Duration)>,
     /// A new key is due then.
     pub rekey_at: Option<Duration>,
+    /// The sender was at work when it came, and has not said yet which key it uses.
+    learning: bool,
+    /// Receivers that have not come yet are waited for until then.
+    awaited: Option<Duration>,
     pub rotations: u64,
     pub packets: u64,
 }
 
-/// One key.
+/// The key in use: what has to be known of it when it has been delivered. It may have been another controller's.
+#[derive(Clone, Copy, Debug)]
+pub struct InUse {
+    pub spi: u32,
+    pub since: Duration,
+}
+
+/// One key on its way.
 #[derive(Debug)]
 pub struct Generation {
     pub spi: u32,
     pub key: KeyMaterial,
-    pub since: Duration,
     /// Receivers that have not acknowledged it.
     pub pending: BTreeSet<Mac>,
     /// The sender was told.
@@ -65,6 +82,8 @@ impl Channel {
             next: None,
             old: Vec::new(),
             rekey_at: None,
+            learning: false,
+            awaited: None,
             rotations: 0,
             packets: 0,
         }
@@ -85,34 +104,59 @@ impl Channel {
             next.pending.remove(&mac);
             return false;
         }
-        let previous = std::mem::replace(&mut self.current, self.next.take());
-        if let Some(previous) = previous {
+        self.next = None;
+        if let Some(previous) = self.current.replace(InUse { spi: config.spi, since: now }) {
             self.old.push((previous.spi, now.saturating_add(GRACE)));
             self.rotations += 1;
         }
         self.packets = 0;
-        if let Some(current) = &mut self.current {
-            current.since = now;
-        }
         true
+    }
+
+    /// The sender has come and was at work before: it is asked which key it uses, and gets no other until it has said so.
+    /// Returns the question.
+    pub fn learn(&mut self, id: ChannelId) -> SaCommand {
+        self.learning = true;
+        SaCommand::Query { id: sending_id(id.destination) }
+    }
+
+    /// The sender has started anew: it uses no key.
+    pub const fn forget(&mut self) {
+        self.learning = false;
+    }
+
+    /// A receiver has come and was at work before. Returns what it is asked.
+    pub fn joined(&mut self, now: Duration) -> Option<SaCommand> {
+        if self.next.is_some() {
+            // It does not get this key any more.
+            self.rekey(now);
+        }
+        self.current.map(|current| SaCommand::Query { id: current.spi })
+    }
+
+    /// Whether this receiver has yet to say that it has the next key.
+    pub fn waits_for(&self, mac: Mac) -> bool {
+        self.next.as_ref().is_some_and(|next| next.pending.contains(&mac))
     }
 
     /// What its vNICs are asked, to see how their associations are; nothing while they get another key.
     pub fn questions(&self, id: ChannelId, here: &[Mac]) -> Vec<(Mac, SaCommand)> {
-        let Some(current) = self.current.as_ref().filter(|_| self.next.is_none()) else { return Vec::new() };
+        let idle = self.next.is_none() && !self.learning;
+        let Some(current) = self.current.filter(|_| idle) else { return Vec::new() };
         let sender = (id.sender, SaCommand::Query { id: sending_id(id.destination) });
         let receivers = here.iter().map(|mac| (*mac, SaCommand::Query { id: current.spi }));
         [sender].into_iter().chain(receivers).collect()
     }
 
-    /// Whether a new key is to be made now; its receivers and its sender have to be here for it.
-    pub fn wants_key(&mut self, now: Duration) -> bool {
+    /// Whether a new key is to be made now; its sender and `here` of its receivers are here for it.
+    pub fn wants_key(&mut self, now: Duration, here: usize) -> bool {
         // A new key that is on its way is young enough.
         let rotation = self.rotate.zip(self.current.as_ref().filter(|_| self.next.is_none()));
         if rotation.is_some_and(|(every, key)| now.saturating_sub(key.since) >= every) {
             self.rekey_at.get_or_insert(now);
         }
-        self.next.is_none() && self.rekey_at.is_some_and(|at| now >= at)
+        let patient = self.awaited.is_some_and(|until| now < until) && here < self.receivers.len();
+        self.next.is_none() && !self.learning && !patient && self.rekey_at.is_some_and(|at| now >= at)
     }
 
     /// This is the next key; returns what its receivers have to do.
@@ -121,6 +165,7 @@ impl Channel {
         let orders = here.iter().map(add).collect();
         self.next = Some(key);
         self.rekey_at = None;
+        self.awaited = None;
         orders
     }
 
@@ -144,14 +189,23 @@ impl Channel {
         let rotation = self.rotate.zip(self.current.as_ref()).map(|(every, key)| key.since.saturating_add(every));
         let old = self.old.iter().map(|(_, at)| *at);
         // What is past waits for a vNIC.
-        rotation.into_iter().chain(self.rekey_at).chain(old).filter(|at| *at > now).min()
+        rotation.into_iter().chain(self.rekey_at).chain(self.awaited).chain(old).filter(|at| *at > now).min()
     }
 
-    /// A vNIC has said how its association is.
-    pub fn reported(&mut self, now: Duration, sender: bool, answer: &SaAnswer) {
+    /// A vNIC has said how its association is. Returns the SPI of a key that was not known before.
+    pub fn reported(&mut self, now: Duration, sender: bool, answer: &SaAnswer) -> Option<u32> {
+        let learning = sender && std::mem::take(&mut self.learning);
         match answer.association {
+            Some((_, spi, _)) if learning && self.current.is_none_or(|current| current.spi != spi) => {
+                // It is replaced by one of ours as soon as everybody who may use it is here.
+                self.rekey_at = Some(now.saturating_add(SETTLE));
+                self.awaited = Some(now.saturating_add(PATIENCE));
+                let previous = self.current.replace(InUse { spi, since: now });
+                self.old.extend(previous.map(|previous| (previous.spi, now.saturating_add(GRACE))));
+                return Some(spi);
+            }
             Some((SaState::Active, spi, packets)) => {
-                if sender && self.current.as_ref().is_some_and(|current| current.spi == spi) {
+                if sender && self.current.is_some_and(|current| current.spi == spi) {
                     self.packets = packets;
                 }
             }
@@ -160,33 +214,31 @@ impl Channel {
                 self.rekey_at.get_or_insert(now);
             }
         }
+        None
     }
 
     pub fn spis(&self) -> impl Iterator<Item = u32> + '_ {
-        let keys = self.current.iter().chain(&self.next).map(|key| key.spi);
+        let keys = self.current.map(|key| key.spi).into_iter().chain(self.next.as_ref().map(|key| key.spi));
         keys.chain(self.old.iter().map(|(spi, _)| *spi))
     }
 }
 
 impl Generation {
-    /// A new key.
+    /// A new key. `share`: the part of all SPIs that this controller draws from, so that no two draw the same one.
     ///
     /// # Errors
     /// The system gives no random numbers, or nearly every SPI is in use.
-    pub fn new(
-        now: Duration,
-        suite: Suite,
-        receivers: &[Mac],
-        used: &HashSet<u32>,
-    ) -> Result<Self, getrandom::Error> {
+    pub fn new(suite: Suite, receivers: &[Mac], share: u8, used: &HashSet<u32>) -> Result<Self, getrandom::Error> {
         let mut bytes = Zeroizing::new([0; MAX_KEY_MATERIAL]);
         getrandom::fill(&mut *bytes)?;
         let material = bytes.get(..suite.key_material_len()).unwrap_or_default();
         let key = KeyMaterial::new(suite, material).map_err(|_| getrandom::Error::UNEXPECTED)?;
-        let good = |spi: &u32| *spi >= FIRST_SPI && !used.contains(spi);
-        let mut draws = (0..SPI_DRAWS).map(|_| getrandom::u32().map(|number| number & LAST_SPI));
-        let spi = draws.find(|spi| spi.as_ref().map_or(true, good)).ok_or(getrandom::Error::UNEXPECTED)??;
-        Ok(Self { spi, key, since: now, pending: receivers.iter().copied().collect(), switching: false })
+        let first = SPIS | u32::from(share % SHARES) << DRAWN_BITS;
+        let drawn = |number: u32| first | number & ((1 << DRAWN_BITS) - 1);
+        let mut draws = (0..SPI_DRAWS).map(|_| getrandom::u32().map(drawn));
+        let free = |spi: &u32| !used.contains(spi);
+        let spi = draws.find(|spi| spi.as_ref().map_or(true, free)).ok_or(getrandom::Error::UNEXPECTED)??;
+        Ok(Self { spi, key, pending: receivers.iter().copied().collect(), switching: false })
     }
 
     fn config(&self, direction: Direction, id: ChannelId) -> SaConfig {

@@ -8,6 +8,9 @@
 //! Where a vNIC starts anew, every key that it had is replaced, those that it only received with too: its anti-replay
 //! windows are gone. A vNIC that is absent gets no key, and the others nothing for it: what they send there is dropped.
 //!
+//! A vNIC that was at work before it came here (another controller's, or an earlier life of this one's) keeps what it has
+//! until there is a new key in its place: it is asked which one it sends with, and then that is exchanged like any other.
+//!
 //! How a [`SetSa`] travels is the business of [`mod@clear`], which a later protocol version replaces.
 
 mod agenda;
@@ -47,6 +50,8 @@ const QUESTIONS: usize = 300;
 const QUESTIONS_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before another attempt to make a key.
 const NO_KEY_PAUSE: Duration = Duration::from_secs(1);
+/// Old associations that are remembered of one vNIC that is not here.
+const MISSED: usize = 256;
 /// Keys taken into use that are remembered.
 const NEWS: usize = 1024;
 
@@ -111,8 +116,12 @@ pub struct Keys {
     networks: BTreeMap<u32, Arc<Network>>,
     /// Members of encrypted networks, with the network's VNI.
     encrypted: BTreeMap<Mac, u32>,
-    /// SPIs that somebody may have.
+    /// SPIs that somebody may have, ...
     used: HashSet<u32>,
+    /// ... and of which share new ones are.
+    share: u8,
+    /// Old associations of receivers that were not here when they should have lost them.
+    missed: BTreeMap<Mac, BTreeSet<u32>>,
     questions: Questions,
     news: VecDeque<(ChannelId, u32)>,
     taken_into_use: u64,
@@ -197,15 +206,35 @@ impl Keys {
         }
     }
 
-    /// A vNIC has come, or has started anew.
+    /// A vNIC has come that was at work before: nothing is taken from it before it has something else in its place.
+    pub fn resumed(&mut self, now: Duration, mac: Mac) {
+        self.couriers.insert(mac, Courier::default());
+        let Some(vni) = self.encrypted.get(&mac).copied() else { return };
+        self.order(mac, None, SaCommand::Require { vni, on: true });
+        for spi in self.missed.remove(&mac).unwrap_or_default() {
+            self.order(mac, None, SaCommand::Remove { id: spi });
+        }
+        for id in self.channels_of(mac) {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            let question = if id.sender == mac { Some(channel.learn(id)) } else { channel.joined(now) };
+            self.channels_due.soon(id);
+            question.into_iter().for_each(|question| self.order(mac, Some(id), question));
+        }
+    }
+
+    /// A vNIC has come, or has started anew: it has no key.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
         self.couriers.insert(mac, Courier::default());
+        self.missed.remove(&mac);
         if let Some(vni) = self.encrypted.get(&mac).copied() {
             self.order(mac, None, SaCommand::Flush);
             self.order(mac, None, SaCommand::Require { vni, on: true });
         }
         for id in self.channels_of(mac) {
             if let Some(channel) = self.channels.get_mut(&id) {
+                if id.sender == mac {
+                    channel.forget();
+                }
                 channel.rekey(now);
                 self.channels_due.soon(id);
             }
@@ -213,11 +242,13 @@ impl Keys {
     }
 
     /// A vNIC has gone.
-    pub fn left(&mut self, mac: Mac) {
+    pub fn left(&mut self, now: Duration, mac: Mac) {
         self.couriers.remove(&mac);
         for id in self.channels_of(mac) {
-            if let Some(next) = self.channels.get_mut(&id).and_then(|channel| channel.next.as_mut()) {
-                next.pending.remove(&mac);
+            let channel = self.channels.get_mut(&id);
+            // It may be on its way to another port: then it must not miss a key.
+            if let Some(channel) = channel.filter(|channel| channel.waits_for(mac)) {
+                channel.rekey(now);
                 self.channels_due.soon(id);
             }
         }
@@ -252,7 +283,7 @@ impl Keys {
                 self.news.push_back((id, config.spi));
                 self.news.drain(..self.news.len().saturating_sub(NEWS));
             }
-            SaCommand::Query { .. } => channel.reported(now, mac == id.sender, answer),
+            SaCommand::Query { .. } => self.used.extend(channel.reported(now, mac == id.sender, answer)),
             _ => {}
         }
         None
@@ -314,8 +345,19 @@ impl Keys {
     fn withdraw(&mut self, channel: &Channel, receivers: &BTreeSet<Mac>) {
         for mac in receivers {
             for spi in channel.spis() {
-                self.order(*mac, None, SaCommand::Remove { id: spi });
+                self.take_away(*mac, spi);
             }
+        }
+    }
+
+    /// A receiver loses an association: now, or when it comes back.
+    fn take_away(&mut self, mac: Mac, spi: u32) {
+        if self.couriers.contains_key(&mac) {
+            return self.order(mac, None, SaCommand::Remove { id: spi });
+        }
+        let missed = self.missed.entry(mac).or_default();
+        if missed.len() < MISSED {
+            missed.insert(spi);
         }
     }
 
@@ -367,8 +409,8 @@ impl Keys {
         let possible = self.couriers.contains_key(&id.sender) && !here.is_empty();
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let mut orders = Vec::new();
-        if channel.wants_key(now) && possible {
-            match Generation::new(now, channel.suite, &here, &self.used) {
+        if channel.wants_key(now, here.len()) && possible {
+            match Generation::new(channel.suite, &here, self.share, &self.used) {
                 Ok(key) => {
                     if let Some(log) = &mut self.log {
                         log.note(channel.source, id.destination, key.spi, &key.key);
@@ -383,13 +425,15 @@ impl Keys {
             }
         }
         orders.extend(channel.switch(id).map(|command| (id.sender, command)));
+        let mut old = Vec::new();
         for spi in channel.take_old(now) {
             self.used.remove(&spi);
-            orders.extend(channel.receivers.iter().map(|mac| (*mac, SaCommand::Remove { id: spi })));
+            old.extend(channel.receivers.iter().map(|mac| (*mac, spi)));
         }
         if let Some(at) = channel.due(now) {
             self.channels_due.at(id, at);
         }
         orders.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
+        old.into_iter().for_each(|(mac, spi)| self.take_away(mac, spi));
     }
 }

@@ -179,6 +179,11 @@ impl Controller {
             let link = Link::new(session, vnic.desired());
             vnic.speak_3(now, link, &registered.state, &timers);
         }
+        if registered.state.associations > 0 {
+            self.keys.resumed(now, mac);
+        } else {
+            self.keys.arrived(now, mac);
+        }
         self.poll_keys(now);
         self.poll_vnic(now, mac);
         Ok(())

@@ -95,6 +95,7 @@ impl Controller {
             if let Some(vnic) = self.vnics.get_mut(&mac) {
                 vnic.register(now);
             }
+            self.keys.arrived(now, mac);
             self.poll_vnic(now, mac);
         }
     }
@@ -108,6 +109,7 @@ impl Controller {
             if let Some(vnic) = self.vnics.get_mut(&mac) {
                 vnic.resume(now, answer);
             }
+            self.keys.resumed(now, mac);
         }
         self.vnics.get_mut(&mac).filter(|vnic| vnic.location == location)
     }
@@ -137,7 +139,7 @@ impl Controller {
         for mac in &port.vnics {
             tracing::info!(vnic = %mac, port = %port.name, "vNIC has gone with its port");
             self.vnics.remove(mac);
-            self.keys.left(*mac);
+            self.keys.left(now, *mac);
             self.promote(now, *mac);
         }
     }
@@ -161,7 +163,7 @@ impl Controller {
             port.vnics.remove(&mac);
             port.look_again(now);
         }
-        self.keys.left(mac);
+        self.keys.left(now, mac);
     }
 
     /// Lets a vNIC do what is due now; if its switch's allowance is used up, it has its turn with a later tick.
@@ -175,7 +177,7 @@ impl Controller {
         }
     }
 
-    /// Makes the vNIC `mac` a known one at `location` and returns `true`; or notes a claim, if it is known elsewhere
+    /// Makes the vNIC `mac` a known one at `location` and returns `true`, and the caller tells the keys; or notes a claim, if it is known elsewhere
     /// or the configuration does not know it.
     pub(super) fn admit_or_claim(&mut self, now: Duration, location: Location, mac: Mac) -> bool {
         let desired = match self.desired.get(&mac) {
@@ -190,7 +192,6 @@ impl Controller {
         self.forget_claim(mac, location);
         tracing::info!(vnic = %mac, name = %desired.name, port = location.port, "vNIC found");
         self.vnics.insert(mac, Vnic::new(now, mac, location, desired));
-        self.keys.arrived(now, mac);
         true
     }
 

@@ -229,25 +229,30 @@ fn a_network_that_gets_a_cipher_is_encrypted_from_then_on() {
     }
 }
 
+/// Another controller, or another life of the same one, that knows nothing but the configuration.
+fn restart_controller(world: &mut World) {
+    let text = config(&MEMBERS, GCM);
+    let loaded = Config::parse("world.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    world.controller = cvsw_controller::state::Controller::new(loaded.config, loaded.warnings);
+}
+
 #[test]
-fn a_restarted_controller_replaces_every_key() {
+fn a_restarted_controller_replaces_every_key_without_a_loss() {
     let mut world = world(GCM);
     world.run(SOON);
     let before = take_traffic(&mut world);
     assert_nothing_lost(&before);
     world.disconnect(0);
     world.disconnect(1);
-    let text = config(&MEMBERS, GCM);
-    let loaded = Config::parse("world.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    world.controller = cvsw_controller::state::Controller::new(loaded.config, loaded.warnings);
+    restart_controller(&mut world);
     // Without a controller they go on.
     world.run(Duration::from_secs(30));
     assert_nothing_lost(&take_traffic(&mut world));
     world.connect(0);
     world.connect(1);
     world.run_until_converged(LONG);
-    let change = take_traffic(&mut world);
-    assert_eq!(change.clear, 0);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
     world.run(SOON);
     let after = take_traffic(&mut world);
     assert_nothing_lost(&after);
@@ -255,6 +260,91 @@ fn a_restarted_controller_replaces_every_key() {
     for (way, spis) in &after.spis {
         assert!(spis.is_disjoint(&before.spis[way]), "{way:?} goes on with an old key");
     }
+}
+
+/// The vNICs come to the new controller one by one; until the last one is there, or for ten seconds, nobody changes over to a
+/// key that it does not have.
+#[test]
+fn a_new_key_waits_for_receivers_that_come_late() {
+    let mut world = world(GCM);
+    world.run(SOON);
+    let before = take_traffic(&mut world);
+    world.disconnect(0);
+    world.disconnect(1);
+    restart_controller(&mut world);
+    world.connect(0);
+    world.run(Duration::from_secs(6));
+    let during = take_traffic(&mut world);
+    assert_nothing_lost(&during);
+    let group = [239, 1, 1, 42];
+    for number in [1, 2] {
+        let way = (mac(number), group);
+        assert_eq!(during.spis[&way], before.spis[&way], "the third one has not come");
+    }
+    world.connect(1);
+    world.run_until_converged(LONG);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
+}
+
+/// Who does not come is not waited for without end: the others get new keys.
+#[test]
+fn a_new_key_does_not_wait_for_ever() {
+    let mut world = world(GCM);
+    world.run(SOON);
+    world.disconnect(0);
+    world.disconnect(1);
+    restart_controller(&mut world);
+    world.connect(0);
+    world.run(Duration::from_secs(20));
+    let before = take_traffic(&mut world);
+    world.run(SOON);
+    let after = take_traffic(&mut world);
+    let between = (mac(1), [192, 0, 2, 2]);
+    assert!(before.spis[&between].len() == 2 && after.spis[&between].len() == 1, "{:?}", before.spis[&between]);
+    assert!(after.lost.keys().all(|(_, reason)| *reason == DropReason::EspNoSa), "{:?}", after.lost);
+    world.connect(1);
+    world.run_until_converged(LONG);
+    take_traffic(&mut world);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
+}
+
+/// A key was on its way when the controller ended: some receivers have it, the sender does not.
+#[test]
+fn a_controller_that_ends_amid_an_exchange_costs_nothing() {
+    for steps in 1..8 {
+        let mut world = world(GCM);
+        world.run(SOON);
+        let now = world.now;
+        world.controller.rotate_keys(now);
+        world.loss = 50;
+        world.run(Duration::from_millis(50 * steps));
+        world.loss = 0;
+        world.disconnect(0);
+        world.disconnect(1);
+        restart_controller(&mut world);
+        world.connect(0);
+        world.connect(1);
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+    }
+}
+
+#[test]
+fn a_switch_that_connects_again_costs_nothing() {
+    let mut world = world(GCM);
+    world.run(SOON);
+    world.disconnect(1);
+    world.run(SOON);
+    world.connect(1);
+    world.run_until_converged(LONG);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
 }
 
 #[test]
