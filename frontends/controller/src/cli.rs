@@ -92,6 +92,10 @@ pub struct ControllerArgs {
     /// With a cluster as the store: name of this controller, which no other one may have [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// With a cluster as the store: file with the key that all its controllers have (32 hexadecimal digits, mode 600), with
+    /// which they agree on keys of encrypted networks
+    #[arg(long, value_name = "FILE")]
+    pub cluster_key: Option<PathBuf>,
     /// Serve the API here instead of where the file says: unix:PATH, tcp:ADDRESS:PORT or tls:ADDRESS:PORT; may be
     /// repeated
     #[arg(long, value_name = "ADDRESS")]
@@ -142,6 +146,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<ExitCode> {
             store: args.store,
             store_tls: TlsFiles { ca: args.store_ca, identity: args.store_certificate.zip(args.store_key) },
             name: args.name,
+            cluster_key: args.cluster_key,
             api: args.api,
             status_socket: args.status_socket,
             key_log: args.key_log,

@@ -12,12 +12,15 @@
 //!
 //! A controller that joins, or comes back, gets its share: after a while it writes a *wish*, `/cvsw/wish/DATAPATH`, for
 //! each switch with which it scores highest and which is another's, and that one lets go of it, a few at a time. Not so
-//! where networks are encrypted: their vNICs get new keys when their controller changes, and what they send in the
-//! meantime is lost. That is a fair price when a controller dies, and none for evenness.
+//! where networks are encrypted and the controllers have no key with which they could tell each other those of vNICs on
+//! different switches ([`mail`]): then a switch that changes its controller is worse than one that has the wrong one.
 //!
 //! A vNIC of version 3 that has moved here from a switch of another controller may obey a higher epoch than this one's.
 //! Then this controller makes the store's revision higher, under the condition that the switch is still its own, and takes
 //! that as its epoch.
+
+mod mail;
+mod seal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,19 +30,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    keys::SHARES,
     server::{Handle, Stopping},
     state::Controller,
     store::{
         StoreError,
         etcd::{
-            Client, Compare, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest, prefix,
-            revision,
+            Client, Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, Request, RequestOp,
+            TxnRequest, prefix, revision,
         },
     },
 };
+
+use mail::Mail;
+pub use seal::ClusterKey;
 
 /// Seconds that a lease lasts when it is not renewed. With etcd's default election time-out, fewer than 2 cannot be had.
 const LEASE_SECONDS: i64 = 3;
@@ -55,6 +62,8 @@ const GRACE: Duration = Duration::from_millis(750);
 const SETTLED: Duration = Duration::from_secs(10);
 /// Switches that are wished for, or handed over, at one look.
 const AT_ONCE: usize = 8;
+/// How often letters are looked for while there are some.
+const LETTERS: Duration = Duration::from_millis(20);
 /// Pause between two new epochs.
 const RAISE_PAUSE: Duration = Duration::from_secs(1);
 /// Keys of switches.
@@ -63,6 +72,8 @@ const SWITCHES: &str = "/cvsw/switch/";
 const WISHES: &str = "/cvsw/wish/";
 /// Keys of controllers.
 const CONTROLLERS: &str = "/cvsw/controller/";
+/// Keys of shares of the SPIs.
+const SPIS: &str = "/cvsw/spi/";
 
 /// This controller among others.
 pub struct Cluster {
@@ -70,6 +81,9 @@ pub struct Cluster {
     name: String,
     handle: Handle,
     lease: Option<Lease>,
+    mail: Option<Mail>,
+    /// A number that no earlier part in the cluster has had, as a text.
+    session: String,
     /// Switches without a controller, and when that was first seen.
     vacant: BTreeMap<u64, Duration>,
     /// Switches of others that this controller is entitled to, and since when.
@@ -111,6 +125,8 @@ struct Seen {
     /// The store's revision.
     revision: u64,
     controllers: Vec<String>,
+    /// Their sessions.
+    sessions: BTreeMap<String, String>,
     /// The controller of each switch, and the revision since which it has it.
     switches: BTreeMap<u64, (String, u64)>,
     /// Who wishes for a switch.
@@ -118,9 +134,20 @@ struct Seen {
 }
 
 impl Cluster {
-    /// A controller of this name, which no other one may have at the same time.
-    pub const fn new(client: Arc<Client>, name: String, handle: Handle) -> Self {
-        Self { client, name, handle, lease: None, vacant: BTreeMap::new(), entitled: BTreeMap::new(), raised: None }
+    /// A controller of this name, which no other one may have at the same time. With the cluster's key, networks may be on
+    /// the switches of several controllers and encrypted.
+    pub fn new(client: Arc<Client>, name: String, handle: Handle, key: Option<ClusterKey>) -> Self {
+        Self {
+            client,
+            mail: key.map(|key| Mail::new(key, name.clone())),
+            name,
+            handle,
+            lease: None,
+            session: String::new(),
+            vacant: BTreeMap::new(),
+            entitled: BTreeMap::new(),
+            raised: None,
+        }
     }
 
     /// Takes part until `stop`, then hands everything over at once.
@@ -153,7 +180,13 @@ impl Cluster {
         let lease = Lease { id: granted.id, lasts };
         self.lease = Some(lease);
         self.lasts(lease, renewed).await?;
-        self.announce(lease).await?;
+        self.session = session()?;
+        if let Some(mail) = &mut self.mail {
+            mail.begin(&self.session);
+        }
+        self.handle.ask(|controller, now| controller.meet(now, &BTreeMap::new())).await?;
+        let since = self.announce(lease).await?;
+        self.take_share(lease).await?;
         tracing::info!(name = self.name, "taking part in the cluster");
         loop {
             let now = self.now().await?;
@@ -172,21 +205,61 @@ impl Cluster {
                 Err(Trouble::Store(error)) => tracing::warn!("{error}"),
                 other => other?,
             }
-            tokio::time::sleep(LOOK).await;
+            self.correspond(lease, since).await?;
         }
     }
 
-    /// Puts this controller's own key.
-    async fn announce(&self, lease: Lease) -> Result<(), Trouble> {
+    /// Until the next look: letters, if there are any.
+    async fn correspond(&mut self, lease: Lease, since: i64) -> Result<(), Trouble> {
+        let next = Instant::now() + LOOK;
+        let Some(mail) = &mut self.mail else {
+            tokio::time::sleep(LOOK).await;
+            return Ok(());
+        };
+        while Instant::now() < next {
+            let busy = match mail.exchange(&self.client, &self.handle, lease, since).await {
+                Err(Trouble::Store(error)) => {
+                    tracing::warn!("{error}");
+                    false
+                }
+                other => other?,
+            };
+            tokio::time::sleep_until(if busy { Instant::now() + LETTERS } else { next }).await;
+        }
+        Ok(())
+    }
+
+    /// Puts a key for a share of the SPIs that nobody else has.
+    async fn take_share(&self, lease: Lease) -> Result<(), Trouble> {
+        for share in 0..SHARES {
+            let key = format!("{SPIS}{share:02x}");
+            let put = PutRequest { key: key.clone().into(), value: self.session.clone().into(), lease: lease.id };
+            let request = TxnRequest {
+                compare: vec![Compare::absent(&key)],
+                success: vec![Request::Put(put).into()],
+                failure: Vec::new(),
+            };
+            if self.client.transact(&request).await?.succeeded {
+                self.handle.ask(move |controller, _| controller.set_share(share)).await?;
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unusable(format!("there are {SHARES} controllers in the cluster already: use fewer"))
+            .into())
+    }
+
+    /// Puts this controller's own key; returns the revision that has made it.
+    async fn announce(&self, lease: Lease) -> Result<i64, Trouble> {
         let key = format!("{CONTROLLERS}{}", self.name);
-        let put = PutRequest { key: key.clone().into(), value: Vec::new(), lease: lease.id };
+        let put = PutRequest { key: key.clone().into(), value: self.session.clone().into(), lease: lease.id };
         let request = TxnRequest {
             compare: vec![Compare::absent(&key)],
             success: vec![Request::Put(put).into()],
             failure: Vec::new(),
         };
-        if self.client.transact(&request).await?.succeeded {
-            return Ok(());
+        let answer = self.client.transact(&request).await?;
+        if answer.succeeded {
+            return Ok(answer.header.unwrap_or_default().revision);
         }
         let name = &self.name;
         let what = format!(
@@ -198,6 +271,12 @@ impl Cluster {
     /// Compares who should have what with who has it, and reaches for what nobody has.
     async fn look(&mut self, lease: Lease) -> Result<(), Trouble> {
         let seen = self.read().await?;
+        if let Some(mail) = &mut self.mail {
+            let mut others = seen.sessions.clone();
+            others.remove(&self.name);
+            mail.meet(&others);
+            self.handle.ask(move |controller, now| controller.meet(now, &others)).await?;
+        }
         let state = |controller: &mut Controller, now| {
             let encrypted = controller.config().networks.iter().any(|network| network.cipher.is_some());
             (controller.datapaths(), controller.owned(), controller.take_outrun(), encrypted, now)
@@ -228,7 +307,7 @@ impl Cluster {
             self.raise(now, datapath_id, since, lease).await?;
         }
         self.hand_over(&seen).await?;
-        if !encrypted {
+        if !encrypted || self.mail.is_some() {
             self.wish(&seen, &connected, now, lease).await?;
         }
         let vacant: BTreeSet<u64> = connected.into_iter().filter(|id| !seen.switches.contains_key(id)).collect();
@@ -249,8 +328,8 @@ impl Cluster {
             return Ok(());
         }
         self.raised = Some(now);
-        let put =
-            PutRequest { key: format!("{CONTROLLERS}{}", self.name).into(), value: Vec::new(), lease: lease.id };
+        let own = format!("{CONTROLLERS}{}", self.name);
+        let put = PutRequest { key: own.into(), value: self.session.clone().into(), lease: lease.id };
         let request = TxnRequest {
             compare: vec![Compare::written_by(&key(datapath_id), i64::try_from(since).unwrap_or(i64::MAX))],
             success: vec![Request::Put(put).into()],
@@ -318,6 +397,9 @@ impl Cluster {
         let revision_now = revision(answer.header.unwrap_or_default().revision);
         let mut ranges = answer.responses.into_iter().filter_map(|response| response.range);
         let [controllers, switches, wishes] = [(); 3].map(|()| ranges.next().unwrap_or_default());
+        // One of an earlier version has no session, and reads no letters.
+        let session =
+            |kv: &KeyValue| String::from_utf8(kv.value.clone()).ok().filter(|session| !session.is_empty());
         let name = |key: &[u8], prefix: &str| {
             String::from_utf8_lossy(key).strip_prefix(prefix).unwrap_or_default().to_owned()
         };
@@ -332,6 +414,11 @@ impl Cluster {
         Ok(Seen {
             revision: revision_now,
             controllers: controllers.kvs.iter().map(|kv| name(&kv.key, CONTROLLERS)).collect(),
+            sessions: controllers
+                .kvs
+                .iter()
+                .filter_map(|kv| Some((name(&kv.key, CONTROLLERS), session(kv)?)))
+                .collect(),
             switches: switches.collect(),
             wishes: wishes.collect(),
         })
@@ -380,6 +467,14 @@ impl Cluster {
         let until = asked.saturating_add(lease.lasts);
         Ok(self.handle.ask(move |controller, _| controller.lease_lasts(until)).await?)
     }
+}
+
+/// A text that nobody else has.
+fn session() -> Result<String, StoreError> {
+    let number = getrandom::u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(getrandom::u64()?)));
+    let number =
+        number.map_err(|error| StoreError::Unusable(format!("the system gave no random numbers: {error}")))?;
+    Ok(format!("{number:032x}"))
 }
 
 fn key(datapath_id: u64) -> String {

@@ -75,6 +75,7 @@ fn a_controller_lives_by_its_signals_and_survives_its_callers() {
         api: vec![],
         status_socket,
         key_log: None,
+        cluster_key: None,
         json: true,
     };
     let second = ControllerArgs { listen: vec!["tcp:127.0.0.1:0".parse().unwrap()], ..args.clone() };
@@ -131,6 +132,7 @@ fn what_cannot_be_used_is_refused_at_the_start() {
         api: vec![],
         status_socket: None,
         key_log: None,
+        cluster_key: None,
         json: true,
     };
     assert_eq!(run(args(true)).unwrap(), ExitCode::SUCCESS);

@@ -34,7 +34,8 @@ Examples:
   cvsw sim --switches 500 --vnics 50000 --json
   cvsw sim --vnics 1700 --cipher aes-128-gcm --keyed 50
   cvsw sim --members 1 --flows 4               idle vNICs: networks of one, nothing but what each network needs
-  cvsw sim --controllers 3                     and an etcd cluster; one of each is killed, one is stopped";
+  cvsw sim --controllers 3                     and an etcd cluster; one of each is killed, one is stopped
+  cvsw sim --controllers 3 --cipher aes-128-gcm --keyed 50      the same, encrypted: are there keys all the time?";
 
 /// Arguments of `cvsw sim`.
 #[derive(Args, Clone, Debug)]
@@ -62,7 +63,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     changes: usize,
     /// Instead of all that, measure take-over: so many controllers with a cluster of three etcd nodes
-    #[arg(long, value_name = "N", conflicts_with = "cipher", value_parser = clap::value_parser!(u8).range(3..=9))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     controllers: Option<u8>,
     /// Longest time for each step, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]

@@ -2,13 +2,15 @@
 //! while, or a node of etcd dies.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use cvsw_controller::{
     cluster::first,
     spec::Spec,
@@ -25,6 +27,7 @@ use crate::{
     layout::Layout,
     process::{Controller, Member, runtime},
     scenario::World,
+    ways::{Keys, Way, Ways},
 };
 
 /// How often the switches are looked at.
@@ -33,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOOK_AT_SHARES: Duration = Duration::from_millis(200);
 /// Any port.
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// How often all keys are looked at.
+const LOOK_AT_KEYS: Duration = Duration::from_millis(100);
 /// How long a controller that was stopped has to do something wrong after it goes on.
 const PROBATION: Duration = Duration::from_secs(3);
 
@@ -63,6 +68,27 @@ pub struct ClusterReport {
     pub returned_seconds: f64,
     /// Switches that lost their controller when etcd's leader was killed, at any time of the change.
     pub leader_killed_lost: usize,
+    /// Of encrypted networks.
+    pub keys: Option<KeyReport>,
+}
+
+/// What became of keys meanwhile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KeyReport {
+    /// What each vNIC sends to each peer and to its group.
+    pub ways: usize,
+    /// From the first connection until every way had a key at both ends.
+    pub cold_seconds: f64,
+    /// Until everything that a vNIC on a switch of the controller that was killed sends had another key.
+    pub killed_seconds: f64,
+    /// The same for the controller that was stopped.
+    pub stopped_seconds: f64,
+    /// Another key for every way, when one controller was killed and one stopped.
+    pub rekey_seconds: f64,
+    /// How many times all keys were looked at, from the first time that all were there to the end.
+    pub looks: usize,
+    /// The most ways that had no key at one of their ends then.
+    pub broken_at_most: usize,
 }
 
 impl fmt::Display for ClusterReport {
@@ -80,7 +106,17 @@ impl fmt::Display for ClusterReport {
         writeln!(f, "switches that had no controller then: {}", self.leader_killed_lost)?;
         let returned =
             format!("controller started again: all have their share, it has {}, after", self.returned_switches);
-        row(f, returned, self.returned_seconds)
+        row(f, returned, self.returned_seconds)?;
+        let Some(keys) = &self.keys else { return Ok(()) };
+        row(f, format!("cold, until {} ways have their keys", keys.ways), keys.cold_seconds)?;
+        row(f, "killed: what its vNICs send has new keys after".to_owned(), keys.killed_seconds)?;
+        row(f, "stopped: what its vNICs send has new keys after".to_owned(), keys.stopped_seconds)?;
+        row(f, "another key for every way, with those who were left".to_owned(), keys.rekey_seconds)?;
+        writeln!(
+            f,
+            "ways without a key at one end, at most, {} times looked at: {}",
+            keys.looks, keys.broken_at_most
+        )
     }
 }
 
@@ -89,13 +125,17 @@ impl fmt::Display for ClusterReport {
 /// # Errors
 /// As [`crate::scenario::run`].
 pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration) -> anyhow::Result<ClusterReport> {
-    let mut mtu = 1400;
-    let mut etcd = Etcd::start()?;
+    let mtu = 1400;
+    let etcd = Etcd::start()?;
     let mut fleet = Fleet::new(layout)?;
+    let folder = tempfile::tempdir().context("cannot make a folder for the cluster's key")?;
+    let key = folder.path().join("cluster.key");
+    layout.write_cluster_key(&key)?;
     let store = etcd.store();
     let mut members = Vec::new();
     for number in 0..controllers {
-        let member = Member { store: store.clone(), name: format!("c{number}"), listen: LOOPBACK };
+        let (name, store, key) = (format!("c{number}"), store.clone(), key.clone());
+        let member = Member { store, name, listen: LOOPBACK, key };
         members.push(Controller::start(program, layout, mtu, Some(&member))?);
     }
     let addresses: Vec<_> = members.iter().map(|member| member.address).collect();
@@ -106,53 +146,134 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
     world.wait_for_masters("cold", start, layout.switches)?;
     report.cold_seconds = world.wait_for_all("cold", start, mtu)?;
     world.compare(mtu)?;
-
-    // The one that has most is killed.
-    let (most, switches) = busiest(&members)?;
-    report.killed_switches = switches;
-    let start = Instant::now();
-    let killed = members.remove(most);
-    let again = Member { store: store.clone(), name: killed.name.clone(), listen: killed.address };
-    drop(killed);
-    report.killed_takeover_seconds = world.wait_until_mastered_again("killed", start)?;
-
-    // Of the others, the one that has most is stopped, and lives on with what it knew.
-    let (most, switches) = busiest(&members)?;
-    report.stopped_switches = switches;
-    let stopped = members.remove(most);
-    let refused = world.refused();
-    let start = Instant::now();
-    let masters = world.masters();
-    stopped.pause()?;
-    report.stopped_takeover_seconds = world.wait_for_other_masters("stopped", start, &masters, switches)?;
-    mtu = 1380;
-    let start = Instant::now();
-    set_underlay_mtu(&store, layout.underlay_mtu(mtu))?;
-    report.stopped_mtu_seconds = world.wait_for_all("another MTU", start, mtu)?;
-    stopped.resume()?;
-    std::thread::sleep(PROBATION);
-    world.compare(mtu).context("a controller that was stopped has changed something when it went on")?;
-    report.stale_messages_refused = world.refused() - refused;
-
-    mtu = 1360;
-    let start = Instant::now();
-    etcd.kill_leader()?;
-    set_underlay_mtu(&store, layout.underlay_mtu(mtu))?;
-    report.leader_killed_mtu_seconds = world.wait_for_all("another MTU without etcd's leader", start, mtu)?;
-    report.leader_killed_lost = layout.switches - world.fleet.mastered();
-    world.wait_until_mastered_again("without etcd's leader", start)?;
-    world.compare(mtu)?;
-
-    // It comes back, and the one that was stopped is there, too: all get their share.
-    let start = Instant::now();
-    members.push(stopped);
-    members.push(Controller::start(program, layout, mtu, Some(&again))?);
-    let names: Vec<_> = members.iter().map(|member| member.name.clone()).collect();
-    let is_entitled = |id: &u64| first(&names, *id) == Some(&again.name);
-    report.returned_switches = fleet_ids(layout).filter(is_entitled).count();
-    report.returned_seconds = world.wait_for_shares(start, &members, &names)?;
-    world.compare(mtu)?;
+    let trials = Trials { program, world: &world, etcd, members, key, mtu };
+    let Some(_) = layout.cipher else {
+        trials.run(&mut report, None)?;
+        return Ok(report);
+    };
+    let ways = Ways::of(layout)?;
+    let cold = world.wait_for_keys(&ways, start, |_| true)?;
+    report.keys = Some(KeyReport { ways: ways.count(), cold_seconds: cold, ..KeyReport::default() });
+    let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (result, broken) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| ways.watch(&fleet, &stop, &looks));
+        let result = trials.run(&mut report, Some(&ways));
+        stop.store(true, Ordering::Relaxed);
+        (result, watch.join())
+    });
+    result?;
+    if let Some(keys) = &mut report.keys {
+        keys.broken_at_most = broken.ok().context("whoever looked at the keys has panicked")?;
+        keys.looks = looks.into_inner();
+    }
     Ok(report)
+}
+
+/// What is done to the controllers, one after the other.
+struct Trials<'a> {
+    program: &'a Path,
+    world: &'a World<'a>,
+    etcd: Etcd,
+    members: Vec<Controller>,
+    key: PathBuf,
+    mtu: u16,
+}
+
+impl Trials<'_> {
+    fn run(mut self, report: &mut ClusterReport, ways: Option<&Ways>) -> anyhow::Result<()> {
+        let killed = self.kill(report, ways)?;
+        let stopped = self.stop(report, ways)?;
+        self.kill_leader(report)?;
+        if let (Some(ways), Some(keys)) = (ways, &mut report.keys) {
+            let (start, before) = (Instant::now(), ways.look(self.world.fleet));
+            self.members.iter().try_for_each(Controller::rotate_keys)?;
+            let all = |_: &Way| true;
+            keys.rekey_seconds = self.world.wait_for_other_keys(ways, start, &before, all)?;
+        }
+        self.come_back(report, killed, stopped)?;
+        if let Some(ways) = ways {
+            self.world.wait_for_keys(ways, Instant::now(), |_| true)?;
+        }
+        Ok(())
+    }
+
+    /// The one that has most is killed.
+    fn kill(&mut self, report: &mut ClusterReport, ways: Option<&Ways>) -> anyhow::Result<Member> {
+        let world = self.world;
+        let (most, switches) = busiest(&self.members)?;
+        report.killed_switches = switches;
+        let before = ways.map(|ways| (ways, ways.look(world.fleet), world.masters()));
+        let start = Instant::now();
+        let killed = self.members.remove(most);
+        let again = Member {
+            store: self.etcd.store(),
+            name: killed.name.clone(),
+            listen: killed.address,
+            key: self.key.clone(),
+        };
+        drop(killed);
+        report.killed_takeover_seconds = world.wait_until_mastered_again("killed", start)?;
+        if let (Some((ways, keys, masters)), Some(report)) = (before, &mut report.keys) {
+            report.killed_seconds = world.wait_for_keys_of_others(ways, start, &keys, &masters)?;
+        }
+        Ok(again)
+    }
+
+    /// Of the others, the one that has most is stopped, lives on with what it knew, and goes on.
+    fn stop(&mut self, report: &mut ClusterReport, ways: Option<&Ways>) -> anyhow::Result<Controller> {
+        let world = self.world;
+        let (most, switches) = busiest(&self.members)?;
+        report.stopped_switches = switches;
+        let before = ways.map(|ways| (ways, ways.look(world.fleet)));
+        let stopped = self.members.remove(most);
+        let refused = world.refused();
+        let start = Instant::now();
+        let masters = world.masters();
+        stopped.pause()?;
+        report.stopped_takeover_seconds = world.wait_for_other_masters("stopped", start, &masters, switches)?;
+        if let (Some((ways, keys)), Some(report)) = (before, &mut report.keys) {
+            report.stopped_seconds = world.wait_for_keys_of_others(ways, start, &keys, &masters)?;
+        }
+        self.mtu = 1380;
+        let start = Instant::now();
+        set_underlay_mtu(&self.etcd.store(), world.layout.underlay_mtu(self.mtu))?;
+        report.stopped_mtu_seconds = world.wait_for_all("another MTU", start, self.mtu)?;
+        let keys = ways.map(|ways| (ways, ways.look(world.fleet).spis));
+        stopped.resume()?;
+        std::thread::sleep(PROBATION);
+        world.compare(self.mtu).context("a controller that was stopped has changed something when it went on")?;
+        if let Some((ways, before)) = keys {
+            ensure!(ways.look(world.fleet).spis == before, "a controller that was stopped has changed keys");
+        }
+        report.stale_messages_refused = world.refused() - refused;
+        Ok(stopped)
+    }
+
+    fn kill_leader(&mut self, report: &mut ClusterReport) -> anyhow::Result<()> {
+        let world = self.world;
+        self.mtu = 1360;
+        let start = Instant::now();
+        self.etcd.kill_leader()?;
+        set_underlay_mtu(&self.etcd.store(), world.layout.underlay_mtu(self.mtu))?;
+        report.leader_killed_mtu_seconds =
+            world.wait_for_all("another MTU without etcd's leader", start, self.mtu)?;
+        report.leader_killed_lost = world.layout.switches - world.fleet.mastered();
+        world.wait_until_mastered_again("without etcd's leader", start)?;
+        world.compare(self.mtu)
+    }
+
+    /// The one that was killed comes back, and the one that was stopped is there, too: all get their share.
+    fn come_back(&mut self, report: &mut ClusterReport, again: Member, stopped: Controller) -> anyhow::Result<()> {
+        let world = self.world;
+        let start = Instant::now();
+        self.members.push(stopped);
+        self.members.push(Controller::start(self.program, world.layout, self.mtu, Some(&again))?);
+        let names: Vec<_> = self.members.iter().map(|member| member.name.clone()).collect();
+        let is_entitled = |id: &u64| first(&names, *id) == Some(&again.name);
+        report.returned_switches = fleet_ids(world.layout).filter(is_entitled).count();
+        report.returned_seconds = world.wait_for_shares(start, &self.members, &names)?;
+        world.compare(self.mtu)
+    }
 }
 
 /// The controller that manages most switches, and how many.
@@ -183,6 +304,45 @@ fn fleet_ids(layout: &Layout) -> impl Iterator<Item = u64> {
 }
 
 impl World<'_> {
+    /// Waits until every way has a key at both ends, of which `good` is true.
+    fn wait_for_keys(&self, ways: &Ways, start: Instant, good: impl Fn(&Keys) -> bool) -> anyhow::Result<f64> {
+        loop {
+            let keys = ways.look(self.fleet);
+            if keys.broken == 0 && good(&keys) {
+                return Ok(start.elapsed().as_secs_f64());
+            }
+            self.in_time("keys", start, || format!("{} of {} ways have no key", keys.broken, ways.count()))?;
+            std::thread::sleep(LOOK_AT_KEYS);
+        }
+    }
+
+    /// Waits until those ways that `some` is true of have other keys than before.
+    fn wait_for_other_keys(
+        &self,
+        ways: &Ways,
+        start: Instant,
+        before: &Keys,
+        some: impl Fn(&Way) -> bool,
+    ) -> anyhow::Result<f64> {
+        let old: Vec<_> = before.spis.iter().filter(|(way, _)| some(way)).collect();
+        self.wait_for_keys(ways, start, |now| old.iter().all(|(way, spi)| now.spis.get(way) != Some(*spi)))
+    }
+
+    /// The same for what vNICs send whose switches have other masters now.
+    fn wait_for_keys_of_others(
+        &self,
+        ways: &Ways,
+        start: Instant,
+        before: &Keys,
+        masters: &[Option<u64>],
+    ) -> anyhow::Result<f64> {
+        let switches = self.fleet.switches().zip(masters);
+        let moved = switches.filter(|(switch, before)| switch.master() != **before);
+        let moved: BTreeSet<_> =
+            moved.flat_map(|(switch, _)| switch.vnics().map(|vnic| vnic.mac).collect::<Vec<_>>()).collect();
+        self.wait_for_other_keys(ways, start, before, |(sender, _)| moved.contains(sender))
+    }
+
     /// Waits until every controller has the switches that it is entitled to.
     fn wait_for_shares(&self, start: Instant, members: &[Controller], names: &[String]) -> anyhow::Result<f64> {
         loop {

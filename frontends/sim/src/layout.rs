@@ -97,12 +97,17 @@ impl Layout {
     pub fn write_keys(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir(folder).context("cannot make a folder for control keys")?;
         for vnic in (0..self.vnics).filter(|vnic| self.has_key(*vnic)) {
-            let path = folder.join(format!("{}.key", mac(vnic)));
-            let hex: String = secret(vnic).iter().map(|octet| format!("{octet:02x}")).collect();
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            file.write_all(hex.as_bytes())?;
+            write_key(&folder.join(format!("{}.key", mac(vnic))), secret(vnic))?;
         }
         Ok(())
+    }
+
+    /// Writes the file with the key that all controllers have.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_cluster_key(&self, path: &Path) -> anyhow::Result<()> {
+        write_key(path, secret(MAX_VNICS))
     }
 
     /// The configuration file; `keys` is the folder with the control keys.
@@ -153,6 +158,12 @@ impl Layout {
         let extra = self.flows - (members - 1 + FLOWS_WITHOUT_PEERS);
         (1000..).take(extra).map(extra_flow).collect()
     }
+}
+
+fn write_key(path: &Path, key: [u8; 16]) -> anyhow::Result<()> {
+    let hex: String = key.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(file.write_all(hex.as_bytes())?)
 }
 
 /// A flow that no other part of the configuration has.

@@ -14,6 +14,7 @@
 //! | [`process`] | the controller under test |
 //! | [`scenario`] | what is done to it, and measured |
 //! | [`etcd`], [`cluster`] | several controllers with one store, and what happens when one of them dies |
+//! | [`ways`] | which keys encrypted vNICs use, and whether every receiver has them |
 //! | [`report`] | the figures |
 //! | [`cli`] | the subcommand |
 
@@ -27,3 +28,4 @@ pub mod report;
 pub mod scenario;
 pub mod switch;
 pub mod vnic;
+pub mod ways;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -44,6 +44,8 @@ pub struct Member {
     pub name: String,
     /// Where it listens for switches.
     pub listen: SocketAddr,
+    /// File with the cluster's key.
+    pub key: PathBuf,
 }
 
 impl Controller {
@@ -65,7 +67,10 @@ impl Controller {
         command.args(["controller", "--json", "--listen", &listen, "--config"]).arg(&config);
         command.arg("--api").arg(api.to_string()).arg("--store");
         match member {
-            Some(member) => command.args([member.store.as_str(), "--name", member.name.as_str()]),
+            Some(member) => {
+                command.args([member.store.as_str(), "--name", member.name.as_str()]);
+                command.arg("--cluster-key").arg(&member.key)
+            }
             None => command.arg(&store),
         };
         command.env("CVSW_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped());

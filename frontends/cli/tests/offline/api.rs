@@ -3,8 +3,13 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
+use cvsw_sim::{
+    fleet::Fleet,
+    layout::{Layout, mac},
+};
 use serde_json::Value;
 
 use crate::common::{Run, run};
@@ -15,6 +20,8 @@ const FLOW: &str = "priority=50000,in_port=HOST,udp,tp_dst=9,actions=drop";
 struct Controller {
     process: Child,
     address: String,
+    /// Where it listens for switches.
+    switches: std::net::SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -32,7 +39,8 @@ impl Controller {
         let mut ready = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ready tcp:127.0.0.1:") && ready.contains(", API unix:"), "{ready}");
-        Self { process, address, _folder: folder }
+        let switches = ready.split([' ', ',']).nth(1).and_then(|text| text.strip_prefix("tcp:")).unwrap();
+        Self { process, address, switches: switches.parse().unwrap(), _folder: folder }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Run {
@@ -119,6 +127,45 @@ fn everything_that_the_api_does() {
     let events = good(&["events", "--after", "0", "--count", "2"]);
     let types: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&types[0]["type"], &types[1]["id"]), (&"desired_state".into(), &2.into()));
+}
+
+/// Two vNICs register, and one of them is a member.
+#[test]
+fn vnics_are_searched_for_and_those_that_were_not_let_in_are_shown() {
+    let controller = Controller::start();
+    let layout = Layout { switches: 1, vnics: 2, members: 2, flows: 5, cipher: None, keyed: 0 };
+    let [member, stranger] = [0, 1].map(|number| mac(number).to_string());
+    controller.good(&["net", "set", "blue", "--vni", "42", "--group", "239.1.1.42"]);
+    let addresses = ["--ip", "10.0.0.1", "--underlay-mac", "02:00:00:01:00:01", "--underlay-ip", "192.0.2.1"];
+    controller.good(&[&["member", "set", "blue", "mail-7", "--mac", &member][..], &addresses].concat());
+    assert_eq!(controller.good(&["vnic", "refused"]), "", "nobody yet");
+    let mut fleet = Fleet::new(&layout).unwrap();
+    fleet.connect(&[controller.switches]).unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let both = || {
+        let refused = controller.good(&["vnic", "refused"]);
+        let ready = controller.good(&["vnic", "list", "--state", "ready"]);
+        (ready.contains("mail-7") && refused.contains(&stranger)).then_some(refused)
+    };
+    let refused = loop {
+        if let Some(refused) = both() {
+            break refused;
+        }
+        assert!(Instant::now() < deadline, "{}", controller.good(&["vnic", "summary"]));
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(refused.starts_with("NOT ADMITTED") && refused.contains("not_in_configuration"), "{refused}");
+    assert!(!refused.contains(&member), "{refused}");
+    let refused: Value = serde_json::from_str(&controller.good(&["vnic", "refused", "--json"])).unwrap();
+    let unknown = &refused["unknown"][0];
+    assert_eq!((&unknown["mac"], &unknown["reason"]), (&stranger.as_str().into(), &"not_in_configuration".into()));
+    assert_eq!(refused["refused"], Value::Array(Vec::new()));
+
+    for (text, lines) in [("mail", 2), ("MAIL-7", 2), (&member[9..], 2), ("web", 1), (stranger.as_str(), 1)] {
+        let table = controller.good(&["vnic", "list", "--search", text]);
+        assert_eq!(table.lines().count(), lines, "{text}: {table}");
+    }
 }
 
 #[test]

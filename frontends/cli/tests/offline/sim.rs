@@ -43,23 +43,10 @@ fn impossible_numbers_are_refused_with_possible_ones() {
     assert!(run.stderr.contains("20 entries") && run.stderr.contains("fewer --members"), "{}", run.stderr);
 }
 
-#[test]
-fn switches_are_taken_over_from_a_controller_that_dies_or_stops_and_etcd_may_lose_a_node() {
-    let options = [
-        "--controllers",
-        "3",
-        "--switches",
-        "6",
-        "--vnics",
-        "60",
-        "--keyed",
-        "50",
-        "--members",
-        "5",
-        "--flows",
-        "8",
-    ];
-    let command = [&["sim", "--limit", "100", "--json"][..], &options].concat();
+/// Runs a small world with three controllers, and with these options.
+fn run_cluster(options: &[&str]) -> Value {
+    let size = ["--switches", "6", "--vnics", "60", "--keyed", "50", "--members", "5", "--flows", "8"];
+    let command = [&["sim", "--controllers", "3", "--limit", "100", "--json"][..], &size, options].concat();
     let run = crate::common::run_within(std::time::Duration::from_secs(400), &command);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let report: Value = serde_json::from_str(&run.stdout).expect("one JSON document");
@@ -72,4 +59,19 @@ fn switches_are_taken_over_from_a_controller_that_dies_or_stops_and_etcd_may_los
     {
         assert!(report[seconds].as_f64().is_some_and(|seconds| seconds > 0.0), "{seconds}: {report}");
     }
+    report
+}
+
+#[test]
+fn switches_are_taken_over_from_a_controller_that_dies_or_stops_and_etcd_may_lose_a_node() {
+    assert_eq!(run_cluster(&[])["keys"], Value::Null);
+}
+
+/// Members of a network are on switches of all three.
+#[test]
+fn encrypted_vnics_have_keys_all_the_time_whoever_dies() {
+    let report = run_cluster(&["--cipher", "aes-128-gcm"]);
+    let keys = &report["keys"];
+    assert_eq!((&keys["ways"], &keys["broken_at_most"]), (&300.into(), &0.into()), "{report}");
+    assert!(keys["looks"].as_u64().is_some_and(|looks| looks > 20), "{report}");
 }

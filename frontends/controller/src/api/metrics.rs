@@ -12,6 +12,7 @@ use prometheus_client::{
 
 use super::{Api, problem::Problem};
 use crate::{
+    keys::ChannelStatus,
     state::{Controller, switch::Stage, vnic::Phase},
     status::Status,
 };
@@ -121,7 +122,7 @@ fn live(registry: &mut Registry, controller: &Controller, converged: bool) {
 
 fn keys(registry: &mut Registry, controller: &Controller, now: Duration) {
     let family = Family::<StateLabel, Gauge>::default();
-    for state in ["encrypted", "keying", "waiting"] {
+    for state in ChannelStatus::STATES {
         family.get_or_create(&StateLabel { state }).set(0);
     }
     for channel in controller.keys().iter(now) {

@@ -1,7 +1,7 @@
 //! One channel: its receivers, its key, and the one that comes next.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -20,8 +20,7 @@ use crate::{config::Network, mac::Mac};
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long receivers keep the old association: packets sealed with it are under way.
 const GRACE: Duration = Duration::from_secs(3);
-/// How long a new key waits for receivers that are not here yet, when the channel is taken over from another controller:
-/// they may still use the old one.
+/// How long a new key waits for receivers that are not here but may be at work with the old one.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// SPIs are from here on: reserved addresses (RFC 1112, class E), so that none of them is the id of a sending association.
 const SPIS: u32 = 0xf000_0000;
@@ -115,14 +114,32 @@ impl Channel {
 
     /// The sender has come and was at work before: it is asked which key it uses, and gets no other until it has said so.
     /// Returns the question.
-    pub fn learn(&mut self, id: ChannelId) -> SaCommand {
+    pub fn learn(&mut self, now: Duration, id: ChannelId) -> SaCommand {
         self.learning = true;
+        // It may have changed over to it, or not.
+        self.old.extend(self.next.take().map(|next| (next.spi, now.saturating_add(GRACE))));
         SaCommand::Query { id: sending_id(id.destination) }
     }
 
     /// The sender has started anew: it uses no key.
     pub const fn forget(&mut self) {
         self.learning = false;
+    }
+
+    /// The sender is another controller's now, and so are its keys; `fresh`: it has none. Returns the SPIs that are not ours
+    /// to look after any more.
+    pub fn hand_over(&mut self, now: Duration, fresh: bool) -> Vec<u32> {
+        (self.learning, self.awaited, self.rekey_at) = (false, None, None);
+        let until = now.saturating_add(GRACE);
+        let (current, next) = (self.current.take().map(|current| current.spi), self.next.take());
+        // The one that it may use is removed by whoever replaces it.
+        let (used, unused) = match next {
+            Some(next) if next.switching => (current.into_iter().chain([next.spi]).collect(), None),
+            next => (Vec::from_iter(current), next.map(|next| next.spi)),
+        };
+        let (kept, removed) = if fresh { (Vec::new(), used) } else { (used, Vec::new()) };
+        self.old.extend(removed.into_iter().chain(unused).map(|spi| (spi, until)));
+        kept
     }
 
     /// A receiver has come and was at work before. Returns what it is asked.
@@ -134,17 +151,25 @@ impl Channel {
         self.current.map(|current| SaCommand::Query { id: current.spi })
     }
 
-    /// Whether this receiver has yet to say that it has the next key.
-    pub fn waits_for(&self, mac: Mac) -> bool {
-        self.next.as_ref().is_some_and(|next| next.pending.contains(&mac))
+    /// Nobody knows where a receiver is. If it may be at work, others do not get a key that it has not before it had a chance
+    /// to turn up.
+    pub fn missing(&mut self, now: Duration, mac: Mac, at_work: bool) {
+        if at_work {
+            self.awaited = Some(now.saturating_add(PATIENCE));
+        }
+        if self.next.as_ref().is_some_and(|next| next.pending.contains(&mac)) {
+            self.rekey(now);
+        }
     }
 
-    /// What its vNICs are asked, to see how their associations are; nothing while they get another key.
-    pub fn questions(&self, id: ChannelId, here: &[Mac]) -> Vec<(Mac, SaCommand)> {
+    /// What those of its vNICs are asked that are `here`, to see how their associations are; nothing while they get another
+    /// key. Those on other controllers' switches are not asked all the time: that would be a message each through the store.
+    pub fn questions<T>(&self, id: ChannelId, here: &BTreeMap<Mac, T>) -> Vec<(Mac, SaCommand)> {
         let idle = self.next.is_none() && !self.learning;
         let Some(current) = self.current.filter(|_| idle) else { return Vec::new() };
         let sender = (id.sender, SaCommand::Query { id: sending_id(id.destination) });
-        let receivers = here.iter().map(|mac| (*mac, SaCommand::Query { id: current.spi }));
+        let receivers = self.receivers.iter().filter(|mac| here.contains_key(mac));
+        let receivers = receivers.map(|mac| (*mac, SaCommand::Query { id: current.spi }));
         [sender].into_iter().chain(receivers).collect()
     }
 
@@ -178,6 +203,9 @@ impl Channel {
 
     /// Keys that receivers need not have any longer.
     pub fn take_old(&mut self, now: Duration) -> Vec<u32> {
+        if self.learning {
+            return Vec::new();
+        }
         let (gone, kept) = std::mem::take(&mut self.old).into_iter().partition(|(_, at)| now >= *at);
         self.old = kept;
         let gone: Vec<(u32, Duration)> = gone;
@@ -201,6 +229,7 @@ impl Channel {
                 self.rekey_at = Some(now.saturating_add(SETTLE));
                 self.awaited = Some(now.saturating_add(PATIENCE));
                 let previous = self.current.replace(InUse { spi, since: now });
+                self.old.retain(|(old, _)| *old != spi);
                 self.old.extend(previous.map(|previous| (previous.spi, now.saturating_add(GRACE))));
                 return Some(spi);
             }

@@ -1,6 +1,6 @@
 //! Brings one vNIC its messages, each until it is answered, a few at a time.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use cvsw_core::control::{SaAnswer, SaCommand, SaResult, SetSa};
 
@@ -8,6 +8,8 @@ use super::ChannelId;
 
 /// Messages that may be unanswered: fewer than a vNIC's answers that can wait.
 const WINDOW: usize = 8;
+/// The same when another controller brings them.
+const FAR_WINDOW: usize = 64;
 /// Pause after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Pause when the vNIC has no room for another association.
@@ -24,6 +26,8 @@ pub struct Order {
     pub command: SaCommand,
     /// The channel that it is for.
     pub channel: Option<ChannelId>,
+    /// The controller that has given it, if that is another one, and the number that it has there.
+    pub from: Option<(Arc<str>, u32)>,
 }
 
 #[derive(Debug)]
@@ -35,8 +39,9 @@ struct Sent {
 }
 
 /// The messages for one vNIC.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Courier {
+    window: usize,
     waiting: VecDeque<Order>,
     sent: Vec<Sent>,
     next_transaction: u32,
@@ -46,7 +51,32 @@ pub struct Courier {
     full: Option<Duration>,
 }
 
+impl Default for Courier {
+    fn default() -> Self {
+        Self {
+            window: WINDOW,
+            waiting: VecDeque::new(),
+            sent: Vec::new(),
+            next_transaction: 0,
+            generation: None,
+            paused_until: Duration::ZERO,
+            full: None,
+        }
+    }
+}
+
 impl Courier {
+    /// One that goes by way of another controller. `number`: no two have the same.
+    pub fn far(number: u32) -> Self {
+        Self { window: FAR_WINDOW, next_transaction: number << 16, ..Self::default() }
+    }
+
+    /// Whether it has this order of another controller already.
+    pub fn has(&self, from: &(Arc<str>, u32)) -> bool {
+        let mut all = self.sent.iter().map(|sent| &sent.order).chain(&self.waiting);
+        all.any(|order| order.from.as_ref() == Some(from))
+    }
+
     /// Puts an order behind the others.
     pub fn push(&mut self, order: Order) {
         self.waiting.push_back(order);
@@ -122,7 +152,7 @@ impl Courier {
             }
         }
         // A flush that arrives late would take away what was sent behind it.
-        while self.sent.len() < WINDOW
+        while self.sent.len() < self.window
             && !self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush))
         {
             let Some(order) = self.waiting.pop_front() else { break };
@@ -146,7 +176,7 @@ mod tests {
     fn add(spi: u32) -> Order {
         let key = KeyMaterial::new(Suite::Aes128Gcm, &[1; 20]).unwrap();
         let config = SaConfig::new(spi, Direction::Rx, spi, [192, 0, 2, 1]);
-        Order { command: SaCommand::Add(config, key), channel: None }
+        Order { command: SaCommand::Add(config, key), channel: None, from: None }
     }
 
     #[test]
@@ -154,7 +184,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut courier = Courier::default();
         (0..20).for_each(|number| courier.push(add(1000 + number)));
-        courier.push(Order { command: SaCommand::Remove { id: 7 }, channel: None });
+        courier.push(Order { command: SaCommand::Remove { id: 7 }, channel: None, from: None });
         let (mut now, mut removed) = (Duration::ZERO, false);
         while !removed {
             assert!(now < seconds(20), "a removal is behind what needs room, and never comes");

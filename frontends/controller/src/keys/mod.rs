@@ -18,6 +18,8 @@ mod channel;
 pub mod clear;
 mod courier;
 mod log;
+pub mod note;
+mod peers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -37,9 +39,12 @@ use crate::{
     mac::Mac,
 };
 use agenda::Agenda;
+pub use channel::SHARES;
 use channel::{Channel, Generation};
 use courier::{Courier, Order};
 pub use log::KeyLog;
+use note::Note;
+use peers::Peers;
 
 /// Channels and vNICs that are taken care of at once, so that a new key for everybody does not keep everything else
 /// waiting.
@@ -59,6 +64,13 @@ const NEWS: usize = 1024;
 /// a key, and another controller names it alike.
 pub fn sending_id(destination: Ipv4Addr) -> u32 {
     destination.into()
+}
+
+/// What there is a key for: each vNIC of an encrypted network with an outer destination, and its receivers.
+pub fn ways(config: &Config) -> impl Iterator<Item = (Mac, Ipv4Addr, BTreeSet<Mac>)> {
+    let encrypted = config.networks.iter().filter(|network| network.cipher.is_some());
+    let ways = encrypted.flat_map(|network| channel::of_network(network));
+    ways.map(|(id, _, receivers)| (id.sender, id.destination, receivers))
 }
 
 /// What one vNIC sends to one outer address.
@@ -85,6 +97,8 @@ pub struct ChannelStatus {
     pub keying: bool,
     /// Whether its sender and at least one receiver are there.
     pub possible: bool,
+    /// Its sender is on a switch of another controller, whose business it is.
+    pub elsewhere: bool,
     /// Keys that were replaced.
     pub rotations: u64,
     /// Packets sealed with the key in use, as of the last question.
@@ -92,9 +106,14 @@ pub struct ChannelStatus {
 }
 
 impl ChannelStatus {
-    /// In one word: `encrypted`; `keying`: a (new) key is on its way; `waiting`: one end is absent, nothing passes.
+    /// All states.
+    pub const STATES: [&str; 4] = ["encrypted", "keying", "waiting", "elsewhere"];
+
+    /// In one word: `encrypted`; `keying`: a (new) key is on its way; `waiting`: one end is absent, nothing passes;
+    /// `elsewhere`: another controller knows.
     pub const fn state(&self) -> &'static str {
         match (self.possible, &self.key) {
+            (false, _) if self.elsewhere => "elsewhere",
             (false, _) => "waiting",
             (true, Some(_)) if !self.keying => "encrypted",
             (true, _) => "keying",
@@ -122,6 +141,7 @@ pub struct Keys {
     share: u8,
     /// Old associations of receivers that were not here when they should have lost them.
     missed: BTreeMap<Mac, BTreeSet<u32>>,
+    peers: Peers,
     questions: Questions,
     news: VecDeque<(ChannelId, u32)>,
     taken_into_use: u64,
@@ -169,12 +189,13 @@ impl Keys {
         let macs: BTreeSet<_> = was.keys().chain(is.keys()).copied().collect();
         for mac in macs {
             let (old, new) = (was.get(&mac), is.get(&mac));
-            if old == new {
+            if old == new || !self.couriers.contains_key(&mac) {
                 continue;
             }
             self.order(mac, None, old.map_or(SaCommand::Flush, |vni| SaCommand::Require { vni: *vni, on: false }));
             if let Some(vni) = new {
                 self.order(mac, None, SaCommand::Require { vni: *vni, on: true });
+                self.peers.tell(&Note::Here { mac, fresh: false });
             }
         }
     }
@@ -206,51 +227,78 @@ impl Keys {
         }
     }
 
+    /// Of which share of all SPIs new ones are: no two controllers have the same at a time.
+    pub const fn set_share(&mut self, share: u8) {
+        self.share = share;
+    }
+
     /// A vNIC has come that was at work before: nothing is taken from it before it has something else in its place.
     pub fn resumed(&mut self, now: Duration, mac: Mac) {
         self.couriers.insert(mac, Courier::default());
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
         self.order(mac, None, SaCommand::Require { vni, on: true });
-        for spi in self.missed.remove(&mac).unwrap_or_default() {
-            self.order(mac, None, SaCommand::Remove { id: spi });
-        }
-        for id in self.channels_of(mac) {
-            let Some(channel) = self.channels.get_mut(&id) else { continue };
-            let question = if id.sender == mac { Some(channel.learn(id)) } else { channel.joined(now) };
+        self.receiver_came(now, mac, false);
+        for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
+            let question = self.channels.get_mut(&id).map(|channel| channel.learn(now, id));
             self.channels_due.soon(id);
             question.into_iter().for_each(|question| self.order(mac, Some(id), question));
         }
+        self.peers.tell(&Note::Here { mac, fresh: false });
     }
 
     /// A vNIC has come, or has started anew: it has no key.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
         self.couriers.insert(mac, Courier::default());
-        self.missed.remove(&mac);
-        if let Some(vni) = self.encrypted.get(&mac).copied() {
-            self.order(mac, None, SaCommand::Flush);
-            self.order(mac, None, SaCommand::Require { vni, on: true });
-        }
-        for id in self.channels_of(mac) {
+        let Some(vni) = self.encrypted.get(&mac).copied() else { return };
+        self.order(mac, None, SaCommand::Flush);
+        self.order(mac, None, SaCommand::Require { vni, on: true });
+        self.receiver_came(now, mac, true);
+        for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
             if let Some(channel) = self.channels.get_mut(&id) {
-                if id.sender == mac {
-                    channel.forget();
-                }
+                channel.forget();
                 channel.rekey(now);
                 self.channels_due.soon(id);
             }
+        }
+        self.peers.tell(&Note::Here { mac, fresh: true });
+    }
+
+    /// A receiver has come, to a switch of ours or of another controller's; `fresh`: it has no key.
+    fn receiver_came(&mut self, now: Duration, mac: Mac, fresh: bool) {
+        for spi in self.missed.remove(&mac).filter(|_| !fresh).unwrap_or_default() {
+            self.order(mac, None, SaCommand::Remove { id: spi });
+        }
+        for id in self.channels_of(mac).into_iter().filter(|id| id.sender != mac) {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            let question = if fresh {
+                channel.rekey(now);
+                None
+            } else {
+                channel.joined(now)
+            };
+            self.channels_due.soon(id);
+            question.into_iter().for_each(|question| self.order(mac, Some(id), question));
         }
     }
 
-    /// A vNIC has gone.
-    pub fn left(&mut self, now: Duration, mac: Mac) {
+    /// A vNIC has gone. `at_work`: only its switch was lost, or it is on its way to another port; it may go on with what it
+    /// has.
+    pub fn left(&mut self, now: Duration, mac: Mac, at_work: bool) {
         self.couriers.remove(&mac);
-        for id in self.channels_of(mac) {
-            let channel = self.channels.get_mut(&id);
-            // It may be on its way to another port: then it must not miss a key.
-            if let Some(channel) = channel.filter(|channel| channel.waits_for(mac)) {
-                channel.rekey(now);
-                self.channels_due.soon(id);
-            }
+        if !self.peers.have(mac) {
+            self.missing(now, mac, at_work);
+        }
+        if self.encrypted.contains_key(&mac) {
+            self.peers.tell(&Note::Gone { mac, at_work });
+        }
+    }
+
+    /// Nobody knows where a vNIC is.
+    fn missing(&mut self, now: Duration, mac: Mac, at_work: bool) {
+        for id in self.channels_of(mac).into_iter().filter(|id| id.sender != mac) {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            channel.missing(now, mac, at_work);
+            self.channels_due.soon(id);
         }
     }
 
@@ -274,8 +322,18 @@ impl Keys {
             Ok(order) => order?,
             Err(why) => return Some(why),
         };
-        let id = order.channel?;
-        let channel = self.channels.get_mut(&id)?;
+        self.carried_out(now, mac, order, answer);
+        None
+    }
+
+    /// A vNIC has done what was ordered.
+    fn carried_out(&mut self, now: Duration, mac: Mac, order: Order, answer: &SaAnswer) {
+        if let Some(from) = order.from {
+            return self.peers.answer(from, mac, answer);
+        }
+        let Some((id, channel)) = order.channel.and_then(|id| Some((id, self.channels.get_mut(&id)?))) else {
+            return;
+        };
         self.channels_due.soon(id);
         match order.command {
             SaCommand::Add(config, _) if channel.acknowledged(now, mac, &config) => {
@@ -286,7 +344,6 @@ impl Keys {
             SaCommand::Query { .. } => self.used.extend(channel.reported(now, mac == id.sender, answer)),
             _ => {}
         }
-        None
     }
 
     /// Does what is due; `timeout` is how long a vNIC may take to answer, `query` the pause between two questions.
@@ -298,9 +355,14 @@ impl Keys {
         }
         let mut messages = Vec::new();
         for mac in self.couriers_due.take(now, AT_ONCE) {
-            let Some(courier) = self.couriers.get_mut(&mac) else { continue };
-            messages.extend(courier.poll(now, timeout).into_iter().map(|message| (mac, message)));
-            if let Some(at) = courier.due(now) {
+            let due = match self.couriers.get_mut(&mac) {
+                Some(courier) => {
+                    messages.extend(courier.poll(now, timeout).into_iter().map(|message| (mac, message)));
+                    courier.due(now)
+                }
+                None => self.peers.poll(now, mac),
+            };
+            if let Some(at) = due {
                 self.couriers_due.at(mac, at);
             }
         }
@@ -320,7 +382,8 @@ impl Keys {
             key: channel.current.as_ref().map(|key| (key.spi, now.saturating_sub(key.since))),
             keying: channel.next.is_some() || channel.rekey_at.is_some(),
             possible: self.couriers.contains_key(&id.sender)
-                && channel.receivers.iter().any(|mac| self.couriers.contains_key(mac)),
+                && channel.receivers.iter().any(|mac| self.is_reachable(*mac)),
+            elsewhere: !self.couriers.contains_key(&id.sender) && self.peers.have(id.sender),
             rotations: channel.rotations,
             packets: channel.packets,
         };
@@ -334,7 +397,10 @@ impl Keys {
 
     /// The channel is no longer wanted.
     fn dissolve(&mut self, id: ChannelId, channel: &Channel) {
-        self.order(id.sender, None, SaCommand::Remove { id: sending_id(id.destination) });
+        // Elsewhere it is for others to say.
+        if self.couriers.contains_key(&id.sender) {
+            self.order(id.sender, None, SaCommand::Remove { id: sending_id(id.destination) });
+        }
         self.withdraw(channel, &channel.receivers);
         for spi in channel.spis() {
             self.used.remove(&spi);
@@ -352,7 +418,7 @@ impl Keys {
 
     /// A receiver loses an association: now, or when it comes back.
     fn take_away(&mut self, mac: Mac, spi: u32) {
-        if self.couriers.contains_key(&mac) {
+        if self.is_reachable(mac) {
             return self.order(mac, None, SaCommand::Remove { id: spi });
         }
         let missed = self.missed.entry(mac).or_default();
@@ -361,12 +427,24 @@ impl Keys {
         }
     }
 
-    /// Gives a vNIC something to do, if it is here.
+    /// Gives a vNIC something to do, if it is here or on a switch of another controller.
     fn order(&mut self, mac: Mac, channel: Option<ChannelId>, command: SaCommand) {
-        if let Some(courier) = self.couriers.get_mut(&mac) {
-            courier.push(Order { command, channel });
+        let order = Order { command, channel, from: None };
+        let taken = match self.couriers.get_mut(&mac) {
+            Some(courier) => {
+                courier.push(order);
+                true
+            }
+            None => self.peers.push(mac, order),
+        };
+        if taken {
             self.couriers_due.soon(mac);
         }
+    }
+
+    /// Whether a vNIC is here, or on a switch of another controller.
+    fn is_reachable(&self, mac: Mac) -> bool {
+        self.couriers.contains_key(&mac) || self.peers.have(mac)
     }
 
     /// The channels in which this vNIC sends or receives.
@@ -388,8 +466,7 @@ impl Keys {
         };
         self.questions.next_at = now.saturating_add(QUESTIONS_PAUSE);
         let some = self.channels.range((from, Bound::Unbounded)).take(QUESTIONS);
-        let questions: Vec<_> =
-            some.map(|(id, channel)| (*id, channel.questions(*id, &self.here(channel)))).collect();
+        let questions: Vec<_> = some.map(|(id, channel)| (*id, channel.questions(*id, &self.couriers))).collect();
         let more = questions.len() == QUESTIONS;
         self.questions.last = questions.last().map(|(id, _)| *id).filter(|_| more);
         for (id, questions) in questions {
@@ -397,15 +474,15 @@ impl Keys {
         }
     }
 
-    /// Receivers of a channel that are here.
-    fn here(&self, channel: &Channel) -> Vec<Mac> {
-        channel.receivers.iter().filter(|mac| self.couriers.contains_key(mac)).copied().collect()
+    /// Receivers of a channel that can be reached.
+    fn reachable(&self, channel: &Channel) -> Vec<Mac> {
+        channel.receivers.iter().filter(|mac| self.is_reachable(**mac)).copied().collect()
     }
 
     /// Takes one channel as far as it can go.
     fn advance(&mut self, now: Duration, id: ChannelId) {
         let Some(channel) = self.channels.get(&id) else { return };
-        let here = self.here(channel);
+        let here = self.reachable(channel);
         let possible = self.couriers.contains_key(&id.sender) && !here.is_empty();
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let mut orders = Vec::new();

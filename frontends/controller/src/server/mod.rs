@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     api::{self, Api},
-    cluster::Cluster,
+    cluster::{Cluster, ClusterKey},
     config::{Checked, Config, Listen},
     events::{Bus, Reporter},
     keys::KeyLog,
@@ -74,6 +74,8 @@ pub struct Options {
     pub store_tls: TlsFiles,
     /// Name of this controller among those that share a cluster; none: the machine's.
     pub name: Option<String>,
+    /// With a cluster: file with the key that all its controllers have.
+    pub cluster_key: Option<PathBuf>,
     /// Where the API listens instead of where the file says; empty: as the file says.
     pub api: Vec<Listen>,
     /// Path of the status socket.
@@ -166,7 +168,11 @@ pub async fn serve(
         tokio::spawn(Arc::clone(&desk).follow(store));
     }
     let part = match etcd {
-        Some(etcd) => Some(take_part(&mut controller, &etcd, options.name, handle)?),
+        Some(etcd) => {
+            let key = options.cluster_key.as_deref().map(ClusterKey::read).transpose()?;
+            Some(take_part(&mut controller, &etcd, options.name, (handle, key))?)
+        }
+        None if options.cluster_key.is_some() => bail!("--cluster-key is for controllers with --store etcd://..."),
         None => None,
     };
     let mut server = Server {
@@ -211,13 +217,21 @@ fn take_part(
     controller: &mut Controller,
     etcd: &Etcd,
     name: Option<String>,
-    handle: Handle,
+    (handle, key): (Handle, Option<ClusterKey>),
 ) -> anyhow::Result<(oneshot::Sender<()>, JoinHandle<()>)> {
     let hostname = || std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
     let name = name.map_or_else(hostname, Ok).context("this machine has no name: use --name")?;
+    // It is part of keys in the store.
+    ensure!(!name.contains('/') && !name.is_empty(), "the name {name:?} cannot be used: it must have no `/`");
+    if key.is_none() && controller.config().networks.iter().any(|network| network.cipher.is_some()) {
+        tracing::warn!(
+            "without --cluster-key, members of an encrypted network that are on switches of different controllers do not \
+             reach each other"
+        );
+    }
     controller.stand_by(STORE_EPOCHS);
     let (leave, left) = oneshot::channel();
-    let cluster = Cluster::new(Arc::clone(etcd.client()), name, handle);
+    let cluster = Cluster::new(Arc::clone(etcd.client()), name, handle, key);
     Ok((leave, tokio::spawn(cluster.run(left))))
 }
 

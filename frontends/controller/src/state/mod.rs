@@ -9,6 +9,7 @@ mod allowance;
 mod counters;
 pub mod link;
 mod ownership;
+mod peers;
 mod port;
 mod receive;
 mod register;
@@ -154,7 +155,7 @@ impl Controller {
         self.counters.gone_messages = (received + switch.received, sent + switch.sent);
         tracing::info!(peer = %switch.peer, datapath = %format_args!("{:016x}", switch.datapath_id), "switch disconnected");
         for port in switch.ports.into_values() {
-            self.forget_port(now, id, &port);
+            self.forget_port(now, id, &port, true);
         }
     }
 

@@ -169,7 +169,7 @@ impl Controller {
         stand_by(switch);
         self.dirty.insert(id);
         for port in ports.into_values() {
-            self.forget_port(now, id, &port);
+            self.forget_port(now, id, &port, true);
         }
     }
 }

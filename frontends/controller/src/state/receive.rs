@@ -139,7 +139,7 @@ impl Controller {
             }
             PortReason::Delete => {
                 if let Some(port) = switch.ports.remove(&status.port.number) {
-                    self.forget_port(now, id, &port);
+                    self.forget_port(now, id, &port, false);
                 }
             }
         }

@@ -131,15 +131,15 @@ impl Controller {
         }
     }
 
-    /// A port has gone, and with it who was there.
-    pub(super) fn forget_port(&mut self, now: Duration, connection: ConnectionId, port: &PortState) {
+    /// A port has gone, and with it who was there. `at_work`: the port is there, and we do not see it any more.
+    pub(super) fn forget_port(&mut self, now: Duration, connection: ConnectionId, port: &PortState, at_work: bool) {
         for mac in &port.claims {
             self.claims.remove(*mac, Location { connection, port: port.number });
         }
         for mac in &port.vnics {
             tracing::info!(vnic = %mac, port = %port.name, "vNIC has gone with its port");
             self.vnics.remove(mac);
-            self.keys.left(now, *mac);
+            self.keys.left(now, *mac, at_work);
             self.promote(now, *mac);
         }
     }
@@ -163,7 +163,7 @@ impl Controller {
             port.vnics.remove(&mac);
             port.look_again(now);
         }
-        self.keys.left(now, mac);
+        self.keys.left(now, mac, true);
     }
 
     /// Lets a vNIC do what is due now; if its switch's allowance is used up, it has its turn with a later tick.

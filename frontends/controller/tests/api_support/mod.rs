@@ -87,6 +87,7 @@ impl Api {
             name: None,
             status_socket: None,
             key_log: None,
+            cluster_key: None,
         };
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();

@@ -8,5 +8,6 @@ mod lifecycle;
 mod os_ken;
 mod page;
 mod simulated;
+mod spanning;
 mod support;
 mod version_3;

@@ -36,7 +36,7 @@ export function facts(pairs) {
   return h("dl", {}, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value ?? "–")]));
 }
 
-const MOODS = { ready: "good", encrypted: "good", up: "good", pushing: "busy", verifying: "busy", keying: "busy", handshake: "busy", diverged: "bad", silent: "bad", clear: "idle", absent: "idle", waiting: "idle" };
+const MOODS = { ready: "good", encrypted: "good", up: "good", pushing: "busy", verifying: "busy", keying: "busy", handshake: "busy", diverged: "bad", silent: "bad", clear: "idle", absent: "idle", waiting: "idle", elsewhere: "idle" };
 export const mood = (state) => MOODS[state] ?? "idle";
 export const badge = (state) => h("span", { class: `badge ${mood(state)}` }, state);
 

@@ -143,6 +143,11 @@ impl Compare {
         Self { target: Self::CREATED, key: key.into(), create_revision: Some(0), ..Self::default() }
     }
 
+    /// The key was made by this revision, and was there ever since.
+    pub fn made_by(key: &str, revision: i64) -> Self {
+        Self { target: Self::CREATED, key: key.into(), create_revision: Some(revision), ..Self::default() }
+    }
+
     /// The key was last written by this revision; 0: it is not there.
     pub fn written_by(key: &str, revision: i64) -> Self {
         Self { target: Self::MODIFIED, key: key.into(), mod_revision: Some(revision), ..Self::default() }

@@ -33,6 +33,7 @@ pub struct Share {
     pub store: String,
     pub tls: TlsFiles,
     pub name: String,
+    pub key: Option<PathBuf>,
 }
 
 impl Running {
@@ -71,6 +72,7 @@ impl Running {
             api: vec![],
             status_socket: Some(self.status_path()),
             key_log: None,
+            cluster_key: self.cluster.as_ref().and_then(|share| share.key.clone()),
         };
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();

@@ -13,6 +13,7 @@ use cvsw_controller::Mac;
 use cvsw_core::{
     Config, Cvsw, Frame, Instant, Verdict,
     control::{ControlEvent, ControlMessage, ETHERTYPE, MAX_FRAME_LEN, MessageType, SessionState},
+    crypto::{Portable, SaStatus},
     flow::{Direction, FlowMod},
 };
 use zerocopy::FromZeros as _;
@@ -30,6 +31,8 @@ pub struct Seen {
     pub offloads: Option<u16>,
     /// The engine's table.
     pub flows: Vec<FlowMod>,
+    /// Its security associations.
+    pub sas: Vec<SaStatus>,
     /// The session's state.
     pub state: SessionState,
     /// All frames that the switch delivered, as they came.
@@ -61,6 +64,15 @@ impl Vnic {
     /// Starts a vNIC with address `mac` on the port behind `socket`. `announce`: it says HELLO, as our own vNICs do;
     /// otherwise it waits to be found, as the public driver does.
     pub fn start(socket: &Path, mac: Mac, announce: bool) -> Self {
+        Self::new(socket, mac, announce, None)
+    }
+
+    /// The same for one that takes keys in clear, and has this boot generation.
+    pub fn with_keys(socket: &Path, mac: Mac, boot: u64) -> Self {
+        Self::new(socket, mac, true, Some(boot))
+    }
+
+    fn new(socket: &Path, mac: Mac, announce: bool, boot: Option<u64>) -> Self {
         let stream =
             wait_for("a port's socket", || UnixStream::connect(socket).ok(), || socket.display().to_string());
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -68,11 +80,16 @@ impl Vnic {
         let stop = Arc::new(AtomicBool::new(false));
         let mut engine = Cvsw::new_box_zeroed().unwrap();
         engine.init(&Config { mac: mac.0, ..Config::default() });
+        if let Some(boot) = boot {
+            engine.accept_keys_in_clear(true);
+            engine.set_boot_generation(boot);
+        }
         if announce {
             engine.announce();
         }
         let worker = Worker {
             engine,
+            ciphers: Box::default(),
             stream,
             socket: socket.to_owned(),
             seen: Arc::clone(&seen),
@@ -113,6 +130,7 @@ impl Drop for Vnic {
 
 struct Worker {
     engine: Box<Cvsw>,
+    ciphers: Box<Portable<64>>,
     stream: UnixStream,
     socket: PathBuf,
     seen: Arc<Mutex<Seen>>,
@@ -178,7 +196,7 @@ impl Worker {
         let now = self.now();
         // What the VM gets does not matter here.
         let (Verdict::Forward | Verdict::Consumed | Verdict::Drop(_)) =
-            self.engine.process(now, Direction::Rx, &mut frame);
+            self.engine.process_with(&mut *self.ciphers, now, Direction::Rx, &mut frame);
     }
 
     /// Sends what the engine wants sent, does what it wants done, and shows its table.
@@ -210,6 +228,7 @@ impl Worker {
             }
         }
         seen.state = self.engine.session_state();
+        seen.sas = self.engine.sas().collect();
         seen.flows = self.engine.flows().map(|entry| entry.flow).collect();
         Ok(())
     }

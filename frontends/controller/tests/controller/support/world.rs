@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use cvsw_controller::{Mac, config::Config, derive, state::ConnectionId, state::Controller, status::Status};
+use cvsw_controller::{
+    Mac, config::Config, derive, keys::note::Note, state::ConnectionId, state::Controller, status::Status,
+};
 use cvsw_core::{
     Cvsw, Frame, Instant,
     control::{ControlEvent, MAX_FRAME_LEN, v3::ControlKeys},
@@ -40,13 +42,15 @@ pub struct Nic {
     pub offloads: Option<u16>,
     /// Boot generation of one that takes keys in clear.
     boot: Option<u64>,
+    /// Instance and keys of one that speaks version 3.
+    control: Option<(u64, ControlKeys)>,
 }
 
 impl Nic {
     pub fn new(mac: Mac) -> Self {
         let mut engine = Engine::new_box_zeroed().unwrap();
         engine.init(&cvsw_core::Config { mac: mac.0, ..Default::default() });
-        Self { mac, engine, ciphers: Box::default(), mtu: None, offloads: None, boot: None }
+        Self { mac, engine, ciphers: Box::default(), mtu: None, offloads: None, boot: None, control: None }
     }
 
     /// One that takes keys in clear, with this boot generation.
@@ -59,16 +63,19 @@ impl Nic {
 
     /// The same after a restart: another generation, and nothing remembered.
     fn restarted(&self) -> Self {
-        match self.boot {
-            Some(boot) => Self::with_keys(self.mac, boot + 1),
-            None => Self::new(self.mac),
+        match (self.boot, &self.control) {
+            (_, Some((instance, keys))) => Self::of_version_3(self.mac, instance + 1000, keys.clone()),
+            (Some(boot), None) => Self::with_keys(self.mac, boot + 1),
+            (None, None) => Self::new(self.mac),
         }
     }
 
     /// One that speaks version 3, as this instance, and with a key nothing else. It announces itself when it is plugged.
     pub fn of_version_3(mac: Mac, instance: u64, keys: ControlKeys) -> Self {
         let mut nic = Self::new(mac);
-        nic.engine.enable_version_3(instance, keys);
+        nic.engine.enable_version_3(instance, keys.clone());
+        nic.engine.set_boot_generation(instance);
+        nic.control = Some((instance, keys));
         nic
     }
 
@@ -81,6 +88,8 @@ impl Nic {
 /// A switch.
 pub struct Switch {
     pub datapath_id: u64,
+    /// Its controller: 0 for the first one, else one of the others.
+    pub at: usize,
     pub connection: Option<ConnectionId>,
     pub ports: BTreeMap<u16, Option<Nic>>,
     /// Its own flow entries, by what they are.
@@ -96,6 +105,12 @@ pub struct Switch {
 /// Everything.
 pub struct World {
     pub controller: Controller,
+    /// Others that share the switches, and know each other if they are alive.
+    pub others: Vec<Controller>,
+    /// Controllers that have ended, or stand still.
+    pub stopped: BTreeSet<usize>,
+    /// Connections that those do not know to be gone.
+    gone: Vec<(usize, ConnectionId)>,
     pub now: Duration,
     pub switches: Vec<Switch>,
     /// Per cent of control frames that are lost, in each direction.
@@ -114,6 +129,9 @@ impl World {
         let loaded = Config::parse("world.toml", config).unwrap_or_else(|errors| panic!("{errors}"));
         Self {
             controller: Controller::new(loaded.config, loaded.warnings),
+            others: Vec::new(),
+            stopped: BTreeSet::new(),
+            gone: Vec::new(),
             now: Duration::ZERO,
             switches: Vec::new(),
             loss: 0,
@@ -128,6 +146,7 @@ impl World {
     pub fn add_switch(&mut self, datapath_id: u64, ports: u16) -> usize {
         self.switches.push(Switch {
             datapath_id,
+            at: 0,
             connection: None,
             ports: (1..=ports).map(|number| (number, None)).collect(),
             flows: Vec::new(),
@@ -142,7 +161,8 @@ impl World {
     /// Connects a switch, if it is not connected.
     pub fn connect(&mut self, switch: usize) {
         if self.switches[switch].connection.is_none() {
-            let id = self.controller.connected(self.now, format!("switch {switch}"));
+            let (now, at) = (self.now, self.switches[switch].at);
+            let id = self.controller_at(at).connected(now, format!("switch {switch}"));
             self.switches[switch].connection = Some(id);
             self.send(switch, 0, &Message::Hello { version: 1 });
         }
@@ -151,7 +171,79 @@ impl World {
     /// Cuts a switch's connection; its vNICs stay as they are.
     pub fn disconnect(&mut self, switch: usize) {
         if let Some(id) = self.switches[switch].connection.take() {
-            self.controller.disconnected(self.now, id);
+            let (now, at) = (self.now, self.switches[switch].at);
+            self.controller_at(at).disconnected(now, id);
+        }
+    }
+
+    /// One more controller, with the configuration of the first and a higher epoch. Returns its number.
+    pub fn add_controller(&mut self) -> usize {
+        let mut new = Controller::new(self.controller.config().clone(), Vec::new());
+        new.set_epoch(self.controller.epoch() + 1);
+        self.others.push(new);
+        let number = self.others.len();
+        for at in 0..=number {
+            self.controller_at(at).set_share(u8::try_from(at).unwrap());
+        }
+        number
+    }
+
+    /// A controller by its number.
+    pub fn controller_at(&mut self, at: usize) -> &mut Controller {
+        at.checked_sub(1).map_or(&mut self.controller, |at| &mut self.others[at])
+    }
+
+    /// Another controller has this switch from now on, with an epoch that is higher than that of the one before.
+    pub fn hand_over(&mut self, switch: usize, to: usize) {
+        let before = self.switches[switch].at;
+        if self.stopped.contains(&before) {
+            let connection = self.switches[switch].connection.take();
+            self.gone.extend(connection.map(|id| (before, id)));
+        } else {
+            self.disconnect(switch);
+        }
+        let epoch = self.controller_at(before).epoch().max(self.controller_at(to).epoch()) + 1;
+        self.controller_at(to).set_epoch(epoch);
+        self.switches[switch].at = to;
+        self.connect(switch);
+    }
+
+    /// A controller that was stopped goes on: it notices that its switches are others' now.
+    pub fn resume(&mut self, at: usize) {
+        let now = self.now;
+        for (_, id) in self.gone.extract_if(.., |(of, _)| *of == at).collect::<Vec<_>>() {
+            self.controller_at(at).disconnected(now, id);
+        }
+        self.stopped.remove(&at);
+    }
+
+    /// Controllers that are at work.
+    fn working(&self) -> Vec<usize> {
+        (0..=self.others.len()).filter(|at| !self.stopped.contains(at)).collect()
+    }
+
+    /// Controllers write to each other, as bytes.
+    fn correspond(&mut self) {
+        let (now, working) = (self.now, self.working());
+        let name = |at: usize| format!("c{at}");
+        for &at in &working {
+            let others = working.iter().filter(|other| **other != at);
+            let alive = others.map(|other| (name(*other), "session".to_owned())).collect();
+            self.controller_at(at).meet(now, &alive);
+        }
+        for &at in &working {
+            for &to in working.iter().filter(|to| **to != at) {
+                let mut bytes = Vec::new();
+                self.controller_at(at)
+                    .take_notes(now, &name(to), 100)
+                    .iter()
+                    .for_each(|note| note.write(&mut bytes));
+                let mut rest = &bytes[..];
+                while let Some((note, behind)) = (!rest.is_empty()).then(|| Note::read(rest).unwrap()) {
+                    self.controller_at(to).noted(now, &name(at), vec![note]);
+                    rest = behind;
+                }
+            }
         }
     }
 
@@ -219,7 +311,11 @@ impl World {
         let end = self.now + time;
         while self.now < end {
             self.now += STEP;
-            self.controller.tick(self.now);
+            let now = self.now;
+            self.working().into_iter().for_each(|at| self.controller_at(at).tick(now));
+            if !self.others.is_empty() {
+                self.correspond();
+            }
             self.tick_nics();
             self.settle();
             self.exchange();
@@ -230,11 +326,34 @@ impl World {
     pub fn run_until_converged(&mut self, limit: Duration) -> Duration {
         let start = self.now;
         self.settle();
-        while !self.status().converged {
-            assert!(self.now - start < limit, "not converged after {limit:?}\n{}", self.status().table());
+        while !self.all_converged() {
+            if self.now - start >= limit {
+                panic!("not converged after {limit:?}\n{}", self.tables());
+            }
             self.run(STEP);
         }
         self.now - start
+    }
+
+    /// Whether every vNIC is ready and every encrypted way has its key, as one of the controllers has it.
+    fn all_converged(&mut self) -> bool {
+        if self.others.is_empty() {
+            return self.status().converged;
+        }
+        let now = self.now;
+        let all: Vec<_> = self.working().into_iter().map(|at| Status::of(self.controller_at(at), now)).collect();
+        let ready = |name: &str| all.iter().any(|s| s.vnics.iter().any(|v| v.name == name && v.state == "ready"));
+        let vnics = all.iter().flat_map(|status| &status.vnics).all(|vnic| ready(&vnic.name));
+        let ways = |state: &str| all.iter().flat_map(|s| &s.encrypted).filter(|way| way.state == state).count();
+        let all_ways = all.first().map_or(0, |status| status.encrypted.len());
+        vnics && ways("encrypted") == all_ways && ways("encrypted") + ways("elsewhere") == all_ways * all.len()
+    }
+
+    /// The views of all controllers that are at work, for people.
+    fn tables(&mut self) -> String {
+        let now = self.now;
+        let working = self.working();
+        working.into_iter().map(|at| Status::of(self.controller_at(at), now).table()).collect()
     }
 
     /// The controller's view.
@@ -270,8 +389,9 @@ impl World {
 
     /// Sends bytes to the controller as if they were a message of the switch.
     pub fn send_raw(&mut self, switch: usize, bytes: &[u8]) {
-        if let Some(id) = self.switches[switch].connection {
-            self.controller.received(self.now, id, bytes);
+        let (now, at) = (self.now, self.switches[switch].at);
+        if let Some(id) = self.switches[switch].connection.filter(|_| !self.stopped.contains(&at)) {
+            self.controller_at(at).received(now, id, bytes);
         }
     }
 
@@ -291,18 +411,24 @@ impl World {
     pub fn settle(&mut self) {
         // More rounds than any exchange takes; without an end, a storm of messages would hang the test.
         for _ in 0..10_000 {
-            let outgoing = self.controller.take_outgoing();
-            for (id, why) in self.controller.take_closing() {
-                self.closed.push(why);
-                self.switches.iter_mut().filter(|s| s.connection == Some(id)).for_each(|s| s.connection = None);
-            }
-            if outgoing.is_empty() {
-                return;
-            }
-            for (id, bytes) in outgoing {
-                if let Some(switch) = self.switches.iter().position(|switch| switch.connection == Some(id)) {
-                    self.deliver_to_switch(switch, &bytes);
+            let mut quiet = true;
+            for at in self.working() {
+                let outgoing = self.controller_at(at).take_outgoing();
+                for (id, why) in self.controller_at(at).take_closing() {
+                    self.closed.push(why);
+                    let closed = self.switches.iter_mut().filter(|s| (s.at, s.connection) == (at, Some(id)));
+                    closed.for_each(|s| s.connection = None);
                 }
+                quiet &= outgoing.is_empty();
+                for (id, bytes) in outgoing {
+                    let is_it = |switch: &Switch| (switch.at, switch.connection) == (at, Some(id));
+                    if let Some(switch) = self.switches.iter().position(is_it) {
+                        self.deliver_to_switch(switch, &bytes);
+                    }
+                }
+            }
+            if quiet {
+                return;
             }
         }
         panic!("messages without end\n{}", self.status().table());

@@ -1,0 +1,267 @@
+//! An encrypted network on the switches of several controllers, while the VMs send and receive all the time: keys are
+//! exchanged across them, and whoever takes a switch over costs no packet.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::support::{
+    traffic::Traffic,
+    world::{Nic, World},
+};
+use cvsw_controller::{Mac, status::Status};
+use cvsw_core::{control::v3::ControlKeys, flow::Direction};
+
+const SOON: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(120);
+/// What is on the wire at the end of a test arrives in this time.
+const ARRIVAL: Duration = Duration::from_secs(2);
+/// Each on a switch of its own, in this order.
+const MEMBERS: [u8; 4] = [1, 2, 3, 4];
+
+fn mac(number: u8) -> Mac {
+    Mac([2, 0, 0, 0, 1, number])
+}
+
+fn control_key(number: u8) -> [u8; 16] {
+    [number; 16]
+}
+
+/// A network with these members; those with an even number have a control key in `keys`.
+fn config(members: &[u8], keys: &std::path::Path) -> String {
+    let mut text = format!(
+        "keys_in_clear = true\ncontrol_keys = {keys:?}\n[[network]]\nname = \"blue\"\nvni = 42\n\
+         group = \"239.1.1.42\"\ncipher = \"aes-128-gcm\"\n"
+    );
+    for number in members {
+        text += &format!(
+            "[[network.member]]\nname = \"vm{number}\"\nmac = \"{}\"\nip = \"10.0.0.{number}\"\nunderlay_mac = \
+             \"02:00:00:01:00:{number:02x}\"\nunderlay_ip = \"192.0.2.{number}\"\n",
+            mac(*number)
+        );
+    }
+    text
+}
+
+fn keys() -> tempfile::TempDir {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    for number in MEMBERS.iter().filter(|number| **number % 2 == 0) {
+        let path = folder.path().join(format!("{}.key", mac(*number)));
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+        file.write_all(format!("{number:02x}").repeat(16).as_bytes()).unwrap();
+    }
+    folder
+}
+
+/// Four vNICs on four switches; the first three switches have a controller each, the fourth that of the third.
+fn world(keys: &std::path::Path) -> World {
+    let mut world = World::new(&config(&MEMBERS, keys), 1);
+    for number in MEMBERS {
+        let switch = world.add_switch(number.into(), 1);
+        let nic = if number % 2 == 0 {
+            Nic::of_version_3(mac(number), 100 + u64::from(number), ControlKeys::derive(&control_key(number)))
+        } else {
+            Nic::with_keys(mac(number), 100 * u64::from(number))
+        };
+        world.plug(switch, 1, nic);
+    }
+    for (switch, to) in [(1, 1), (2, 2), (3, 2)] {
+        while world.others.len() < to {
+            world.add_controller();
+        }
+        world.hand_over(switch, to);
+    }
+    for switch in [1, 3] {
+        world.announce(switch, 1);
+    }
+    world.run_until_converged(LONG);
+    world.run(SOON);
+    world.traffic = Some(Traffic::default());
+    world
+}
+
+/// Waits for what is on the wire, and gives back what happened since [`world`] or the last call.
+fn take_traffic(world: &mut World) -> Traffic {
+    world.run(ARRIVAL);
+    world.traffic.replace(Traffic::default()).unwrap()
+}
+
+/// Everything that was sent arrived, as ESP.
+fn assert_nothing_lost(traffic: &Traffic) {
+    assert!(traffic.sent > 100 && traffic.delivered > 100, "{} sent", traffic.sent);
+    assert_eq!((traffic.lost.len(), traffic.clear), (0, 0), "{:?}", traffic.lost);
+}
+
+fn spis(world: &World, switch: usize, direction: Direction) -> BTreeSet<u32> {
+    let sas = world.nic(switch, 1).engine.sas();
+    sas.filter(|sa| sa.config.direction == direction).map(|sa| sa.config.spi).collect()
+}
+
+/// Each sends to three peers and to the group, and receives from three peers directly and by the group; and nobody has
+/// anything else.
+fn assert_only_current_keys(world: &World) {
+    let sending: Vec<_> = (0..MEMBERS.len()).map(|switch| spis(world, switch, Direction::Tx)).collect();
+    assert!(sending.iter().all(|spis| spis.len() == 4), "{sending:x?}");
+    for (switch, own) in sending.iter().enumerate() {
+        let receiving = spis(world, switch, Direction::Rx);
+        assert_eq!(receiving.len(), 6, "{switch}: {receiving:x?} of {sending:x?}");
+        let others: BTreeSet<u32> = sending.iter().filter(|spis| *spis != own).flatten().copied().collect();
+        assert!(receiving.is_subset(&others), "{switch}: {receiving:x?} of {sending:x?}");
+    }
+}
+
+/// States of all ways, as a controller has them.
+fn states(world: &mut World, at: usize) -> Vec<(String, usize)> {
+    let now = world.now;
+    let status = Status::of(world.controller_at(at), now);
+    let mut states: Vec<_> = status.encrypted.into_iter().map(|channel| channel.state).collect();
+    states.sort_unstable();
+    states.chunk_by(|a, b| a == b).map(|same| (same[0].clone(), same.len())).collect()
+}
+
+#[test]
+fn every_pair_has_its_key_across_controllers() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
+    let state = |name: &str, count| (name.to_owned(), count);
+    assert_eq!(states(&mut world, 0), [state("elsewhere", 12), state("encrypted", 4)]);
+    assert_eq!(states(&mut world, 2), [state("elsewhere", 8), state("encrypted", 8)]);
+}
+
+#[test]
+fn keys_are_exchanged_across_controllers_without_a_loss() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    for loss in [0, 30] {
+        let before = take_traffic(&mut world);
+        world.loss = loss;
+        let now = world.now;
+        (0..3).for_each(|at| world.controller_at(at).rotate_keys(now));
+        world.run(Duration::from_secs(40));
+        world.loss = 0;
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        let during = take_traffic(&mut world);
+        assert_nothing_lost(&during);
+        world.run(SOON);
+        let after = take_traffic(&mut world);
+        assert_nothing_lost(&after);
+        assert_only_current_keys(&world);
+        for (way, spis) in &after.spis {
+            assert!(before.spis.get(way).is_none_or(|before| spis.is_disjoint(before)), "{way:?} has its old key");
+        }
+    }
+}
+
+/// One lets go of a switch, as when controllers share anew.
+#[test]
+fn a_switch_that_is_handed_over_costs_nothing() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    for (switch, to) in [(0, 1), (3, 0), (1, 2), (0, 0), (1, 1), (3, 2)] {
+        world.hand_over(switch, to);
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+        assert_only_current_keys(&world);
+    }
+}
+
+/// One dies, at any moment of an exchange, and after a while the others have its switches.
+#[test]
+fn a_controller_that_dies_costs_nothing() {
+    for steps in [0, 1, 2, 5, 8] {
+        let keys = keys();
+        let mut world = world(keys.path());
+        let now = world.now;
+        (0..3).for_each(|at| world.controller_at(at).rotate_keys(now));
+        world.loss = 20;
+        world.run(Duration::from_millis(50 * steps));
+        world.loss = 0;
+        world.stopped.insert(2);
+        world.run(Duration::from_secs(3));
+        world.hand_over(2, 0);
+        world.run(Duration::from_secs(1));
+        world.hand_over(3, 1);
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+        let now = world.now;
+        (0..2).for_each(|at| world.controller_at(at).rotate_keys(now));
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+        for switch in 0..MEMBERS.len() {
+            assert_eq!(spis(&world, switch, Direction::Tx).len(), 4);
+        }
+    }
+}
+
+/// One that was stopped goes on: it has lost its switches, and what it knew.
+#[test]
+fn a_controller_that_was_stopped_changes_nothing_when_it_goes_on() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    let now = world.now;
+    world.controller_at(2).rotate_keys(now);
+    world.stopped.insert(2);
+    world.run(Duration::from_secs(3));
+    world.hand_over(2, 0);
+    world.hand_over(3, 1);
+    world.run_until_converged(LONG);
+    world.run(SOON);
+    world.resume(2);
+    world.run(Duration::from_secs(30));
+    assert_nothing_lost(&take_traffic(&mut world));
+    world.hand_over(2, 2);
+    world.run_until_converged(LONG);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+}
+
+/// A vNIC that starts anew gets keys that it never had, of whatever controller.
+#[test]
+fn a_restart_is_known_to_the_other_controllers() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    for switch in [0, 1] {
+        let had: BTreeSet<u32> =
+            [Direction::Tx, Direction::Rx].into_iter().flat_map(|way| spis(&world, switch, way)).collect();
+        world.restart(switch, 1);
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        take_traffic(&mut world);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+        assert_only_current_keys(&world);
+        let has: BTreeSet<u32> =
+            [Direction::Tx, Direction::Rx].into_iter().flat_map(|way| spis(&world, switch, way)).collect();
+        assert!(has.len() == 10 && has.is_disjoint(&had), "{has:x?} {had:x?}");
+    }
+}
+
+#[test]
+fn a_member_that_leaves_keeps_no_key() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    for members in [&MEMBERS[..3], &MEMBERS[..], &MEMBERS[1..], &MEMBERS[..]] {
+        let text = config(members, keys.path());
+        for at in 0..3 {
+            let loaded = cvsw_controller::config::Config::parse("world.toml", &text).unwrap();
+            let now = world.now;
+            world.controller_at(at).reconfigure(now, loaded.config, loaded.warnings).unwrap();
+            world.run(Duration::from_secs(1));
+        }
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        for (switch, number) in MEMBERS.iter().enumerate().filter(|(_, number)| !members.contains(number)) {
+            assert_eq!(world.nic(switch, 1).engine.sas().count(), 0, "{number} has left");
+        }
+    }
+    take_traffic(&mut world);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
+}
