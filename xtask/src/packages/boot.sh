@@ -2,6 +2,7 @@
 # release, that kernel's headers.
 set -eu
 root=$1 version=$2 release=$3 headers=$4
+touch "${root%/*}/share/booting"
 
 # The machine begins with nothing but systemd: no service of the Debian below it, none of its disks, no kernel of it.
 rm -rf "$root"/etc/systemd/system/*.wants "$root"/lib/systemd/system/*.wants "$root"/lib/modules/*

@@ -35,4 +35,10 @@ mount -t overlay -o "lowerdir=/,upperdir=$folder/layer/upper,workdir=$folder/lay
 mkdir "$folder/root/share"
 mount --bind "$folder/share" "$folder/root/share"
 unshare --mount --uts --ipc --net --cgroup --pid --fork --kill-child \
-    sh "$folder/share/boot.sh" "$folder/root" "$version" "$2" "$3"
+    sh "$folder/share/boot.sh" "$folder/root" "$version" "$2" "$3" &
+machine=$!
+# In version 2 no process may be in a group that hands controllers on to groups below it, as the machine's systemd wants of
+# the root of its own. So who waits for it goes back, once the namespaces are made.
+until test -e "$folder/share/booting" || ! kill -0 $machine; do sleep 0.05; done
+for process in $$ $machine; do echo "$process" >"$groups$here/cgroup.procs" || true; done
+wait $machine
