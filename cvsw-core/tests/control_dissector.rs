@@ -84,6 +84,8 @@ fn version_3() {
         ["3", "10", "1", "0", vnic, "5", "3", "", "", ""],
         ["3", "7", "1", "0", vnic, "5", "1", "", "", ""],
         ["3", "14", "1", "0", vnic, "5", "1", "", "", "100"],
+        ["3", "11", "1", "0", vnic, "5", "2", "", "", ""],
+        ["3", "14", "1", "0", vnic, "5", "2", "", "", ""],
     ];
     assert_eq!(rows, expected);
     for (frame, row) in frames.iter().zip(dissect("cvsw-v3-tags", &frames, &["cvsw.tag", "_ws.malformed"])) {
@@ -96,7 +98,7 @@ fn version_3() {
 #[test]
 fn the_payloads_of_version_3() {
     let frames = frames(include_str!("../../docs/src/protocol-v3.md"));
-    let cases: [(usize, &[(&str, &str)]); 6] = [
+    let cases: [(usize, &[(&str, &str)]); 7] = [
         (
             1,
             &[
@@ -140,6 +142,19 @@ fn the_payloads_of_version_3() {
                 ("cvsw.entry.packets", "2"),
                 ("cvsw.entry.bytes", "120"),
                 ("cvsw.entry.seconds", "61"),
+            ],
+        ),
+        (
+            12,
+            &[
+                ("cvsw.subject", "4"),
+                ("cvsw.page.count", "1"),
+                ("cvsw.sa.id", "7"),
+                ("cvsw.sa.spi", "0x00001234"),
+                ("cvsw.sa.destination", "192.0.2.1"),
+                ("cvsw.sa.suite", "1"),
+                ("cvsw.sa.on", "0"),
+                ("cvsw.sa.state", "1"),
             ],
         ),
     ];

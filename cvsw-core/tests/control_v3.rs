@@ -15,8 +15,8 @@ use cvsw_core::{
     control::{
         ControlMessage, ETHERTYPE, MAX_FRAME_LEN, MessageType, SaAnswer, SaCommand, SaResult, SessionState, SetSa,
         v3::{
-            Answer, ControlKeys, ControllerSession, Counter, Event, Header, Kind, Listed, Message, Outgoing, Page,
-            Reason, Refusal, Request, State, Subject, hello,
+            Answer, ControlKeys, ControllerSession, Counter, Event, Header, Kind, Listed, ListedSa, Message,
+            Outgoing, Page, Reason, Refusal, Request, SA_DIGEST, SaDigest, State, Subject, hello,
         },
     },
     crypto::{KeyMaterial, Portable, SaConfig, Suite},
@@ -405,6 +405,68 @@ fn everything_can_be_read() {
     priorities.sort_unstable();
     assert_eq!((priorities, packets), ((0..40).collect(), 1));
     assert!(names.contains(&("rx_forwarded".to_owned(), 1)), "{names:?}");
+    assert_eq!(
+        names.last(),
+        Some(&(SA_DIGEST.to_owned(), SaDigest::default().value())),
+        "an empty table has one, too"
+    );
+}
+
+/// More associations than fit a page, and the same digest in the statistics, in the pages, and of what was listed.
+#[test]
+fn associations_are_listed_page_by_page() {
+    let mut engine: Box<Cvsw<4, 16, 4, 128>> = Cvsw::new_box_zeroed().unwrap();
+    engine.init(&Config { mac: MAC, ..Config::default() });
+    engine.enable_version_3(INSTANCE, keys());
+    let mut ciphers = Box::new(Portable::<128>::new());
+    let mut digest = SaDigest::default();
+    for number in 0..100u32 {
+        let suite = Suite::ALL[number as usize % Suite::ALL.len()];
+        let direction = if number % 3 == 0 { Direction::Tx } else { Direction::Rx };
+        let (id, spi) = (1000 + number, 5000 + number);
+        let config = SaConfig::new(id, direction, spi, [192, 0, 2, 1]);
+        let key = KeyMaterial::new(suite, &vec![7; suite.key_material_len()]).unwrap();
+        engine.add_sa(&mut *ciphers, Instant::ZERO, &config, &key).unwrap();
+        digest.add(id, spi, suite, direction);
+    }
+    let keys = keys();
+    let mut session: ControllerSession = ControllerSession::new(keys.clone(), EPOCH, 1);
+    let mut frame = [0; 64];
+    let len = hello(ETHERTYPE, MAC, EPOCH, CHALLENGE, &mut frame).unwrap();
+    let mut out = [0; MAX_FRAME_LEN];
+    let mut exchange = |frame: &[u8]| -> Vec<u8> {
+        let (mut bytes, len) = (frame.to_vec(), frame.len());
+        let mut frame = Frame::new(&mut bytes[..], 0, len).unwrap();
+        let _ = engine.process_with(&mut *ciphers, Instant::ZERO, Direction::Rx, &mut frame);
+        let len = engine.poll_transmit(&mut out).unwrap();
+        out[..len].to_vec()
+    };
+    let register = exchange(&frame[..len]);
+    session.register(&Message::parse(&register).unwrap(), CHALLENGE).unwrap();
+    let (mut listed, mut pages, mut from) = (Vec::new(), 0, 0);
+    loop {
+        assert!(session.ask(Request { subject: Subject::Associations, from }));
+        let Some(Outgoing::Request { sequence, request }) = session.poll(Instant::ZERO) else { panic!() };
+        let header = session.header(MAC, Kind::Get, sequence, false, 0);
+        let len = header.emit_bytes(ETHERTYPE, &keys, &mut frame[..], &request.to_bytes()).unwrap();
+        let answer = exchange(&frame[..len]);
+        let message = Message::parse(&answer).unwrap();
+        let Event::Page(page, mut items) = session.receive(Instant::ZERO, &message).unwrap() else { panic!() };
+        assert_eq!(page.digest, digest.value());
+        while !items.is_empty() {
+            let (sa, rest) = ListedSa::parse(items).unwrap();
+            listed.push(sa);
+            items = rest;
+        }
+        (from, pages) = (page.next, pages + 1);
+        if page.last {
+            break;
+        }
+    }
+    assert!(pages > 1 && listed.len() == 100, "{pages} pages");
+    let mut again = SaDigest::default();
+    listed.iter().for_each(|sa| again.add(sa.id, sa.spi, sa.suite, sa.direction));
+    assert_eq!(again, digest);
 }
 
 /// Another challenge, another key, another instance: no REGISTER.
@@ -487,6 +549,20 @@ fn book() -> Vec<Vec<u8>> {
     let page = Page { subject: Subject::Entries, last: true, count: 1, next: 1, digest: digest.value() };
     let counters = [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 120, 0, 0, 0, 61, 0x1d, 0xcd, 0x65, 0];
     let listing = [&page.to_bytes()[..], &counters, &encoded(&entry)].concat();
+    let listed = ListedSa {
+        id: 7,
+        spi: 0x1234,
+        destination: [192, 0, 2, 1],
+        suite: Suite::Aes128Gcm,
+        direction: Direction::Rx,
+        extended: false,
+        state: cvsw_core::crypto::SaState::Active,
+    };
+    let mut sa_digest = SaDigest::default();
+    sa_digest.add(listed.id, listed.spi, listed.suite, listed.direction);
+    let page = Page { subject: Subject::Associations, last: true, count: 1, next: 1, digest: sa_digest.value() };
+    let mut associations = [&page.to_bytes()[..], &[0; ListedSa::LEN]].concat();
+    listed.emit(&mut associations[Page::LEN..]).unwrap();
     let keys = keys();
     vec![
         hello_frame[..len].to_vec(),
@@ -511,5 +587,7 @@ fn book() -> Vec<Vec<u8>> {
         ),
         frame(&keys, header(Kind::ListEntries, 1, 0), &Request { subject: Subject::Entries, from: 0 }.to_bytes()),
         frame(&keys, header(Kind::Report, 1, 0), &listing),
+        frame(&keys, header(Kind::Get, 2, 0), &Request { subject: Subject::Associations, from: 0 }.to_bytes()),
+        frame(&keys, header(Kind::Report, 2, 0), &associations),
     ]
 }

@@ -22,7 +22,7 @@ local REASONS = {
   [1] = "stale_epoch", [2] = "out_of_order", [3] = "skipped", [4] = "length", [5] = "data", [6] = "command",
   [7] = "key", [8] = "keys_refused",
 }
-local SUBJECTS = { [1] = "entries", [2] = "statistics", [3] = "state" }
+local SUBJECTS = { [1] = "entries", [2] = "statistics", [3] = "state", [4] = "associations" }
 local SESSIONS = { [0] = "disconnected", [1] = "connecting", [2] = "connected" }
 local OPERATIONS = { [1] = "ADD", [2] = "REMOVE", [3] = "QUERY", [4] = "REQUIRE", [5] = "FLUSH" }
 local SUITES = {
@@ -58,7 +58,7 @@ local f = {
   sequence = ProtoField.uint64("cvsw.sequence", "Sequence"),
   challenge = ProtoField.uint64("cvsw.challenge", "Challenge", base.HEX),
   tag = ProtoField.bytes("cvsw.tag", "Tag (AES-CMAC)"),
-  digest = ProtoField.uint64("cvsw.digest", "Digest of the flow table", base.HEX),
+  digest = ProtoField.uint64("cvsw.digest", "Digest of the table", base.HEX),
   now_epoch = ProtoField.uint64("cvsw.vnic.epoch", "Epoch of the vNIC"),
   executed = ProtoField.uint64("cvsw.vnic.executed", "Last command decided on"),
   entries = ProtoField.uint32("cvsw.vnic.entries", "Entries"),
@@ -127,6 +127,7 @@ local openflow = Dissector.get("openflow")
 
 -- The lengths of the fixed parts.
 local HEADER, ENVELOPE, TAG, ANSWER, STATE, PAGE, COUNTERS, SA_COMMAND, SA_ANSWER = 14, 24, 16, 32, 56, 16, 24, 24, 32
+local ASSOCIATION = 16
 
 -- Whether `range` has `len` bytes; says so in the tree if it has not.
 local function has(range, len, tree)
@@ -260,6 +261,18 @@ local function counter(range, tree)
   return rest(range, len + 9)
 end
 
+local function association(range, tree)
+  if not has(range, ASSOCIATION, tree) then return nil end
+  tree:add(f.id, range:range(0, 4))
+  tree:add(f.spi, range:range(4, 4))
+  tree:add(f.destination, range:range(8, 4))
+  tree:add(f.suite, range:range(12, 1))
+  tree:add(f.on, range:range(13, 1))
+  tree:add(f.extended, range:range(13, 1))
+  tree:add(f.state, range:range(14, 1))
+  return rest(range, ASSOCIATION)
+end
+
 local function page(range, pinfo, tree)
   if not has(range, PAGE, tree) then return end
   local subject = range:range(0, 1):uint()
@@ -275,7 +288,13 @@ local function page(range, pinfo, tree)
   end
   while items do
     local sub = tree:add(cvsw, items, SUBJECTS[subject] or "item")
-    if subject == 1 then items = entry(items, pinfo, sub) else items = counter(items, sub) end
+    if subject == 1 then
+      items = entry(items, pinfo, sub)
+    elseif subject == 4 then
+      items = association(items, sub)
+    else
+      items = counter(items, sub)
+    end
   end
 end
 

@@ -2,7 +2,10 @@
 
 use crate::{
     apply::Program,
-    control::{TableEntry, v3::Inside},
+    control::{
+        TableEntry,
+        v3::{Inside, ListedSa},
+    },
     crypto::SaTable,
     flow::FlowTable,
     stats::Stats,
@@ -30,6 +33,12 @@ impl<const FLOWS: usize, const MASKS: usize, const SAS: usize> Inside for View<'
 
     fn associations(&self) -> u32 {
         self.sas.iter().count() as u32
+    }
+
+    // Out of line, so that the whole of an association is in no other stack frame.
+    #[inline(never)]
+    fn association(&self, index: u32) -> Option<ListedSa> {
+        self.sas.iter().nth(index as usize).map(|sa| ListedSa::from(&sa))
     }
 
     fn counter(&self, index: u32) -> Option<([&'static str; 2], u64)> {

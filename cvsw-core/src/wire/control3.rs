@@ -81,6 +81,27 @@ pub struct Page {
 }
 const _: () = assert!(size_of::<Page>() == 16);
 
+/// A listed security association.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Association {
+    /// Its id.
+    pub id: U32,
+    /// Its security parameters index.
+    pub spi: U32,
+    /// Outer destination.
+    pub destination: [u8; 4],
+    /// Number of its suite.
+    pub suite: u8,
+    /// Bit 0: it sends; 1: 64-bit sequence numbers.
+    pub flags: u8,
+    /// Its state, from 1.
+    pub state: u8,
+    /// Zero.
+    pub pad: u8,
+}
+const _: () = assert!(size_of::<Association>() == 16);
+
 /// In front of each listed entry.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

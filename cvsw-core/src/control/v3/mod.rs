@@ -5,6 +5,7 @@
 //! vNIC equal to what it should be.
 
 mod answer;
+mod association;
 mod controller;
 mod convergence;
 mod digest;
@@ -16,6 +17,7 @@ mod vnic;
 mod wrapped;
 
 pub use answer::{Answer, Reason, Refusal};
+pub use association::{ListedSa, SA_DIGEST, SaDigest};
 pub use controller::{ControllerSession, Event, Outgoing, Registered, hello};
 pub use convergence::{Convergence, Known, Step, Wanted};
 pub use digest::TableDigest;

@@ -24,6 +24,8 @@ pub enum Subject {
     Statistics = 2,
     /// The state (GET).
     State = 3,
+    /// A page of the security associations (GET).
+    Associations = 4,
 }
 
 impl Subject {
@@ -33,6 +35,7 @@ impl Subject {
             1 => Some(Self::Entries),
             2 => Some(Self::Statistics),
             3 => Some(Self::State),
+            4 => Some(Self::Associations),
             _ => None,
         }
     }
@@ -78,7 +81,8 @@ pub struct Page {
     pub count: u16,
     /// Where the next one begins.
     pub next: u32,
-    /// Digest of the flow table when it was written: pages with different ones are of different tables.
+    /// Digest of the flow table, or of the associations if it is about them, when it was written: pages with different ones
+    /// are of different tables.
     pub digest: u64,
 }
 

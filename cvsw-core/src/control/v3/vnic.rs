@@ -9,6 +9,7 @@ mod transmit;
 
 use super::{
     answer::{Answer, Refusal},
+    association::ListedSa,
     keys::ControlKeys,
     message::{Header, Kind, Message},
     report::{Request, Subject},
@@ -40,6 +41,8 @@ pub trait Inside {
     fn capacity(&self) -> u32;
     /// Security associations.
     fn associations(&self) -> u32;
+    /// A security association by its index, from 0.
+    fn association(&self, index: u32) -> Option<ListedSa>;
     /// A counter by its index: the parts of its name, and its value.
     fn counter(&self, index: u32) -> Option<([&'static str; 2], u64)>;
 }

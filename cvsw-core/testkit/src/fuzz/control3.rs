@@ -5,7 +5,7 @@ use cvsw_core::{
     Frame, Instant, NoRoom, Verdict,
     control::{
         ETHERTYPE, MAX_FRAME_LEN, SetSa,
-        v3::{Answer, ControlKeys, Counter, Kind, Listed, Message, Page, Request, State},
+        v3::{Answer, ControlKeys, Counter, Kind, Listed, ListedSa, Message, Page, Request, State},
     },
     crypto::Portable,
     flow::Direction,
@@ -44,6 +44,12 @@ fn payload(kind: Kind, payload: &[u8]) {
         let mut rest = items;
         while let Ok((_, behind)) = Listed::parse(rest) {
             assert!(behind.len() < rest.len());
+            rest = behind;
+        }
+        rest = items;
+        while let Ok((sa, behind)) = ListedSa::parse(rest) {
+            let len = sa.emit(&mut out).expect("room");
+            assert_eq!(out[..len], rest[..len]);
             rest = behind;
         }
         rest = items;

@@ -162,6 +162,16 @@ impl Channel {
         }
     }
 
+    /// Whether this is the SPI of the key in use.
+    pub fn uses(&self, spi: u32) -> bool {
+        self.current.is_some_and(|current| current.spi == spi)
+    }
+
+    /// Whether nothing is being exchanged, or is to be.
+    pub fn is_calm(&self) -> bool {
+        self.next.is_none() && self.old.is_empty() && self.rekey_at.is_none() && !self.learning
+    }
+
     /// What those of its vNICs are asked that are `here`, to see how their associations are; nothing while they get another
     /// key. Those on other controllers' switches are not asked all the time: that would be a message each through the store.
     pub fn questions<T>(&self, id: ChannelId, here: &BTreeMap<Mac, T>) -> Vec<(Mac, SaCommand)> {

@@ -77,6 +77,11 @@ impl Courier {
         all.any(|order| order.from.as_ref() == Some(from))
     }
 
+    /// Whether it has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.sent.is_empty()
+    }
+
     /// Puts an order behind the others.
     pub fn push(&mut self, order: Order) {
         self.waiting.push_back(order);

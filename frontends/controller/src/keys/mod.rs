@@ -14,6 +14,7 @@
 //! How a [`SetSa`] travels is the business of [`mod@clear`], which a later protocol version replaces.
 
 mod agenda;
+mod audit;
 mod channel;
 pub mod clear;
 mod courier;
@@ -39,6 +40,7 @@ use crate::{
     mac::Mac,
 };
 use agenda::Agenda;
+use audit::Guests;
 pub use channel::SHARES;
 use channel::{Channel, Generation};
 use courier::{Courier, Order};
@@ -142,6 +144,7 @@ pub struct Keys {
     /// Old associations of receivers that were not here when they should have lost them.
     missed: BTreeMap<Mac, BTreeSet<u32>>,
     peers: Peers,
+    guests: Guests,
     questions: Questions,
     news: VecDeque<(ChannelId, u32)>,
     taken_into_use: u64,
@@ -236,6 +239,7 @@ impl Keys {
     pub fn resumed(&mut self, now: Duration, mac: Mac) {
         self.couriers.insert(mac, Courier::default());
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
+        self.guests.arrived(now, mac);
         self.order(mac, None, SaCommand::Require { vni, on: true });
         self.receiver_came(now, mac, false);
         for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
@@ -250,6 +254,7 @@ impl Keys {
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
         self.couriers.insert(mac, Courier::default());
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
+        self.guests.arrived(now, mac);
         self.order(mac, None, SaCommand::Flush);
         self.order(mac, None, SaCommand::Require { vni, on: true });
         self.receiver_came(now, mac, true);
@@ -285,6 +290,7 @@ impl Keys {
     /// has.
     pub fn left(&mut self, now: Duration, mac: Mac, at_work: bool) {
         self.couriers.remove(&mac);
+        self.guests.left(mac);
         if !self.peers.have(mac) {
             self.missing(now, mac, at_work);
         }
@@ -329,6 +335,7 @@ impl Keys {
     /// A vNIC has done what was ordered.
     fn carried_out(&mut self, now: Duration, mac: Mac, order: Order, answer: &SaAnswer) {
         if let Some(from) = order.from {
+            self.guests.carried_out(mac, &order.command, answer.association.is_some());
             return self.peers.answer(from, mac, answer);
         }
         let Some((id, channel)) = order.channel.and_then(|id| Some((id, self.channels.get_mut(&id)?))) else {

@@ -31,6 +31,13 @@ pub enum Note {
         /// It may be at work all the same, and be heard of soon.
         at_work: bool,
     },
+    /// It is on one of the writer's switches, and has lost this association.
+    Lost {
+        /// Its address.
+        mac: Mac,
+        /// The association's SPI.
+        spi: u32,
+    },
     /// It is on the reader's switch and shall do this.
     Order {
         /// Its address.
@@ -55,6 +62,7 @@ const HERE: u8 = 1;
 const GONE: u8 = 2;
 const ORDER: u8 = 3;
 const ANSWER: u8 = 4;
+const LOST: u8 = 5;
 
 impl Note {
     /// Appends it: kind (1 byte), address (6), length of the body (2, big-endian), body. At most [`LONGEST`] bytes, and
@@ -69,6 +77,10 @@ impl Note {
             Self::Gone { mac, at_work } => {
                 room[0] = u8::from(*at_work);
                 (GONE, mac, 1)
+            }
+            Self::Lost { mac, spi } => {
+                room[..4].copy_from_slice(&spi.to_be_bytes());
+                (LOST, mac, 4)
             }
             Self::Order { mac, order } => match order.emit(&mut *room) {
                 Ok(len) => (ORDER, mac, len),
@@ -99,6 +111,7 @@ impl Note {
         let note = match (kind, body) {
             (HERE, [fresh @ (0 | 1)]) => Self::Here { mac, fresh: *fresh == 1 },
             (GONE, [at_work @ (0 | 1)]) => Self::Gone { mac, at_work: *at_work == 1 },
+            (LOST, &[a, b, c, d]) => Self::Lost { mac, spi: u32::from_be_bytes([a, b, c, d]) },
             (ORDER, body) => Self::Order { mac, order: SetSa::parse(body).map_err(|_| Malformed)? },
             (ANSWER, body) => Self::Answer { mac, answer: SaAnswer::parse(body).map_err(|_| Malformed)? },
             _ => return Err(Malformed),
@@ -136,6 +149,7 @@ mod tests {
             Note::Here { mac, fresh: true },
             Note::Here { mac, fresh: false },
             Note::Gone { mac, at_work: true },
+            Note::Lost { mac, spi: 0xf000_1234 },
             Note::Answer { mac, answer },
         ];
         orders.map(|order| Note::Order { mac, order }).into_iter().chain(others).collect()
@@ -166,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_a_note_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..6) {
+        fn whatever_comes_is_a_note_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..7) {
             let bytes = [&[kind], &bytes[..]].concat();
             if let Ok((note, rest)) = Note::read(&bytes) {
                 let mut again = Vec::new();

@@ -73,6 +73,11 @@ impl Peers {
         away.courier.due(now)
     }
 
+    /// Whether there is nobody else.
+    pub fn are_none(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
     /// Tells everybody.
     pub fn tell(&mut self, note: &Note) {
         for peer in self.controllers.values_mut() {
@@ -97,6 +102,7 @@ impl Keys {
             known.filter(|(name, peer)| gone(name, peer)).map(|(name, _)| Arc::clone(name)).collect();
         for name in gone {
             self.peers.controllers.remove(&name);
+            self.guests.controllers_changed(now);
             let lost = self.peers.away.iter().filter(|(_, away)| away.at == name).map(|(mac, _)| *mac);
             for mac in lost.collect::<Vec<_>>() {
                 self.gone(now, mac, true);
@@ -106,6 +112,7 @@ impl Keys {
             if !self.peers.controllers.contains_key(&**name) {
                 let here = self.couriers.keys().filter(|mac| self.encrypted.contains_key(mac));
                 let outbox = here.map(|mac| Note::Here { mac: *mac, fresh: false }).collect();
+                self.guests.controllers_changed(now);
                 self.peers.controllers.insert(name.as_str().into(), Peer { session: session.clone(), outbox });
             }
         }
@@ -134,6 +141,7 @@ impl Keys {
                     self.gone(now, mac, at_work);
                 }
             }
+            Note::Lost { mac, spi } => self.lost_by(now, mac, spi),
             Note::Order { mac, order } => self.pass_on(from, mac, order),
             Note::Answer { mac, answer } => {
                 let away = self.peers.away.get_mut(&mac).filter(|away| away.at == from);

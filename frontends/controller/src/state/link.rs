@@ -1,6 +1,7 @@
 //! A vNIC that speaks version 3 of the control protocol: the core's session and its way to the wanted state, with the
 //! plan that makes differences good.
 
+mod associations;
 mod message;
 
 use std::{
@@ -13,8 +14,8 @@ use cvsw_core::{
     control::{
         MAX_FRAME_LEN, OffloadFlags, SaAnswer, SetSa,
         v3::{
-            Answer, ControllerSession, Convergence, Counter, Event, Known, Listed, Message, Page, Reason, Refusal,
-            Registered, Request, State, Step, Subject, TableDigest, Wanted,
+            Answer, ControllerSession, Convergence, Counter, Event, Known, Listed, ListedSa, Message, Page, Reason,
+            Refusal, Registered, Request, SA_DIGEST, State, Step, Subject, TableDigest, Wanted,
         },
     },
     mtu::IpMtu,
@@ -29,6 +30,7 @@ use crate::{
     plan::{Belief, Command, Listing},
 };
 
+use associations::Associations;
 use message::describe;
 
 /// Repetitions without an answer after which a vNIC counts as silent.
@@ -69,6 +71,10 @@ pub struct Told {
     pub counted: Option<Counted>,
     /// Answers to SET_SA.
     pub orders: Vec<SaAnswer>,
+    /// The digest of its security associations.
+    pub sa_digest: Option<u64>,
+    /// All of them, because they were asked for.
+    pub associations: Option<Vec<ListedSa>>,
     /// What is wrong.
     pub errors: Vec<String>,
 }
@@ -93,6 +99,8 @@ pub struct Link {
     greet: bool,
     hello_at: Duration,
     statistics: Statistics,
+    /// Its associations are being asked for.
+    associations: Option<Box<Associations>>,
     /// What it said last about itself.
     state: Option<State>,
 }
@@ -120,6 +128,7 @@ impl Link {
             replan: false,
             listed: Listing::default(),
             statistics: Statistics::default(),
+            associations: None,
             state: None,
             greet: false,
             hello_at: Duration::ZERO,
@@ -149,6 +158,7 @@ impl Link {
             self.sent.clear();
             self.replan = false;
             self.statistics = Statistics::default();
+            self.associations = None;
         }
         Ok(registered)
     }
@@ -265,7 +275,10 @@ impl Link {
             Event::Nothing => {}
             Event::Answered { token, answer } => self.answered(token, &answer, belief, &mut told),
             Event::Page(page, items) if page.subject == Subject::Statistics => {
-                told.counted = self.counters(now, &page, items, timers)?;
+                told.counted = self.counters(now, &page, items, timers, &mut told.sa_digest)?;
+            }
+            Event::Page(page, items) if page.subject == Subject::Associations => {
+                told.associations = self.association_page(&page, items)?;
             }
             Event::Page(page, items) => self.page(&page, items, belief, desired)?,
             Event::State(state) => self.told(now, &state, timers, belief, desired),
@@ -344,11 +357,16 @@ impl Link {
         page: &Page,
         mut items: &[u8],
         timers: &Timers,
+        sa_digest: &mut Option<u64>,
     ) -> Result<Option<Counted>, &'static str> {
         let statistics = &mut self.statistics;
         while !items.is_empty() {
             let (counter, rest) = Counter::parse(items).map_err(|error| error.name())?;
-            statistics.gathering.insert(counter.name.to_owned(), counter.value);
+            if counter.name == SA_DIGEST {
+                *sa_digest = Some(counter.value);
+            } else {
+                statistics.gathering.insert(counter.name.to_owned(), counter.value);
+            }
             items = rest;
         }
         if !page.last && page.next > statistics.from && statistics.gathering.len() < MAX_COUNTERS {
@@ -374,6 +392,7 @@ impl Link {
         let (port, mac) = place;
         self.submit_orders();
         match self.convergence.step(instant(now)) {
+            Step::Nothing if self.associations.is_some() => self.ask_for_associations(),
             Step::Nothing if now >= self.statistics.due => self.ask_for_counters(),
             Step::Nothing => {}
             Step::Ask(request) => drop(self.session.ask(request)),

@@ -87,6 +87,12 @@ impl Controller {
                 vnic.note(error);
             }
         }
+        if told.sa_digest.is_some_and(|digest| self.keys.differs(mac, digest)) {
+            vnic.list_associations();
+        }
+        if let Some(listed) = &told.associations {
+            self.keys.listed(now, mac, listed);
+        }
         if let (Some(before), Some((_, now))) = (&told.counted, vnic.link().and_then(Link::counted)) {
             self.counters.drops.add(before, now);
         }

@@ -293,6 +293,13 @@ impl Vnic {
         Ok(told)
     }
 
+    /// Asks it for its associations, if it tells of them.
+    pub fn list_associations(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.list_associations();
+        }
+    }
+
     /// Somebody looks at it.
     pub fn watch(&mut self) {
         if let Some(link) = &mut self.link {

@@ -8,7 +8,12 @@ use super::support::{
     world::{Nic, World},
 };
 use cvsw_controller::{Mac, status::Status};
-use cvsw_core::{control::v3::ControlKeys, flow::Direction};
+use cvsw_core::{
+    Instant,
+    control::v3::ControlKeys,
+    crypto::{KeyMaterial, SaConfig, Suite},
+    flow::Direction,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(120);
@@ -219,6 +224,33 @@ fn a_controller_that_was_stopped_changes_nothing_when_it_goes_on() {
     world.run_until_converged(LONG);
     world.run(SOON);
     assert_nothing_lost(&take_traffic(&mut world));
+}
+
+/// Both are vNICs of version 3, on switches of different controllers; nobody asks them all the time.
+#[test]
+fn what_a_vnic_has_too_much_goes_and_what_it_lacks_comes_back() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    let surplus = 0xf0aa_bbcc;
+    let all = spis(&world, 3, Direction::Rx);
+    let of_sender = spis(&world, 0, Direction::Tx);
+    for switch in [1, 3] {
+        let nic = world.switches[switch].ports.get_mut(&1).unwrap().as_mut().unwrap();
+        let key = KeyMaterial::new(Suite::Aes128Gcm, &[9; 20]).unwrap();
+        let config = SaConfig::new(surplus, Direction::Rx, surplus, [192, 0, 2, 77]);
+        nic.engine.add_sa(&mut *nic.ciphers, Instant::ZERO, &config, &key).unwrap();
+        if switch == 3 {
+            // One of a sender with another controller.
+            let lost = all.intersection(&of_sender).next().unwrap();
+            nic.engine.remove_sa(&mut *nic.ciphers, *lost).unwrap();
+        }
+    }
+    assert!(spis(&world, 1, Direction::Rx).contains(&surplus));
+    world.run(LONG);
+    take_traffic(&mut world);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
 }
 
 /// A vNIC that starts anew gets keys that it never had, of whatever controller.

@@ -3,6 +3,7 @@
 use super::{
     super::{
         answer::{Answer, Refusal},
+        association::{SA_DIGEST, SaDigest},
         digest::TableDigest,
         message::{Header, Kind},
         report::{Counter, Listed, Page, State, Subject},
@@ -113,7 +114,10 @@ impl VnicSession {
         waiting: &Waiting,
         out: &mut [u8],
     ) -> Result<usize, NoRoom> {
-        let digest = self.digest(report.inside, out);
+        let digest = match Subject::from_number(waiting.subject) {
+            Some(Subject::Associations) => sa_digest(report.inside),
+            _ => self.digest(report.inside, out),
+        };
         let header = self.header(report, Kind::Report, waiting.epoch, waiting.sequence);
         let keys = &self.keys;
         let fill = |room: &mut [u8]| {
@@ -121,6 +125,7 @@ impl VnicSession {
             let (page, len) = match Subject::from_number(waiting.subject) {
                 Some(Subject::Entries) => entries(report.inside, waiting, items),
                 Some(Subject::Statistics) => statistics(report.inside, waiting.from, items),
+                Some(Subject::Associations) => associations(report.inside, waiting.from, items),
                 _ => {
                     let state = self.state_with(report, 0, digest).to_bytes();
                     items.get_mut(..state.len()).ok_or(NoRoom)?.copy_from_slice(&state);
@@ -203,7 +208,33 @@ fn entries<I: Inside>(inside: &I, waiting: &Waiting, items: &mut [u8]) -> (Page,
     }
 }
 
-/// A page of counters that are not zero.
+/// A page of associations, as many as fit.
+#[inline(never)]
+fn associations<I: Inside>(inside: &I, from: u32, items: &mut [u8]) -> (Page, usize) {
+    let mut page = Page { subject: Subject::Associations, last: false, count: 0, next: from, digest: 0 };
+    let mut len = 0usize;
+    while let Some(sa) = inside.association(page.next) {
+        match sa.emit(items.get_mut(len..).unwrap_or_default()) {
+            Ok(more) => len = len.saturating_add(more),
+            Err(NoRoom) => return (page, len),
+        }
+        page.count = page.count.saturating_add(1);
+        page.next = page.next.saturating_add(1);
+    }
+    page.last = true;
+    (page, len)
+}
+
+/// Digest of all associations.
+#[inline(never)]
+fn sa_digest<I: Inside>(inside: &I) -> u64 {
+    let mut digest = SaDigest::default();
+    let all = (0..).map_while(|index| inside.association(index));
+    all.for_each(|sa| digest.add(sa.id, sa.spi, sa.suite, sa.direction));
+    digest.value()
+}
+
+/// A page of counters that are not zero, and behind the last one the digest of the associations.
 fn statistics<I: Inside>(inside: &I, from: u32, items: &mut [u8]) -> (Page, usize) {
     let mut page = Page { subject: Subject::Statistics, last: false, count: 0, next: from, digest: 0 };
     let mut len = 0usize;
@@ -217,6 +248,12 @@ fn statistics<I: Inside>(inside: &I, from: u32, items: &mut [u8]) -> (Page, usiz
         }
         page.next = page.next.saturating_add(1);
     }
-    page.last = true;
-    (page, len)
+    match Counter::emit([SA_DIGEST, ""], sa_digest(inside), items.get_mut(len..).unwrap_or_default()) {
+        Ok(more) => {
+            page.count = page.count.saturating_add(1);
+            page.last = true;
+            (page, len.saturating_add(more))
+        }
+        Err(NoRoom) => (page, len),
+    }
 }

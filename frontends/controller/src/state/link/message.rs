@@ -29,7 +29,7 @@ impl Link {
             Outgoing::Request { sequence, request } => {
                 let (kind, what) = match request.subject {
                     Subject::Entries => (Kind::ListEntries, "LIST_ENTRIES"),
-                    Subject::Statistics | Subject::State => (Kind::Get, "GET"),
+                    Subject::Statistics | Subject::State | Subject::Associations => (Kind::Get, "GET"),
                 };
                 return (what, bytes(header(kind, sequence, false, 0), out, &request.to_bytes()));
             }
