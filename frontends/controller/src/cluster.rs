@@ -81,6 +81,8 @@ pub struct Cluster {
     name: String,
     handle: Handle,
     lease: Option<Lease>,
+    /// When it is to be renewed.
+    renew_at: Instant,
     mail: Option<Mail>,
     /// A number that no earlier part in the cluster has had, as a text.
     session: String,
@@ -143,6 +145,7 @@ impl Cluster {
             name,
             handle,
             lease: None,
+            renew_at: Instant::now(),
             session: String::new(),
             vacant: BTreeMap::new(),
             entitled: BTreeMap::new(),
@@ -174,7 +177,8 @@ impl Cluster {
 
     /// Takes part under one lease, for as long as it lasts.
     async fn take_part(&mut self) -> Result<Infallible, Trouble> {
-        let mut renewed = self.now().await?;
+        let renewed = self.now().await?;
+        self.renew_at = Instant::now() + RENEW;
         let granted = self.client.grant(LEASE_SECONDS).await?;
         let lasts = Duration::from_secs(u64::try_from(granted.ttl).unwrap_or(0)).saturating_sub(MARGIN);
         let lease = Lease { id: granted.id, lasts };
@@ -189,18 +193,7 @@ impl Cluster {
         self.take_share(lease).await?;
         tracing::info!(name = self.name, "taking part in the cluster");
         loop {
-            let now = self.now().await?;
-            if now.saturating_sub(renewed) >= RENEW {
-                match self.client.keep_alive(lease.id).await {
-                    Ok(0) => return Err(Trouble::Over),
-                    Ok(_) => {
-                        renewed = now;
-                        self.lasts(lease, now).await?;
-                    }
-                    // There are more nodes, and some time.
-                    Err(error) => tracing::warn!("the lease was not renewed: {error}"),
-                }
-            }
+            self.renew(lease).await?;
             match self.look(lease).await {
                 Err(Trouble::Store(error)) => tracing::warn!("{error}"),
                 other => other?,
@@ -209,14 +202,33 @@ impl Cluster {
         }
     }
 
+    /// Renews the lease when it is time. To be called between any two things that may take long.
+    async fn renew(&mut self, lease: Lease) -> Result<(), Trouble> {
+        if Instant::now() < self.renew_at {
+            return Ok(());
+        }
+        let now = self.now().await?;
+        match self.client.keep_alive(lease.id).await {
+            Ok(0) => return Err(Trouble::Over),
+            Ok(_) => {
+                self.renew_at = Instant::now() + RENEW;
+                self.lasts(lease, now).await?;
+            }
+            // There are more nodes, and some time.
+            Err(error) => tracing::warn!("the lease was not renewed: {error}"),
+        }
+        Ok(())
+    }
+
     /// Until the next look: letters, if there are any.
     async fn correspond(&mut self, lease: Lease, since: i64) -> Result<(), Trouble> {
         let next = Instant::now() + LOOK;
-        let Some(mail) = &mut self.mail else {
-            tokio::time::sleep(LOOK).await;
-            return Ok(());
-        };
         while Instant::now() < next {
+            self.renew(lease).await?;
+            let Some(mail) = &mut self.mail else {
+                tokio::time::sleep_until(next).await;
+                return Ok(());
+            };
             let busy = match mail.exchange(&self.client, &self.handle, lease, since).await {
                 Err(Trouble::Store(error)) => {
                     tracing::warn!("{error}");
@@ -231,7 +243,10 @@ impl Cluster {
 
     /// Puts a key for a share of the SPIs that nobody else has.
     async fn take_share(&self, lease: Lease) -> Result<(), Trouble> {
-        for share in 0..SHARES {
+        // Any one: keys of whoever had it last may still be in use for some seconds.
+        let first =
+            self.session.as_bytes().iter().fold(0u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(*octet));
+        for share in (0..SHARES).map(|number| first.wrapping_add(number) % SHARES) {
             let key = format!("{SPIS}{share:02x}");
             let put = PutRequest { key: key.clone().into(), value: self.session.clone().into(), lease: lease.id };
             let request = TxnRequest {
@@ -282,10 +297,12 @@ impl Cluster {
             (controller.datapaths(), controller.owned(), controller.take_outrun(), encrypted, now)
         };
         let (connected, owned, outrun, encrypted, now) = self.handle.ask(state).await?;
+        let own = self.name.clone();
         let ours = |datapath_id: &u64| {
-            seen.switches.get(datapath_id).filter(|(name, _)| *name == self.name).map(|(_, since)| *since)
+            seen.switches.get(datapath_id).filter(|(name, _)| *name == own).map(|(_, since)| *since)
         };
         for datapath_id in owned.keys().filter(|id| ours(id).is_none()) {
+            self.renew(lease).await?;
             let datapath_id = *datapath_id;
             self.handle.ask(move |controller, now| controller.disown(now, datapath_id)).await?;
         }
@@ -293,6 +310,7 @@ impl Cluster {
             if *name != self.name {
                 continue;
             }
+            self.renew(lease).await?;
             let (datapath_id, since) = (*datapath_id, *since);
             if !connected.contains(&datapath_id) {
                 self.release(datapath_id, since).await?;
@@ -314,6 +332,7 @@ impl Cluster {
         self.vacant.retain(|id, _| vacant.contains(id));
         for datapath_id in vacant {
             let since = *self.vacant.entry(datapath_id).or_insert(now);
+            self.renew(lease).await?;
             let first = seen.first(datapath_id) == Some(&self.name);
             if first || now.saturating_sub(since) >= GRACE {
                 self.acquire(datapath_id, lease).await?;

@@ -91,8 +91,9 @@ impl Channel {
     /// A new key is due soon, and one that is on its way is not good enough.
     pub fn rekey(&mut self, now: Duration) {
         self.rekey_at = Some(now.saturating_add(SETTLE));
-        if let Some(next) = self.next.take() {
-            self.old.push((next.spi, now.saturating_add(GRACE)));
+        // The sender may have it already: then it is exchanged when that is known.
+        if self.next.as_ref().is_some_and(|next| !next.switching) {
+            self.drop_next(now);
         }
     }
 
@@ -117,13 +118,19 @@ impl Channel {
     pub fn learn(&mut self, now: Duration, id: ChannelId) -> SaCommand {
         self.learning = true;
         // It may have changed over to it, or not.
-        self.old.extend(self.next.take().map(|next| (next.spi, now.saturating_add(GRACE))));
+        self.drop_next(now);
         SaCommand::Query { id: sending_id(id.destination) }
     }
 
     /// The sender has started anew: it uses no key.
-    pub const fn forget(&mut self) {
+    pub fn forget(&mut self, now: Duration) {
         self.learning = false;
+        self.drop_next(now);
+    }
+
+    /// The next key is not used any more, and its receivers lose it.
+    fn drop_next(&mut self, now: Duration) {
+        self.old.extend(self.next.take().map(|next| (next.spi, now.saturating_add(GRACE))));
     }
 
     /// The sender is another controller's now, and so are its keys; `fresh`: it has none. Returns the SPIs that are not ours

@@ -141,6 +141,8 @@ pub struct Keys {
     used: HashSet<u32>,
     /// ... and of which share new ones are.
     share: u8,
+    /// Of this controller.
+    epoch: u64,
     /// Old associations of receivers that were not here when they should have lost them.
     missed: BTreeMap<Mac, BTreeSet<u32>>,
     peers: Peers,
@@ -198,7 +200,7 @@ impl Keys {
             self.order(mac, None, old.map_or(SaCommand::Flush, |vni| SaCommand::Require { vni: *vni, on: false }));
             if let Some(vni) = new {
                 self.order(mac, None, SaCommand::Require { vni: *vni, on: true });
-                self.peers.tell(&Note::Here { mac, fresh: false });
+                self.peers.tell(&Note::Here { mac, fresh: false, epoch: self.epoch });
             }
         }
     }
@@ -230,6 +232,11 @@ impl Keys {
         }
     }
 
+    /// This controller's epoch: higher than that of whoever has managed any of the vNICs before that come from now on.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
     /// Of which share of all SPIs new ones are: no two controllers have the same at a time.
     pub const fn set_share(&mut self, share: u8) {
         self.share = share;
@@ -247,7 +254,7 @@ impl Keys {
             self.channels_due.soon(id);
             question.into_iter().for_each(|question| self.order(mac, Some(id), question));
         }
-        self.peers.tell(&Note::Here { mac, fresh: false });
+        self.peers.tell(&Note::Here { mac, fresh: false, epoch: self.epoch });
     }
 
     /// A vNIC has come, or has started anew: it has no key.
@@ -260,12 +267,12 @@ impl Keys {
         self.receiver_came(now, mac, true);
         for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
             if let Some(channel) = self.channels.get_mut(&id) {
-                channel.forget();
+                channel.forget(now);
                 channel.rekey(now);
                 self.channels_due.soon(id);
             }
         }
-        self.peers.tell(&Note::Here { mac, fresh: true });
+        self.peers.tell(&Note::Here { mac, fresh: true, epoch: self.epoch });
     }
 
     /// A receiver has come, to a switch of ours or of another controller's; `fresh`: it has no key.

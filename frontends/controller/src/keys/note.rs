@@ -23,6 +23,8 @@ pub enum Note {
         mac: Mac,
         /// It has no association.
         fresh: bool,
+        /// The writer's epoch: whoever has it later has a higher one.
+        epoch: u64,
     },
     /// It is not on the writer's switches any more.
     Gone {
@@ -70,9 +72,10 @@ impl Note {
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut room = zeroize::Zeroizing::new([0; LONGEST]);
         let (kind, mac, len) = match self {
-            Self::Here { mac, fresh } => {
+            Self::Here { mac, fresh, epoch } => {
                 room[0] = u8::from(*fresh);
-                (HERE, mac, 1)
+                room[1..9].copy_from_slice(&epoch.to_be_bytes());
+                (HERE, mac, 9)
             }
             Self::Gone { mac, at_work } => {
                 room[0] = u8::from(*at_work);
@@ -109,7 +112,10 @@ impl Note {
         let (body, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into()).ok_or(Malformed)?;
         let mac = Mac(*mac);
         let note = match (kind, body) {
-            (HERE, [fresh @ (0 | 1)]) => Self::Here { mac, fresh: *fresh == 1 },
+            (HERE, [fresh @ (0 | 1), epoch @ ..]) => {
+                let epoch = epoch.try_into().map_err(|_| Malformed)?;
+                Self::Here { mac, fresh: *fresh == 1, epoch: u64::from_be_bytes(epoch) }
+            }
             (GONE, [at_work @ (0 | 1)]) => Self::Gone { mac, at_work: *at_work == 1 },
             (LOST, &[a, b, c, d]) => Self::Lost { mac, spi: u32::from_be_bytes([a, b, c, d]) },
             (ORDER, body) => Self::Order { mac, order: SetSa::parse(body).map_err(|_| Malformed)? },
@@ -146,8 +152,8 @@ mod tests {
             generation: 77,
         };
         let others = [
-            Note::Here { mac, fresh: true },
-            Note::Here { mac, fresh: false },
+            Note::Here { mac, fresh: true, epoch: 7 << 40 },
+            Note::Here { mac, fresh: false, epoch: 1 },
             Note::Gone { mac, at_work: true },
             Note::Lost { mac, spi: 0xf000_1234 },
             Note::Answer { mac, answer },

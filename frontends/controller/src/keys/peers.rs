@@ -48,6 +48,8 @@ struct Peer {
 #[derive(Debug)]
 struct Away {
     at: Arc<str>,
+    /// That one's epoch when it said so. Letters of two controllers may be read in another order than they were written.
+    epoch: u64,
     courier: Courier,
 }
 
@@ -111,7 +113,7 @@ impl Keys {
         for (name, session) in alive {
             if !self.peers.controllers.contains_key(&**name) {
                 let here = self.couriers.keys().filter(|mac| self.encrypted.contains_key(mac));
-                let outbox = here.map(|mac| Note::Here { mac: *mac, fresh: false }).collect();
+                let outbox = here.map(|mac| Note::Here { mac: *mac, fresh: false, epoch: self.epoch }).collect();
                 self.guests.controllers_changed(now);
                 self.peers.controllers.insert(name.as_str().into(), Peer { session: session.clone(), outbox });
             }
@@ -135,7 +137,7 @@ impl Keys {
             return;
         };
         match note {
-            Note::Here { mac, fresh } => self.is_away(now, mac, from, fresh),
+            Note::Here { mac, fresh, epoch } => self.is_away(now, mac, (from, epoch), fresh),
             Note::Gone { mac, at_work } => {
                 if self.peers.away.get(&mac).is_some_and(|away| away.at == from) {
                     self.gone(now, mac, at_work);
@@ -155,10 +157,13 @@ impl Keys {
     }
 
     /// A vNIC is on a switch of another controller.
-    fn is_away(&mut self, now: Duration, mac: Mac, at: Arc<str>, fresh: bool) {
+    fn is_away(&mut self, now: Duration, mac: Mac, (at, epoch): (Arc<str>, u64), fresh: bool) {
+        if self.peers.away.get(&mac).is_some_and(|away| away.epoch > epoch) {
+            return;
+        }
         self.peers.couriers = self.peers.couriers.wrapping_add(1);
         let courier = Courier::far(self.peers.couriers);
-        self.peers.away.insert(mac, Away { at, courier });
+        self.peers.away.insert(mac, Away { at, epoch, courier });
         if self.couriers.contains_key(&mac) {
             // It has moved away and we have not noticed, or here and they have not: who is right will be seen.
             return;

@@ -109,6 +109,7 @@ impl Controller {
     /// This controller's epoch: not 0, and higher than that of every controller before. Set it before any switch connects.
     pub const fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
+        self.keys.set_epoch(epoch);
     }
 
     /// This controller's epoch.

@@ -68,8 +68,10 @@ impl Controller {
     pub fn own(&mut self, now: Duration, datapath_id: u64, epoch: u64) {
         let Some(ownership) = self.ownership.as_mut().filter(|ownership| now < ownership.until) else { return };
         // It may be used for the other switches as well: who was given this one has all of them at that revision.
-        self.epoch = self.epoch.max(ownership.above.saturating_add(epoch));
-        if ownership.switches.insert(datapath_id, epoch).is_some_and(|before| before != epoch) {
+        let epoch_now = self.epoch.max(ownership.above.saturating_add(epoch));
+        let before = ownership.switches.insert(datapath_id, epoch);
+        self.set_epoch(epoch_now);
+        if before.is_some_and(|before| before != epoch) {
             // It was lost and won again before anybody noticed; somebody else may have had it in between.
             self.retire_switch(now, datapath_id);
         }
@@ -106,7 +108,8 @@ impl Controller {
     /// The epoch becomes this one. The caller has made sure that the switches were ours at that revision of the store.
     pub fn raise_epoch(&mut self, now: Duration, epoch: u64) {
         let Some(ownership) = self.ownership.as_ref().filter(|ownership| now < ownership.until) else { return };
-        self.epoch = self.epoch.max(ownership.above.saturating_add(epoch));
+        let epoch_now = self.epoch.max(ownership.above.saturating_add(epoch));
+        self.set_epoch(epoch_now);
         let greeting = self.greeting();
         self.switches.values_mut().for_each(|switch| switch.greeting = greeting);
         tracing::info!(epoch, "the epoch is higher now, for a vNIC that came from a switch of another controller");

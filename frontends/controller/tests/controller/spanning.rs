@@ -174,6 +174,30 @@ fn a_switch_that_is_handed_over_costs_nothing() {
     }
 }
 
+/// A switch goes to and fro faster than controllers read their letters, which are read writer by writer.
+#[test]
+fn letters_that_cross_each_other_do_no_harm() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    for (switch, over) in [(0, 1), (0, 2), (1, 2), (3, 0), (2, 1)] {
+        let home = world.switches[switch].at;
+        for to in [over, home] {
+            world.hand_over(switch, to);
+            world.settle();
+        }
+        world.run_until_converged(LONG);
+        let now = world.now;
+        (0..3).for_each(|at| world.controller_at(at).rotate_keys(now));
+        world.run(Duration::from_secs(20));
+        world.run_until_converged(LONG);
+        world.run(SOON);
+        take_traffic(&mut world);
+        world.run(SOON);
+        assert_nothing_lost(&take_traffic(&mut world));
+        assert!(states(&mut world, home).iter().all(|(state, _)| state != "waiting"));
+    }
+}
+
 /// One dies, at any moment of an exchange, and after a while the others have its switches.
 #[test]
 fn a_controller_that_dies_costs_nothing() {
