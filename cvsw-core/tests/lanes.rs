@@ -380,6 +380,21 @@ fn a_number_in_vain_counts() {
     assert_eq!((sender.counters(SPI).packets, sender.sa(SPI).config.last_sequence), (2, 3));
 }
 
+/// What a replica has sent counts when the association ends, also if nobody has gathered it.
+#[test]
+fn an_spi_ends_where_all_lanes_have_come() {
+    let mut lanes = two_lanes(&config(Direction::Tx, SPI));
+    for _ in 0..3 {
+        lanes.0[1].send(&inner()).unwrap();
+    }
+    let first = &mut lanes.0[0];
+    first.engine.remove_sa(&mut first.ciphers, SA).unwrap();
+    let again = |last_sequence| SaConfig { last_sequence, ..config(Direction::Tx, SPI) };
+    assert_eq!(first.add(&again(2), &key(SUITE, 1)), Err(SaError::SequenceReuse));
+    first.add(&again(3), &key(SUITE, 1)).unwrap();
+    assert_eq!(identity(&first.send(&inner()).unwrap()), (SPI, 4));
+}
+
 /// An association is used with what it was added with, or not at all.
 #[test]
 fn nothing_is_used_that_does_not_belong_together() {
