@@ -64,7 +64,9 @@ impl Guest {
         };
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &net.namespace, "qemu-system-x86_64", "-machine", machine]);
-        command.args(["-accel", "tcg", "-cpu", hardware.processor, "-m", &hardware.megabytes.to_string()]);
+        // There could be a second processor: so QEMU 7.2 translates the guest's memory barriers, which virtqueues need.
+        command.args(["-accel", "tcg,thread=multi", "-smp", "1,maxcpus=2"]);
+        command.args(["-cpu", hardware.processor, "-m", &hardware.megabytes.to_string()]);
         command.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         command
             .args(["-global", "virtio-mmio.force-legacy=false", "-serial"])
