@@ -13,7 +13,7 @@
 //! A controller that joins, or comes back, gets its share: after a while it writes a *wish*, `/cvsw/wish/DATAPATH`, for
 //! each switch with which it scores highest and which is another's, and that one lets go of it, a few at a time. Not so
 //! where networks are encrypted and the controllers have no key with which they could tell each other those of vNICs on
-//! different switches ([`mail`]): then a switch that changes its controller is worse than one that has the wrong one.
+//! different switches (`mail`): then a switch that changes its controller is worse than one that has the wrong one.
 //!
 //! A vNIC of version 3 that has moved here from a switch of another controller may obey a higher epoch than this one's.
 //! Then this controller makes the store's revision higher, under the condition that the switch is still its own, and takes
