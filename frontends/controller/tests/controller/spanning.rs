@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::support::{
-    traffic::Traffic,
+    traffic::{Traffic, assert_nothing_lost, take_traffic},
     world::{Nic, World},
 };
 use cvsw_controller::{Mac, status::Status};
@@ -17,8 +17,6 @@ use cvsw_core::{
 
 const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(120);
-/// What is on the wire at the end of a test arrives in this time.
-const ARRIVAL: Duration = Duration::from_secs(2);
 /// Each on a switch of its own, in this order.
 const MEMBERS: [u8; 4] = [1, 2, 3, 4];
 
@@ -82,18 +80,6 @@ fn world(keys: &std::path::Path) -> World {
     world.run(SOON);
     world.traffic = Some(Traffic::default());
     world
-}
-
-/// Waits for what is on the wire, and gives back what happened since [`world`] or the last call.
-fn take_traffic(world: &mut World) -> Traffic {
-    world.run(ARRIVAL);
-    world.traffic.replace(Traffic::default()).unwrap()
-}
-
-/// Everything that was sent arrived, as ESP.
-fn assert_nothing_lost(traffic: &Traffic) {
-    assert!(traffic.sent > 100 && traffic.delivered > 100, "{} sent", traffic.sent);
-    assert_eq!((traffic.lost.len(), traffic.clear), (0, 0), "{:?}", traffic.lost);
 }
 
 fn spis(world: &World, switch: usize, direction: Direction) -> BTreeSet<u32> {

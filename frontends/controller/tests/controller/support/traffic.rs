@@ -1,12 +1,15 @@
 //! What the VMs of a world send each other, through their vNICs' engines: every frame is numbered, and what became of
 //! it is known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cvsw_controller::Mac;
 use cvsw_core::{DropReason, Frame, Instant, Verdict, flow::Direction};
 
-use super::world::Nic;
+use super::world::{Nic, World};
 
 const BROADCAST: Mac = Mac([0xff; 6]);
 /// An EtherType for experiments (IEEE 802), which no flow looks at.
@@ -40,6 +43,21 @@ struct Flying {
     to: Mac,
     packet: Vec<u8>,
     inside: Vec<u8>,
+}
+
+/// What is on the wire at the end of a test arrives in this time.
+const ARRIVAL: Duration = Duration::from_secs(2);
+
+/// Waits for what is on the wire, and gives back what happened since the traffic began or the last call.
+pub fn take_traffic(world: &mut World) -> Traffic {
+    world.run(ARRIVAL);
+    world.traffic.replace(Traffic::default()).unwrap()
+}
+
+/// Everything that was sent arrived, as ESP.
+pub fn assert_nothing_lost(traffic: &Traffic) {
+    assert!(traffic.sent > 100 && traffic.delivered > 100, "{} sent", traffic.sent);
+    assert_eq!((traffic.lost.len(), traffic.clear), (0, 0), "{:?}", traffic.lost);
 }
 
 impl Traffic {
