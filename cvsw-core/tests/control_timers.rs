@@ -264,6 +264,8 @@ fn the_timer_follows_what_is_measured() {
     assert!(!timer.is_late());
     timer.measured(u64::MAX);
     assert_eq!(timer.timeout(), 60_000 * MS, "whoever it is that takes so long");
+    timer.expired();
+    assert_eq!(timer.timeout(), 60_000 * MS, "nor does the pause grow beyond");
     (0..2000).for_each(|_| timer.measured(8));
     assert_eq!(timer.timeout(), 100, "never shorter than this");
 }

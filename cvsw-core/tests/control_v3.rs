@@ -55,6 +55,7 @@ fn losses_only_cost_time() {
         ends.run(&[9, 255, 9, 13, 9, 26, 9, 39], 2);
         assert!(ends.is_converged());
         assert!(ends.duplicates() > 0, "answers were lost, so commands came again");
+        assert!(ends.elapsed() < 100_000_000_000, "the losses went on all the time: {} ns", ends.elapsed());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -20,8 +20,22 @@ const BUILD_LIMIT: u32 = 900;
 /// Targets that run at the same time.
 const JOBS: usize = 2;
 
+/// Where a run begins, and whether it is the same every time.
+#[derive(Clone, Copy)]
+pub enum Start {
+    /// From the committed seeds, with the same random numbers: what the check finds in a commit, it finds again.
+    Same,
+    /// From what runs before it have left in `fuzz/corpus` too, with other random numbers each time.
+    Anywhere,
+}
+
+/// The check of `cargo xtask test`: every target, for a short time.
+pub fn check() -> Result<()> {
+    run(SECONDS, &[], Start::Same)
+}
+
 /// Fuzzes `targets` (all, if empty) for `seconds` each, starting from the committed seeds.
-pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
+pub fn run(seconds: u32, targets: &[String], start: Start) -> Result<()> {
     let known = known_targets()?;
     if let Some(unknown) = targets.iter().find(|target| !known.contains(target)) {
         bail!("no fuzz target `{unknown}`; there are: {}", known.join(", "));
@@ -34,7 +48,7 @@ pub fn run(seconds: u32, targets: &[String]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let worker = || -> Result<()> {
         while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-            run_one(target, seconds, &target_dir).with_context(|| {
+            run_one(target, seconds, &target_dir, start).with_context(|| {
                 format!("fuzz target `{target}` failed; its input is in fuzz/artifacts/{target}")
             })?;
         }
@@ -54,17 +68,28 @@ pub fn lock() -> Result<()> {
     Ok(())
 }
 
-fn run_one(target: &str, seconds: u32, target_dir: &Path) -> Result<()> {
+fn run_one(target: &str, seconds: u32, target_dir: &Path, start: Start) -> Result<()> {
+    let fuzz = root().join("fuzz");
     // libFuzzer writes what it finds into the first folder and only reads the others.
-    let corpus = format!("corpus/{target}");
-    let seeds = format!("seeds/{target}");
+    let corpus = match start {
+        Start::Same => empty(&target_dir.join("check").join(target))?,
+        Start::Anywhere => fuzz.join("corpus").join(target),
+    };
+    let seeds = fuzz.join("seeds").join(target);
     for folder in [&corpus, &seeds] {
-        fs::create_dir_all(root().join("fuzz").join(folder))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    // 0: libFuzzer takes one of its own.
+    let random = match start {
+        Start::Same => 1,
+        Start::Anywhere => 0,
+    };
     let log = cargo_fuzz(seconds + 120, "run", target_dir)
-        .args([target, &format!("fuzz/{corpus}"), &format!("fuzz/{seeds}"), "--"])
-        .args([format!("-max_total_time={seconds}"), "-timeout=10".into(), "-rss_limit_mb=2048".into()])
-        .args(["-verbosity=0", "-print_final_stats=1"])
+        .arg(target)
+        .args([&corpus, &seeds])
+        .arg("--")
+        .args([format!("-max_total_time={seconds}"), format!("-seed={random}")])
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-verbosity=0", "-print_final_stats=1"])
         .read_errors()?;
     let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     println!(
@@ -72,6 +97,14 @@ fn run_one(target: &str, seconds: u32, target_dir: &Path) -> Result<()> {
         runs.context("libFuzzer printed no count")?.trim()
     );
     Ok(())
+}
+
+/// An empty folder in this place.
+fn empty(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    Ok(folder.to_owned())
 }
 
 /// A call of cargo-fuzz with a nightly compiler if there is one, else with the stable one's nightly features on.

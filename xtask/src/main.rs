@@ -73,7 +73,7 @@ fn run() -> Result<ExitCode> {
         }
         "fuzz" => {
             let (seconds, targets) = fuzz_args(&mut parser)?;
-            fuzz::run(seconds, &targets)
+            fuzz::run(seconds, &targets, fuzz::Start::Anywhere)
         }
         "unikernel" => {
             let flavour = match parser.next()? {

@@ -1,6 +1,6 @@
 //! How long an answer is waited for: the retransmission timer of RFC 6298.
 
-/// No answer is expected to take longer, whatever was measured (RFC 6298, 2.5).
+/// No answer is waited for longer, whatever was measured and however often it did not come (RFC 6298, 2.5 and 5.5).
 const LONGEST: u64 = 60_000_000_000;
 /// The pause is doubled at most so often.
 const DOUBLINGS: u32 = 6;
@@ -72,6 +72,6 @@ impl RoundTrip {
 
     /// How long an answer is waited for now.
     pub fn timeout(&self) -> u64 {
-        self.expected().saturating_mul(1u64.wrapping_shl(self.doublings))
+        self.expected().saturating_mul(1u64.wrapping_shl(self.doublings)).min(LONGEST).max(self.floor)
     }
 }
