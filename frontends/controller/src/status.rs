@@ -258,7 +258,7 @@ impl Status {
             .map(|(mac, desired)| vnic_status(controller, now, mac, desired))
             .collect();
         Self {
-            converged: Self::is_converged(controller, now),
+            converged: Self::is_converged(controller),
             config: ConfigStatus {
                 generation: controller.generation(),
                 error: controller.config_error().map(str::to_owned),
@@ -274,12 +274,12 @@ impl Status {
     }
 
     /// Whether everything is as it should be, see [`Status::converged`].
-    pub fn is_converged(controller: &Controller, now: Duration) -> bool {
+    pub fn is_converged(controller: &Controller) -> bool {
         let ready = |vnic: &Vnic| vnic.phase() == Phase::Ready;
         controller.config_error().is_none()
-            && controller.desired().keys().all(|mac| controller.vnics().get(mac).is_some_and(ready))
-            && controller.vnics().values().all(ready)
-            && controller.keys().complete(now)
+            && controller.desired().keys().all(|mac| controller.vnics().get(mac).is_some_and(|vnic| ready(vnic)))
+            && controller.vnics().values().all(|vnic| ready(vnic))
+            && controller.keys().complete()
     }
 
     /// Only the switches.
@@ -289,7 +289,7 @@ impl Status {
 
     /// Only the keys.
     pub fn keys_of(controller: &Controller, now: Duration) -> Vec<EncryptedStatus> {
-        controller.keys().iter(now).map(|channel| encrypted_status(&channel)).collect()
+        controller.keys().iter(now).map(|channel| EncryptedStatus::of(&channel)).collect()
     }
 
     /// Only the vNICs that were not admitted.
@@ -321,17 +321,20 @@ impl Status {
     }
 }
 
-fn encrypted_status(channel: &ChannelStatus) -> EncryptedStatus {
-    EncryptedStatus {
-        vni: channel.id.vni,
-        sender: channel.id.sender.to_string(),
-        destination: channel.id.destination.to_string(),
-        suite: channel.suite.name().to_owned(),
-        state: channel.state().to_owned(),
-        spi: channel.key.map(|(spi, _)| format!("{spi:#010x}")),
-        age_seconds: channel.key.map(|(_, age)| age.as_secs_f64()),
-        packets: channel.packets,
-        rotations: channel.rotations,
+impl EncryptedStatus {
+    /// A channel, for people.
+    pub fn of(channel: &ChannelStatus) -> Self {
+        Self {
+            vni: channel.id.vni,
+            sender: channel.id.sender.to_string(),
+            destination: channel.id.destination.to_string(),
+            suite: channel.suite.name().to_owned(),
+            state: channel.state().to_owned(),
+            spi: channel.key.map(|(spi, _)| format!("{spi:#010x}")),
+            age_seconds: channel.key.map(|(_, age)| age.as_secs_f64()),
+            packets: channel.packets,
+            rotations: channel.rotations,
+        }
     }
 }
 
@@ -365,12 +368,12 @@ fn switch_status(switch: &Switch, now: Duration) -> SwitchStatus {
 /// The state of one vNIC; `None`: it is neither wanted nor in quarantine.
 pub fn one_vnic(controller: &Controller, now: Duration, mac: Mac) -> Option<VnicStatus> {
     let wanted = controller.desired().get(&mac).map(|desired| &**desired);
-    let desired = wanted.or_else(|| controller.vnics().get(&mac).map(Vnic::desired))?;
+    let desired = wanted.or_else(|| controller.vnics().get(&mac).map(|vnic| vnic.desired()))?;
     Some(vnic_status(controller, now, mac, desired))
 }
 
 fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desired) -> VnicStatus {
-    let vnic = controller.vnics().get(&mac);
+    let vnic = controller.vnics().get(&mac).map(Box::as_ref);
     let switch = vnic.and_then(|vnic| controller.switches().get(&vnic.location.connection));
     let port = vnic.zip(switch).and_then(|(vnic, switch)| switch.ports.get(&vnic.location.port));
     let told = vnic.and_then(Vnic::link).and_then(Link::state);

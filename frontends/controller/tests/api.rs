@@ -141,6 +141,69 @@ fn the_file_is_the_desired_state_where_there_is_no_store() {
     assert_eq!(api.ask(Method::GET, "/v1/networks/n", Parts::default()).status, 404);
 }
 
+/// A list in pages of `limit`, each from behind the last entry of the one before, as `after` names it.
+fn in_pages(api: &Api, path: &str, limit: usize, after: impl Fn(&Value) -> String) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let behind = all.last().map(|last| format!("&after={}", after(last))).unwrap_or_default();
+        let page: Vec<Value> = api.get(&format!("{path}?limit={limit}{behind}")).read().unwrap();
+        assert!(page.len() <= limit);
+        let last = page.len() < limit;
+        all.extend(page);
+        if last {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn pairs_and_keys_come_in_pages() {
+    let api = Api::start(Kind::Stored);
+    assert_eq!(api.ask(Method::PUT, "/v1/parameters", body(&json!({"keys_in_clear": true}))).status, 200);
+    let pair = |pair: &Value| {
+        format!("{},{}", pair["sender"].as_str().unwrap(), pair["receiver"].as_str().unwrap_or_default())
+    };
+    let key = |key: &Value| {
+        format!("{},{},{}", key["vni"], key["sender"].as_str().unwrap(), key["destination"].as_str().unwrap())
+    };
+    for (vni, network, cipher) in [(7, "red", None), (8, "blue", Some("aes-128-gcm"))] {
+        let settings = json!({"vni": vni, "group": format!("239.0.0.{vni}"), "cipher": cipher});
+        assert_eq!(api.ask(Method::PUT, &format!("/v1/networks/{network}"), body(&settings)).status, 201);
+        for number in 1..=4 {
+            let member = json!({
+                "mac": format!("02:00:00:00:{vni:02}:{number:02}"), "ip": format!("10.{vni}.0.{number}"),
+                "underlay_mac": format!("02:00:00:01:{vni:02}:{number:02}"), "underlay_ip": format!("192.0.2.{vni}{number}"),
+            });
+            let path = format!("/v1/networks/{network}/members/m{number}");
+            let made = api.ask(Method::PUT, &path, body(&member));
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+        let path = format!("/v1/networks/{network}/pairs");
+        let all: Vec<Value> = api.get(&path).read().unwrap();
+        assert_eq!(all.len(), 16, "four senders, three receivers and the group each");
+        for limit in [1, 3, 16, 17] {
+            assert_eq!(in_pages(&api, &path, limit, pair), all, "{network}, {limit} at a time");
+        }
+        let of_one: Vec<_> = all.iter().filter(|pair| pair["sender"] == "m3").cloned().collect();
+        let behind = format!("{path}?sender=m3&after={}", pair(&of_one[1]));
+        assert_eq!(api.get(&behind).read::<Vec<Value>>().unwrap(), of_one[2..]);
+        assert_eq!(api.get(&format!("{path}?sender=nobody")).read::<Vec<Value>>().unwrap(), Vec::<Value>::new());
+        let wrong = problem(&api.ask(Method::GET, &format!("{path}?after=m3"), Parts::default()));
+        assert!(wrong.status == 400 && wrong.detail.contains("SENDER,RECEIVER"), "{wrong:?}");
+    }
+    let all: Vec<Value> = api.get("/v1/keys").read().unwrap();
+    assert_eq!(all.len(), 16);
+    for limit in [1, 5, 16] {
+        assert_eq!(in_pages(&api, "/v1/keys", limit, key), all);
+    }
+    for after in ["8", "8,02:00:00:00:08:01", "8,x,192.0.2.81", "8,02:00:00:00:08:01,192.0.2.81,9"] {
+        let wrong = api.ask(Method::GET, &format!("/v1/keys?after={after}"), Parts::default());
+        assert_eq!(problem(&wrong).status, 400, "{after}");
+    }
+    let gone = api.ask(Method::GET, "/v1/networks/blue/pairs?after=m1,m9", Parts::default());
+    assert!(problem(&gone).detail.contains("first page"), "{gone:?}");
+}
+
 #[test]
 fn everything_that_is_documented_is_served_and_nothing_else() {
     let api = Api::start(Kind::Stored);

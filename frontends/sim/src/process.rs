@@ -116,6 +116,14 @@ impl Controller {
         self.ask(Method::GET, "/v1/summary", None::<&Value>)?.read()
     }
 
+    /// Control messages that were sent again.
+    ///
+    /// # Errors
+    /// The controller does not answer.
+    pub fn repeated(&self) -> anyhow::Result<u64> {
+        self.summary()?["repeated"].as_u64().context("the controller does not say what it has sent again")
+    }
+
     fn ask(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> anyhow::Result<Answer> {
         let parts = body.map_or_else(|| Ok(Parts::default()), Parts::json)?;
         self.runtime.block_on(self.client.ask(method, path, parts))

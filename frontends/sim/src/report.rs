@@ -29,6 +29,10 @@ pub struct Report {
     pub cold_processor_seconds: f64,
     /// OpenFlow messages that the controller sent for that.
     pub cold_messages: u64,
+    /// Control messages that the controller sent again by then, because it thought them lost. Nothing is lost here.
+    pub cold_repeated: u64,
+    /// The same in the whole run.
+    pub repeated: u64,
     /// From the request until every vNIC has another MTU.
     pub mtu_seconds: f64,
     /// Until the controller knows it.
@@ -116,7 +120,12 @@ impl fmt::Display for Report {
             )?;
         }
         let (seconds, messages) = (self.cold_processor_seconds, self.cold_messages);
+        let Self { cold_repeated, repeated, .. } = self;
         writeln!(f, "\ncontroller, cold: {seconds:.2} s of one processor, {messages} OpenFlow messages sent")?;
+        writeln!(
+            f,
+            "control messages sent again, though nothing was lost: {cold_repeated} cold, {repeated} in all"
+        )?;
         let MemoryReport { configured, converged, peak, per_vnic } = self.memory;
         writeln!(
             f,

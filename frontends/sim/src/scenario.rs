@@ -69,6 +69,7 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     report.cold_known_seconds = world.wait_until_known(&controller, "cold", start)?;
     report.cold_processor_seconds = controller.processor_seconds()? - processor;
     report.cold_messages = world.fleet.traffic().messages;
+    report.cold_repeated = controller.repeated()?;
     let converged = controller.memory()?.resident;
     world.compare(mtu)?;
 
@@ -92,6 +93,7 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     world.wait_until_known(&controller, "yet another MTU", start)?;
     world.compare(mtu)?;
     ensure!(world.fleet.traffic().complaints == 0, "the controller sent messages that make no sense; see the log");
+    report.repeated = controller.repeated()?;
     report.memory = MemoryReport {
         configured,
         converged,

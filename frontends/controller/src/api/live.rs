@@ -1,16 +1,11 @@
-//! Switches, vNICs, pairs, keys and events: what there is.
+//! Switches, vNICs and events: what there is.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::sse,
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -20,26 +15,24 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    desired::find_network,
     flows::parse_mac,
     problem::{Params, Problem},
 };
 use crate::{
     events::Event,
     mac::Mac,
-    spec::NetworkSpec,
     state::{
         Controller, Traffic,
         switch::{Stage, Switch},
-        vnic::{Phase, Vnic},
+        vnic::Phase,
     },
-    status::{EncryptedStatus, RefusedStatus, Status, SwitchStatus, UnknownStatus, VnicStatus, one_vnic},
+    status::{RefusedStatus, Status, SwitchStatus, UnknownStatus, VnicStatus, one_vnic},
 };
 
 /// Entries of a page, unless the asker wants fewer or more.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 /// Most entries of a page.
-const MAX_PAGE: usize = 10_000;
+pub(super) const MAX_PAGE: usize = 10_000;
 /// A stream of events says at least so often that it is alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -68,6 +61,9 @@ pub struct Summary {
     pub refused: usize,
     /// Senders and destinations of encrypted networks, by state.
     pub keys: BTreeMap<String, usize>,
+    /// Control messages that were sent again since the start, because no answer to them came in time.
+    #[serde(default)]
+    pub repeated: u64,
     /// What passed the switch ports of vNICs since the start.
     pub traffic: Traffic,
     /// What was dropped or refused since the start, by reason.
@@ -78,20 +74,21 @@ pub struct Summary {
 #[utoipa::path(get, path = "/v1/summary", tag = "live", responses((status = OK, body = Summary)))]
 pub(super) async fn get_summary(State(api): State<Api>) -> Result<Json<Summary>, Problem> {
     let networks = api.desk.spec().networks.len();
-    Ok(Json(api.handle.ask(move |controller, now| summary(controller, now, networks)).await?))
+    Ok(Json(api.handle.ask(move |controller, _| summary(controller, networks)).await?))
 }
 
-fn summary(controller: &Controller, now: Duration, networks: usize) -> Summary {
-    let phase = |mac| controller.vnics().get(mac).map_or(Phase::Absent, Vnic::phase).name();
+fn summary(controller: &Controller, networks: usize) -> Summary {
+    let phase = |mac| controller.vnics().get(mac).map_or(Phase::Absent, |vnic| vnic.phase()).name();
     let stage = |switch: &Switch| if switch.stage == Stage::Up { "up" } else { "handshake" };
     Summary {
-        converged: Status::is_converged(controller, now),
+        converged: Status::is_converged(controller),
         error: controller.config_error().map(str::to_owned),
         networks,
         switches: count(controller.switches().values().map(stage)),
         vnics: count(controller.desired().keys().map(phase)),
         refused: controller.claims().iter().count(),
-        keys: count(controller.keys().iter(now).map(|channel| channel.state())),
+        keys: controller.keys().states().iter().map(|(state, count)| ((*state).to_owned(), *count)).collect(),
+        repeated: controller.repeated(),
         traffic: controller.counters().traffic,
         drops: drops(controller),
     }
@@ -201,92 +198,6 @@ pub(super) async fn get_vnic(State(api): State<Api>, Path(mac): Path<String>) ->
     let vnic = api.handle.ask(look).await?;
     let missing = || Problem::not_found(format!("{mac} is neither a member of a network nor in quarantine"));
     vnic.map(Json).ok_or_else(missing)
-}
-
-/// What one member sends to another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Pair {
-    /// Name of the sending member.
-    pub sender: String,
-    /// Name of the receiving member; none: the network's group.
-    pub receiver: Option<String>,
-    /// `clear`, or as for keys: `encrypted`, `keying`, `waiting`.
-    pub state: String,
-    /// Cipher suite; none: not encrypted.
-    pub suite: Option<String>,
-}
-
-/// Which pairs.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct PairSelection {
-    /// Only those of this sender.
-    sender: Option<String>,
-    /// At most so many (1000 by default, at most 10000).
-    limit: Option<usize>,
-}
-
-/// Whether what the members of a network send to each other is encrypted
-#[utoipa::path(get, path = "/v1/networks/{network}/pairs", tag = "live",
-    params(("network" = String, Path), PairSelection),
-    responses((status = OK, body = Vec<Pair>), (status = NOT_FOUND, body = Problem)))]
-pub(super) async fn list_pairs(
-    State(api): State<Api>,
-    Path(network): Path<String>,
-    Params(selection): Params<PairSelection>,
-) -> Result<Json<Vec<Pair>>, Problem> {
-    let spec = api.desk.spec();
-    let found = find_network(&spec, &network)?;
-    let vni = found.settings.value.vni;
-    let keys = api.handle.ask(|controller, now| Status::keys_of(controller, now)).await?;
-    let keys: Vec<_> = keys.into_iter().filter(|key| i64::from(key.vni) == vni).collect();
-    let limit = selection.limit.unwrap_or(PAGE).min(MAX_PAGE);
-    let wanted = |pair: &Pair| selection.sender.as_ref().is_none_or(|sender| pair.sender == *sender);
-    Ok(Json(if keys.is_empty() {
-        clear_pairs(found).filter(wanted).take(limit).collect()
-    } else {
-        encrypted_pairs(found, &keys).filter(wanted).take(limit).collect()
-    }))
-}
-
-fn clear_pairs(network: &NetworkSpec) -> impl Iterator<Item = Pair> {
-    let pair = |sender: &String, receiver: Option<&String>| Pair {
-        sender: sender.clone(),
-        receiver: receiver.cloned(),
-        state: "clear".to_owned(),
-        suite: None,
-    };
-    let names = || network.members.keys();
-    names().flat_map(move |sender| {
-        let peers = names().filter(move |name| *name != sender).map(Some).chain([None]);
-        peers.map(move |receiver| pair(sender, receiver))
-    })
-}
-
-fn encrypted_pairs(network: &NetworkSpec, keys: &[EncryptedStatus]) -> impl Iterator<Item = Pair> {
-    let by_mac: HashMap<_, _> =
-        network.members.iter().map(|(name, member)| (member.value.mac.to_lowercase(), name.clone())).collect();
-    let by_address: HashMap<_, _> =
-        network.members.iter().map(|(name, member)| (member.value.underlay_ip.clone(), name.clone())).collect();
-    keys.iter().map(move |key| Pair {
-        sender: by_mac.get(&key.sender).unwrap_or(&key.sender).clone(),
-        receiver: by_address.get(&key.destination).cloned(),
-        state: key.state.clone(),
-        suite: Some(key.suite.clone()),
-    })
-}
-
-/// Keys of encrypted networks: what each vNIC seals per destination
-#[utoipa::path(get, path = "/v1/keys", tag = "live", responses((status = OK, body = Vec<EncryptedStatus>)))]
-pub(super) async fn list_keys(State(api): State<Api>) -> Result<Json<Vec<EncryptedStatus>>, Problem> {
-    Ok(Json(api.handle.ask(|controller, now| Status::keys_of(controller, now)).await?))
-}
-
-/// Replace every key, without a gap
-#[utoipa::path(post, path = "/v1/keys/rotate", tag = "live",
-    responses((status = ACCEPTED, description = "New keys are on their way; see /v1/keys")))]
-pub(super) async fn rotate_keys(State(api): State<Api>) -> Result<StatusCode, Problem> {
-    api.handle.ask(|controller, now| controller.rotate_keys(now)).await?;
-    Ok(StatusCode::ACCEPTED)
 }
 
 /// Which events.

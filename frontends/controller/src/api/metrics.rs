@@ -1,6 +1,6 @@
 //! Metrics for Prometheus, as OpenMetrics text. Labels have values from fixed lists only: states, directions, reasons.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use axum::{extract::State, http::header, response::IntoResponse};
 use cvsw_core::{ControlError, DropReason};
@@ -58,11 +58,11 @@ pub(super) async fn get_metrics(State(api): State<Api>) -> Result<impl IntoRespo
     let mut registry = Registry::default();
     let (networks, revision, events) = (spec.networks.len(), spec.revision, api.bus.count());
     process(&mut registry);
-    let filled = api.handle.ask(move |controller, now| {
+    let filled = api.handle.ask(move |controller, _| {
         let ours = registry.sub_registry_with_prefix("cvsw");
         desired(ours, networks, revision, events);
-        live(ours, controller, Status::is_converged(controller, now));
-        keys(ours, controller, now);
+        live(ours, controller, Status::is_converged(controller));
+        keys(ours, controller);
         traffic(ours, controller);
         registry
     });
@@ -106,7 +106,7 @@ fn live(registry: &mut Registry, controller: &Controller, converged: bool) {
         vnics.get_or_create(&StateLabel { state: phase.name() }).set(0);
     }
     for mac in controller.desired().keys() {
-        let phase = controller.vnics().get(mac).map_or(Phase::Absent, crate::state::vnic::Vnic::phase);
+        let phase = controller.vnics().get(mac).map_or(Phase::Absent, |vnic| vnic.phase());
         vnics.get_or_create(&StateLabel { state: phase.name() }).inc();
     }
     registry.register("vnics", "Members by the state of their vNICs", vnics);
@@ -120,13 +120,13 @@ fn live(registry: &mut Registry, controller: &Controller, converged: bool) {
     );
 }
 
-fn keys(registry: &mut Registry, controller: &Controller, now: Duration) {
+fn keys(registry: &mut Registry, controller: &Controller) {
     let family = Family::<StateLabel, Gauge>::default();
     for state in ChannelStatus::STATES {
         family.get_or_create(&StateLabel { state }).set(0);
     }
-    for channel in controller.keys().iter(now) {
-        family.get_or_create(&StateLabel { state: channel.state() }).inc();
+    for (state, count) in controller.keys().states() {
+        family.get_or_create(&StateLabel { state }).set(i64::try_from(*count).unwrap_or(i64::MAX));
     }
     registry.register("keys", "Senders and destinations of encrypted networks, by state", family);
 }
@@ -138,6 +138,8 @@ fn traffic(registry: &mut Registry, controller: &Controller) {
     family.get_or_create(&Direction { direction: "received" }).inc_by(totals.0);
     family.get_or_create(&Direction { direction: "sent" }).inc_by(totals.1);
     registry.register("openflow_messages", "OpenFlow messages", family);
+    let help = "Control messages that were sent again, because no answer came in time";
+    registry.register("control_messages_repeated", help, ConstCounter::new(controller.repeated()));
 
     by_reason(
         registry,

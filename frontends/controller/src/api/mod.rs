@@ -7,7 +7,8 @@
 //! | [`precondition`] | entity tags: If-Match, If-None-Match |
 //! | [`desired`] | parameters, networks, members: what is wanted |
 //! | [`flows`] | a vNIC's flows, wanted ones and extra ones; traces |
-//! | [`live`] | switches, vNICs, pairs, keys, events: what there is |
+//! | [`live`] | switches, vNICs, events: what there is |
+//! | [`pairs`] | keys, and which pairs of members have them |
 //! | [`metrics`] | for Prometheus |
 //! | [`page`] | the web page |
 //! | `serve` | connections |
@@ -18,6 +19,7 @@ pub mod flows;
 pub mod live;
 pub mod metrics;
 pub mod page;
+pub mod pairs;
 pub mod precondition;
 pub mod problem;
 mod serve;
@@ -121,9 +123,9 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(live::list_vnics))
         .routes(routes!(live::get_vnic))
         .routes(routes!(live::list_refusals))
-        .routes(routes!(live::list_pairs))
-        .routes(routes!(live::list_keys))
-        .routes(routes!(live::rotate_keys))
+        .routes(routes!(pairs::list_pairs))
+        .routes(routes!(pairs::list_keys))
+        .routes(routes!(pairs::rotate_keys))
         .routes(routes!(live::stream_events))
         .routes(routes!(flows::get_flows, flows::put_flows, flows::add_flows, flows::delete_flow))
         .routes(routes!(flows::trace_frame))

@@ -9,19 +9,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Out, Run, escape,
     http::{Client, Parts},
-    pretty, table,
+    pages, pretty, table,
 };
 use crate::{
     api::{
         desired::{MemberDocument, NetworkDocument, ParametersDocument},
         flows::{ExtraFlows, FlowsDocument},
-        live::Pair,
+        pairs::Pair,
     },
     spec::{MemberSettings, MtuSetting, NetworkSettings, Parameters, TimerSettings},
 };
-
-/// Pairs that are asked for, at most; there are as many as members, squared.
-const PAIRS: usize = 10_000;
 
 /// `cvsw net`.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -244,20 +241,17 @@ impl Run for NetCommand {
                 out.done("the network is removed")
             }
             Self::Pairs { name, sender } => {
-                let sender = sender.map(|sender| format!("&sender={}", escape(&sender))).unwrap_or_default();
-                let path = format!("{}/pairs?limit={PAIRS}{sender}", network_path(&name));
-                let answer = client.ask(Method::GET, &path, Parts::default()).await?;
-                out.answer(&answer, |pairs: Vec<Pair>| {
-                    let group = || "(group)".to_owned();
-                    let row = |pair: Pair| {
-                        [
-                            pair.sender,
-                            pair.receiver.unwrap_or_else(group),
-                            pair.state,
-                            pair.suite.unwrap_or_default(),
-                        ]
+                let after =
+                    |pair: &Pair| format!("{},{}", pair.sender, pair.receiver.as_deref().unwrap_or_default());
+                let path = network_path(&name) + "/pairs";
+                let pairs = pages(client, &path, &[("sender", sender)], after).await?;
+                out.document(&pairs, |pairs| {
+                    let row = |pair: &Pair| {
+                        let receiver = pair.receiver.as_deref().unwrap_or("(group)");
+                        let suite = pair.suite.clone().unwrap_or_default();
+                        [pair.sender.clone(), receiver.to_owned(), pair.state.clone(), suite]
                     };
-                    table(["FROM", "TO", "STATE", "SUITE"], pairs.into_iter().map(row))
+                    table(["FROM", "TO", "STATE", "SUITE"], pairs.iter().map(row))
                 })
             }
         }

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use super::{
     Out, Run, escape,
     http::{Client, Parts, Target},
-    pretty, table,
+    pages, pretty, table,
 };
 use crate::{
     api::{
@@ -85,14 +85,12 @@ pub struct EventsArgs {
     count: Option<u64>,
 }
 
-/// vNICs that are asked for at a time.
-const PAGE: usize = 1000;
-
 impl Run for VnicCommand {
     async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         match self {
             Self::List { network, state, search } => {
-                let vnics = list(client, &[("network", network), ("state", state), ("search", search)]).await?;
+                let wanted = [("network", network), ("state", state), ("search", search)];
+                let vnics = pages(client, "/v1/vnics", &wanted, |vnic: &VnicStatus| vnic.mac.clone()).await?;
                 if out.json {
                     return out.bytes(pretty(vnics).as_bytes());
                 }
@@ -128,26 +126,6 @@ impl Run for VnicCommand {
     }
 }
 
-/// All pages of those that are asked for.
-async fn list(client: &Client, wanted: &[(&str, Option<String>)]) -> anyhow::Result<Vec<VnicStatus>> {
-    let mut all: Vec<VnicStatus> = Vec::new();
-    loop {
-        let mut path = format!("/v1/vnics?limit={PAGE}");
-        let last = all.last().map(|vnic| vnic.mac.clone());
-        for (name, value) in wanted.iter().chain(&[("after", last)]) {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", escape(value)));
-            }
-        }
-        let page: Vec<VnicStatus> = client.ask(Method::GET, &path, Parts::default()).await?.read()?;
-        let full = page.len() == PAGE;
-        all.extend(page);
-        if !full {
-            return Ok(all);
-        }
-    }
-}
-
 impl Run for SwitchCommand {
     async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         let Self::List = self;
@@ -160,8 +138,9 @@ impl Run for KeyCommand {
     async fn run(self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         match self {
             Self::List => {
-                let answer = client.ask(Method::GET, "/v1/keys", Parts::default()).await?;
-                out.answer(&answer, |keys: Vec<EncryptedStatus>| {
+                let after = |key: &EncryptedStatus| format!("{},{},{}", key.vni, key.sender, key.destination);
+                let keys = pages(client, "/v1/keys", &[], after).await?;
+                out.document(&keys, |keys| {
                     let head = ["ENCRYPTED", "TO", "SUITE", "STATE", "SPI", "AGE", "PACKETS", "ROTATIONS"];
                     table(head, keys.iter().map(encrypted_row))
                 })

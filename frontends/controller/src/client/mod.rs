@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use desired::{ConfigCommand, FlowCommand, MemberCommand, NetCommand};
-use http::{Answer, Client, Target};
+use http::{Answer, Client, Parts, Target};
+use hyper::Method;
 pub use live::{EventsArgs, KeyCommand, SwitchCommand, VnicCommand};
 
 use crate::status::columns;
@@ -70,6 +71,12 @@ impl Out {
         self.bytes(table(answer.read()?).as_bytes())
     }
 
+    /// Prints a document that was put together from several answers, in the same way.
+    fn document<T: Serialize>(&self, document: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string(document)? + "\n" } else { table(document) };
+        self.bytes(text.as_bytes())
+    }
+
     /// Prints that something was done.
     fn done(&self, what: &str) -> anyhow::Result<()> {
         if self.json { Ok(()) } else { self.bytes(format!("{what}\n").as_bytes()) }
@@ -79,6 +86,33 @@ impl Out {
         let mut out = std::io::stdout().lock();
         out.write_all(bytes)?;
         Ok(out.flush()?)
+    }
+}
+
+/// Entries that are asked for at a time.
+const PAGE: usize = 1000;
+
+/// All pages of a list; `after` names an entry for the page behind it.
+async fn pages<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    wanted: &[(&str, Option<String>)],
+    after: impl Fn(&T) -> String,
+) -> anyhow::Result<Vec<T>> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let mut path = format!("{path}?limit={PAGE}");
+        for (name, value) in wanted.iter().chain(&[("after", all.last().map(&after))]) {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", escape(value)));
+            }
+        }
+        let page: Vec<T> = client.ask(Method::GET, &path, Parts::default()).await?.read()?;
+        let full = page.len() == PAGE;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
     }
 }
 

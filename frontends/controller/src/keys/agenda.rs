@@ -38,13 +38,26 @@ impl<K: Ord + Copy> Agenda<K> {
         self.later.insert((time, key));
     }
 
-    /// Takes what is due, but no more than `most`; the rest is still due.
-    pub fn take(&mut self, now: Duration, most: usize) -> Vec<K> {
+    /// Takes what is due because of its time, but nothing that is due at once.
+    pub fn take_late(&mut self, now: Duration) -> Vec<K> {
+        let mut late = Vec::new();
         while let Some((time, key)) = self.later.first().copied().filter(|(time, _)| *time <= now) {
             self.later.remove(&(time, key));
             self.at.remove(&key);
-            self.soon.insert(key);
+            late.push(key);
         }
+        late
+    }
+
+    /// How many are due at once, not counting those whose time has come since the last [`Agenda::take`].
+    pub fn waiting(&self) -> usize {
+        self.soon.len()
+    }
+
+    /// Takes what is due, but no more than `most`; the rest is still due.
+    pub fn take(&mut self, now: Duration, most: usize) -> Vec<K> {
+        let late = self.take_late(now);
+        self.soon.extend(late);
         std::iter::from_fn(|| self.soon.pop_first()).take(most).collect()
     }
 }
@@ -71,5 +84,9 @@ mod tests {
         assert_eq!(agenda.take(seconds(4), 2), ['a', 'b'], "no more than asked for");
         assert_eq!(agenda.take(seconds(4), 2), ['d']);
         assert_eq!(agenda.take(seconds(99), 9), []);
+        agenda.at('e', seconds(100));
+        agenda.soon('f');
+        assert_eq!((agenda.take_late(seconds(99)), agenda.take_late(seconds(100))), (vec![], vec!['e']));
+        assert_eq!((agenda.waiting(), agenda.take(seconds(100), 9)), (1, vec!['f']));
     }
 }

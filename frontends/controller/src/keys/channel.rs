@@ -39,7 +39,8 @@ pub struct Channel {
     pub source: Ipv4Addr,
     pub receivers: BTreeSet<Mac>,
     pub current: Option<InUse>,
-    pub next: Option<Generation>,
+    /// Boxed: most channels have none most of the time.
+    pub next: Option<Box<Generation>>,
     /// Receivers lose these associations at that time.
     old: Vec<(u32, Duration)>,
     /// A new key is due then.
@@ -50,6 +51,8 @@ pub struct Channel {
     awaited: Option<Duration>,
     pub rotations: u64,
     pub packets: u64,
+    /// The state as which it is counted; empty: not yet.
+    pub counted: &'static str,
 }
 
 /// The key in use: what has to be known of it when it has been delivered. It may have been another controller's.
@@ -85,6 +88,7 @@ impl Channel {
             awaited: None,
             rotations: 0,
             packets: 0,
+            counted: "",
         }
     }
 
@@ -205,7 +209,7 @@ impl Channel {
     pub fn begin(&mut self, id: ChannelId, key: Generation, here: &[Mac]) -> Vec<(Mac, SaCommand)> {
         let add = |mac: &Mac| (*mac, SaCommand::Add(key.config(Direction::Rx, id), key.key.clone()));
         let orders = here.iter().map(add).collect();
-        self.next = Some(key);
+        self.next = Some(Box::new(key));
         self.rekey_at = None;
         self.awaited = None;
         orders

@@ -34,6 +34,7 @@ pub struct Order {
 struct Sent {
     transaction: u32,
     order: Order,
+    first: Duration,
     again_at: Duration,
     attempts: u32,
 }
@@ -49,6 +50,7 @@ pub struct Courier {
     paused_until: Duration,
     /// Since when it has no room.
     full: Option<Duration>,
+    repeated: u64,
 }
 
 impl Default for Courier {
@@ -61,6 +63,7 @@ impl Default for Courier {
             generation: None,
             paused_until: Duration::ZERO,
             full: None,
+            repeated: 0,
         }
     }
 }
@@ -142,8 +145,30 @@ impl Courier {
         self.sent.iter().map(|sent| sent.again_at).min()
     }
 
-    /// What is to be sent now.
-    pub fn poll(&mut self, now: Duration, timeout: Duration) -> Vec<SetSa> {
+    /// Messages that were sent again since this was asked last.
+    pub const fn take_repeated(&mut self) -> u64 {
+        std::mem::replace(&mut self.repeated, 0)
+    }
+
+    /// Messages that were sent once and are not answered: those that may be answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.sent.iter().filter(|sent| sent.attempts == 1).count()
+    }
+
+    /// How long ago the message with this number was sent first, if it is not answered.
+    pub fn waited(&self, now: Duration, transaction: u32) -> Option<Duration> {
+        let sent = self.sent.iter().find(|sent| sent.transaction == transaction);
+        sent.map(|sent| now.saturating_sub(sent.first))
+    }
+
+    /// Whether something waits that could be sent, as far as this vNIC is concerned.
+    pub fn has_more(&self, now: Duration) -> bool {
+        let flush = self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush));
+        now >= self.paused_until && !self.waiting.is_empty() && self.sent.len() < self.window && !flush
+    }
+
+    /// What is to be sent now: again, and `room` messages more.
+    pub fn poll(&mut self, now: Duration, timeout: Duration, room: usize) -> Vec<SetSa> {
         let mut out = Vec::new();
         if now < self.paused_until {
             return out;
@@ -151,20 +176,21 @@ impl Courier {
         for sent in &mut self.sent {
             if now >= sent.again_at {
                 sent.attempts = sent.attempts.saturating_add(1);
+                self.repeated += 1;
                 let pause = timeout.saturating_mul(sent.attempts).min(MAX_PAUSE);
                 sent.again_at = now.saturating_add(pause);
                 out.push(SetSa { transaction: sent.transaction, command: sent.order.command.clone() });
             }
         }
+        let repeated = out.len();
         // A flush that arrives late would take away what was sent behind it.
-        while self.sent.len() < self.window
-            && !self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush))
-        {
+        while out.len() - repeated < room && self.has_more(now) {
             let Some(order) = self.waiting.pop_front() else { break };
             self.next_transaction = self.next_transaction.wrapping_add(1);
             let transaction = self.next_transaction;
             out.push(SetSa { transaction, command: order.command.clone() });
-            self.sent.push(Sent { transaction, order, again_at: now.saturating_add(timeout), attempts: 1 });
+            let again_at = now.saturating_add(timeout);
+            self.sent.push(Sent { transaction, order, first: now, again_at, attempts: 1 });
         }
         out
     }
@@ -193,7 +219,7 @@ mod tests {
         let (mut now, mut removed) = (Duration::ZERO, false);
         while !removed {
             assert!(now < seconds(20), "a removal is behind what needs room, and never comes");
-            for message in courier.poll(now, seconds(1)) {
+            for message in courier.poll(now, seconds(1), WINDOW) {
                 removed |= matches!(message.command, SaCommand::Remove { .. });
                 let result = if removed { SaResult::Done } else { SaResult::Full };
                 let transaction = message.transaction;
@@ -204,6 +230,6 @@ mod tests {
             }
             now = courier.due(now).expect("there is more to do");
         }
-        assert!(courier.poll(now + seconds(1), seconds(1)).len() == WINDOW, "nothing was lost");
+        assert!(courier.poll(now + seconds(1), seconds(1), WINDOW).len() == WINDOW, "nothing was lost");
     }
 }

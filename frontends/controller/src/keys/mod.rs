@@ -19,6 +19,7 @@ mod channel;
 pub mod clear;
 mod courier;
 mod log;
+mod look;
 pub mod note;
 mod peers;
 
@@ -30,10 +31,7 @@ use std::{
     time::Duration,
 };
 
-use cvsw_core::{
-    control::{SaAnswer, SaCommand, SetSa},
-    crypto::Suite,
-};
+use cvsw_core::control::{SaAnswer, SaCommand, SetSa};
 
 use crate::{
     config::{Config, Network},
@@ -45,6 +43,7 @@ pub use channel::SHARES;
 use channel::{Channel, Generation};
 use courier::{Courier, Order};
 pub use log::KeyLog;
+pub use look::ChannelStatus;
 use note::Note;
 use peers::Peers;
 
@@ -86,47 +85,11 @@ pub struct ChannelId {
     pub destination: Ipv4Addr,
 }
 
-/// A channel, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelStatus {
-    /// Which one.
-    pub id: ChannelId,
-    /// Its suite.
-    pub suite: Suite,
-    /// SPI and age of the key in use.
-    pub key: Option<(u32, Duration)>,
-    /// A new key is on its way, or due.
-    pub keying: bool,
-    /// Whether its sender and at least one receiver are there.
-    pub possible: bool,
-    /// Its sender is on a switch of another controller, whose business it is.
-    pub elsewhere: bool,
-    /// Keys that were replaced.
-    pub rotations: u64,
-    /// Packets sealed with the key in use, as of the last question.
-    pub packets: u64,
-}
-
-impl ChannelStatus {
-    /// All states.
-    pub const STATES: [&str; 4] = ["encrypted", "keying", "waiting", "elsewhere"];
-
-    /// In one word: `encrypted`; `keying`: a (new) key is on its way; `waiting`: one end is absent, nothing passes;
-    /// `elsewhere`: another controller knows.
-    pub const fn state(&self) -> &'static str {
-        match (self.possible, &self.key) {
-            (false, _) if self.elsewhere => "elsewhere",
-            (false, _) => "waiting",
-            (true, Some(_)) if !self.keying => "encrypted",
-            (true, _) => "keying",
-        }
-    }
-}
-
 /// All keys.
 #[derive(Debug, Default)]
 pub struct Keys {
-    channels: BTreeMap<ChannelId, Channel>,
+    /// Boxed: half of a tree is room for more.
+    channels: BTreeMap<ChannelId, Box<Channel>>,
     /// Channels that have something to do.
     channels_due: Agenda<ChannelId>,
     /// Everybody who is here, in encrypted networks or not.
@@ -147,6 +110,13 @@ pub struct Keys {
     missed: BTreeMap<Mac, BTreeSet<u32>>,
     peers: Peers,
     guests: Guests,
+    /// Messages that were sent once and are not answered.
+    in_flight: usize,
+    /// What the answer that came last has taken.
+    round_trip: Option<Duration>,
+    repeated: u64,
+    /// Channels by state.
+    states: BTreeMap<&'static str, usize>,
     questions: Questions,
     news: VecDeque<(ChannelId, u32)>,
     taken_into_use: u64,
@@ -213,7 +183,7 @@ impl Keys {
         let mut old: BTreeMap<_, _> = ids.into_iter().filter_map(take).collect();
         for (network, suite) in network.iter().filter_map(|network| Some((network, network.cipher?))) {
             for (id, source, receivers) in channel::of_network(network) {
-                let mut channel = old.remove(&id).unwrap_or_else(|| Channel::new(suite));
+                let mut channel = old.remove(&id).unwrap_or_else(|| Box::new(Channel::new(suite)));
                 let left = channel.receivers.difference(&receivers).copied().collect();
                 self.withdraw(&channel, &left);
                 if channel.suite != suite || channel.receivers != receivers {
@@ -244,7 +214,7 @@ impl Keys {
 
     /// A vNIC has come that was at work before: nothing is taken from it before it has something else in its place.
     pub fn resumed(&mut self, now: Duration, mac: Mac) {
-        self.couriers.insert(mac, Courier::default());
+        self.replace_courier(mac, Some(Courier::default()));
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
         self.guests.arrived(now, mac);
         self.order(mac, None, SaCommand::Require { vni, on: true });
@@ -259,7 +229,7 @@ impl Keys {
 
     /// A vNIC has come, or has started anew: it has no key.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
-        self.couriers.insert(mac, Courier::default());
+        self.replace_courier(mac, Some(Courier::default()));
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
         self.guests.arrived(now, mac);
         self.order(mac, None, SaCommand::Flush);
@@ -277,6 +247,7 @@ impl Keys {
 
     /// A receiver has come, to a switch of ours or of another controller's; `fresh`: it has no key.
     fn receiver_came(&mut self, now: Duration, mac: Mac, fresh: bool) {
+        self.look_at_channels_of(mac);
         for spi in self.missed.remove(&mac).filter(|_| !fresh).unwrap_or_default() {
             self.order(mac, None, SaCommand::Remove { id: spi });
         }
@@ -296,8 +267,9 @@ impl Keys {
     /// A vNIC has gone. `at_work`: only its switch was lost, or it is on its way to another port; it may go on with what it
     /// has.
     pub fn left(&mut self, now: Duration, mac: Mac, at_work: bool) {
-        self.couriers.remove(&mac);
+        self.replace_courier(mac, None);
         self.guests.left(mac);
+        self.look_at_channels_of(mac);
         if !self.peers.have(mac) {
             self.missing(now, mac, at_work);
         }
@@ -308,11 +280,28 @@ impl Keys {
 
     /// Nobody knows where a vNIC is.
     fn missing(&mut self, now: Duration, mac: Mac, at_work: bool) {
+        self.look_at_channels_of(mac);
         for id in self.channels_of(mac).into_iter().filter(|id| id.sender != mac) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             channel.missing(now, mac, at_work);
             self.channels_due.soon(id);
         }
+    }
+
+    /// Whatever a vNIC sends or receives may be in another state now.
+    fn look_at_channels_of(&mut self, mac: Mac) {
+        for id in self.channels_of(mac) {
+            self.channels_due.soon(id);
+        }
+    }
+
+    /// What a courier had sent is not waited for any longer.
+    fn replace_courier(&mut self, mac: Mac, courier: Option<Courier>) {
+        let old = match courier {
+            Some(courier) => self.couriers.insert(mac, courier),
+            None => self.couriers.remove(&mac),
+        };
+        self.in_flight = self.in_flight.saturating_sub(old.map_or(0, |old| old.in_flight()));
     }
 
     /// Replaces every key in use.
@@ -331,7 +320,11 @@ impl Keys {
             return None;
         }
         self.couriers_due.soon(mac);
-        let order = match courier.answered(now, answer) {
+        let before = courier.in_flight();
+        self.round_trip = courier.waited(now, answer.transaction);
+        let answered = courier.answered(now, answer);
+        self.in_flight = self.in_flight.saturating_sub(before) + courier.in_flight();
+        let order = match answered {
             Ok(order) => order?,
             Err(why) => return Some(why),
         };
@@ -360,53 +353,68 @@ impl Keys {
         }
     }
 
-    /// Does what is due; `timeout` is how long a vNIC may take to answer, `query` the pause between two questions.
-    /// Returns what is to be sent. When there is much to do, it is done in several calls.
-    pub fn poll(&mut self, now: Duration, timeout: Duration, query: Duration) -> Vec<(Mac, SetSa)> {
-        self.ask(now, query);
-        for id in self.channels_due.take(now, AT_ONCE) {
-            self.advance(now, id);
-        }
+    /// Does what is due; `timeout` is how long a vNIC may take to answer, `query` the pause between two questions, and
+    /// `limit` how many messages may be unanswered. Returns what is to be sent. When there is much to do, it is done in
+    /// several calls.
+    pub fn poll(&mut self, now: Duration, timeout: Duration, query: Duration, limit: usize) -> Vec<(Mac, SetSa)> {
         let mut messages = Vec::new();
-        for mac in self.couriers_due.take(now, AT_ONCE) {
-            let due = match self.couriers.get_mut(&mac) {
-                Some(courier) => {
-                    messages.extend(courier.poll(now, timeout).into_iter().map(|message| (mac, message)));
-                    courier.due(now)
-                }
-                None => self.peers.poll(now, mac),
-            };
-            if let Some(at) = due {
-                self.couriers_due.at(mac, at);
+        // What comes too late is not waited for any longer, and makes room.
+        for mac in self.couriers_due.take_late(now) {
+            self.dispatch(now, timeout, mac, limit, &mut messages);
+        }
+        // What could not be sent now would only wait here, with its keys.
+        if self.couriers_due.waiting() < AT_ONCE {
+            self.ask(now, query);
+            for id in self.channels_due.take(now, AT_ONCE) {
+                self.advance(now, id);
             }
         }
+        while self.in_flight < limit && messages.len() < AT_ONCE {
+            let Some(mac) = self.couriers_due.take(now, 1).pop() else { break };
+            self.dispatch(now, timeout, mac, limit, &mut messages);
+        }
         messages
+    }
+
+    /// Sends what one vNIC is to be sent now.
+    fn dispatch(
+        &mut self,
+        now: Duration,
+        timeout: Duration,
+        mac: Mac,
+        limit: usize,
+        messages: &mut Vec<(Mac, SetSa)>,
+    ) {
+        let Some(courier) = self.couriers.get_mut(&mac) else {
+            let due = self.peers.poll(now, mac);
+            return due.into_iter().for_each(|at| self.couriers_due.at(mac, at));
+        };
+        let before = courier.in_flight();
+        let room = limit.saturating_sub(self.in_flight);
+        messages.extend(courier.poll(now, timeout, room).into_iter().map(|message| (mac, message)));
+        self.in_flight = self.in_flight.saturating_sub(before) + courier.in_flight();
+        self.repeated += courier.take_repeated();
+        if courier.has_more(now) {
+            self.couriers_due.soon(mac);
+        }
+        if let Some(at) = courier.due(now) {
+            self.couriers_due.at(mac, at);
+        }
+    }
+
+    /// Messages that were sent once and are not answered.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// What the answer that came last has taken; told once.
+    pub const fn take_round_trip(&mut self) -> Option<Duration> {
+        self.round_trip.take()
     }
 
     /// How many keys were taken into use so far, and the newest of them, oldest first: channels and SPIs.
     pub fn taken_into_use(&self) -> (u64, impl DoubleEndedIterator<Item = (ChannelId, u32)>) {
         (self.taken_into_use, self.news.iter().copied())
-    }
-
-    /// Every channel.
-    pub fn iter(&self, now: Duration) -> impl Iterator<Item = ChannelStatus> {
-        let status = move |(id, channel): (&ChannelId, &Channel)| ChannelStatus {
-            id: *id,
-            suite: channel.suite,
-            key: channel.current.as_ref().map(|key| (key.spi, now.saturating_sub(key.since))),
-            keying: channel.next.is_some() || channel.rekey_at.is_some(),
-            possible: self.couriers.contains_key(&id.sender)
-                && channel.receivers.iter().any(|mac| self.is_reachable(*mac)),
-            elsewhere: !self.couriers.contains_key(&id.sender) && self.peers.have(id.sender),
-            rotations: channel.rotations,
-            packets: channel.packets,
-        };
-        self.channels.iter().map(status)
-    }
-
-    /// Whether every channel that can have a key has one that is up to date.
-    pub fn complete(&self, now: Duration) -> bool {
-        self.iter(now).all(|channel| !channel.possible || (channel.key.is_some() && !channel.keying))
     }
 
     /// The channel is no longer wanted.
@@ -419,6 +427,7 @@ impl Keys {
         for spi in channel.spis() {
             self.used.remove(&spi);
         }
+        self.count(channel.counted, None);
     }
 
     /// These vNICs no longer receive in the channel.
@@ -524,6 +533,8 @@ impl Keys {
         if let Some(at) = channel.due(now) {
             self.channels_due.at(id, at);
         }
+        let counted = channel.counted;
+        self.count(counted, Some(id));
         orders.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
         old.into_iter().for_each(|(mac, spi)| self.take_away(mac, spi));
     }

@@ -70,7 +70,7 @@ impl Peers {
     pub fn poll(&mut self, now: Duration, mac: Mac) -> Option<Duration> {
         let away = self.away.get_mut(&mac)?;
         let peer = self.controllers.get_mut(&away.at)?;
-        let orders = away.courier.poll(now, PATIENCE).into_iter();
+        let orders = away.courier.poll(now, PATIENCE, usize::MAX).into_iter();
         peer.outbox.extend(orders.map(|order| Note::Order { mac, order }));
         away.courier.due(now)
     }

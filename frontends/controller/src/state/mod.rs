@@ -28,6 +28,7 @@ use crate::{
     derive::{self, Desired},
     keys::{self, KeyLog, Keys},
     mac::Mac,
+    window::Window,
 };
 use allowance::Allowance;
 pub use counters::{Counters, Drops, Sums, Traffic};
@@ -51,7 +52,8 @@ pub struct Controller {
     config: Config,
     desired: BTreeMap<Mac, Arc<Desired>>,
     switches: BTreeMap<ConnectionId, Switch>,
-    vnics: BTreeMap<Mac, Vnic>,
+    /// Boxed: half of a tree is room for more.
+    vnics: BTreeMap<Mac, Box<Vnic>>,
     claims: Claims,
     refusals: Refusals,
     /// A vNIC obeys the controller with the highest.
@@ -59,6 +61,8 @@ pub struct Controller {
     /// Sessions of version 3 that were begun.
     sessions: u64,
     keys: Keys,
+    /// How much of what keys need may be unanswered.
+    window: Window,
     /// Which switches are ours, if others may have some; `None`: all.
     ownership: Option<Ownership>,
     counters: Counters,
@@ -95,6 +99,7 @@ impl Controller {
             refusals: Refusals::default(),
             epoch: 1,
             sessions: 0,
+            window: Window::default(),
             ownership: None,
             counters: Counters::default(),
             generation: 1,
@@ -209,7 +214,7 @@ impl Controller {
     /// Sends what the keys want sent.
     fn poll_keys(&mut self, now: Duration) {
         let timers = self.config.timers;
-        for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive) {
+        for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive, self.window.limit()) {
             let Some(vnic) = self.vnics.get_mut(&mac) else { continue };
             if vnic.order(&message) {
                 self.poll_vnic(now, mac);
@@ -241,8 +246,21 @@ impl Controller {
         if let Some(error) = self.keys.answered(now, mac, &answer) {
             vnic.note(error);
         }
+        self.measure();
         self.poll_keys(now);
         Ok(())
+    }
+
+    /// Takes over what an answer about keys has taken.
+    pub(super) fn measure(&mut self) {
+        if let Some(took) = self.keys.take_round_trip() {
+            self.window.answered(took, self.config.timers.answer, self.keys.in_flight());
+        }
+    }
+
+    /// Control messages that were sent again, because no answer to them came in time.
+    pub fn repeated(&self) -> u64 {
+        self.keys.repeated()
     }
 
     /// Takes over another configuration. Only the differences are sent.
@@ -320,14 +338,12 @@ impl Controller {
     /// Whoever has another key now, or has to have one, must show it.
     fn drop_sessions_with_other_keys(&mut self, now: Duration) {
         let control = &self.config.control;
-        let wrong = |(mac, vnic): (&Mac, &Vnic)| {
-            let wrong = match vnic.link() {
-                Some(link) => link.session().keys() != control.keys(*mac),
-                None => control.refuses_version_2(*mac),
-            };
-            wrong.then_some(*mac)
+        let wrong = |mac: Mac, vnic: &Vnic| match vnic.link() {
+            Some(link) => link.session().keys() != control.keys(mac),
+            None => control.refuses_version_2(mac),
         };
-        let wrong: Vec<_> = self.vnics.iter().filter_map(wrong).collect();
+        let wrong = self.vnics.iter().filter(|(mac, vnic)| wrong(**mac, vnic)).map(|(mac, _)| *mac);
+        let wrong: Vec<_> = wrong.collect();
         for mac in wrong {
             tracing::info!(vnic = %mac, "its control key has changed: it has to register again");
             self.evict(now, mac);
@@ -376,7 +392,7 @@ impl Controller {
     /// What a vNIC should have, and has.
     pub fn flows_of(&self, mac: Mac) -> Option<Flows> {
         let desired = self.desired_of(mac)?;
-        let belief = self.vnics.get(&mac).map(Vnic::belief);
+        let belief = self.vnics.get(&mac).map(|vnic| vnic.belief());
         let with_state = |flow: Arc<FlowMod>| {
             let confirmed = belief.is_some_and(|belief| belief.has_confirmed(&flow));
             (flow, confirmed)
@@ -404,7 +420,7 @@ impl Controller {
         &self.switches
     }
 
-    pub(crate) const fn vnics(&self) -> &BTreeMap<Mac, Vnic> {
+    pub(crate) const fn vnics(&self) -> &BTreeMap<Mac, Box<Vnic>> {
         &self.vnics
     }
 

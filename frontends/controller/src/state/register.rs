@@ -100,6 +100,7 @@ impl Controller {
         if let Some(epoch) = vnic.link().and_then(|link| link.session().fenced()) {
             self.outrun_at(location, epoch);
         }
+        self.measure();
         self.poll_keys(now);
         self.poll_vnic(now, mac);
         Ok(())

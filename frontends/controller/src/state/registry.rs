@@ -47,11 +47,6 @@ impl Claims {
         self.by_mac.iter().flat_map(|(mac, claims)| claims.iter().map(|claim| (*mac, *claim)))
     }
 
-    /// Whether `mac` is claimed.
-    pub fn has(&self, mac: Mac) -> bool {
-        self.by_mac.contains_key(&mac)
-    }
-
     /// Notes a claim. `None`: there are too many. `Some(false)`: it was known.
     fn add(&mut self, mac: Mac, claim: Claim) -> Option<bool> {
         if self.by_mac.get(&mac).is_some_and(|claims| claims.iter().any(|c| c.location == claim.location)) {
@@ -111,7 +106,7 @@ impl Controller {
             }
             self.keys.resumed(now, mac);
         }
-        self.vnics.get_mut(&mac).filter(|vnic| vnic.location == location)
+        self.vnics.get_mut(&mac).map(|vnic| &mut **vnic).filter(|vnic| vnic.location == location)
     }
 
     /// Admits the newest claim of an address that has no holder, if the configuration knows the address.
@@ -146,8 +141,9 @@ impl Controller {
 
     /// vNICs that do not answer lose their place to another that claims their address.
     pub(super) fn relocate_silent(&mut self, now: Duration) {
-        let lost = |(mac, vnic): (&Mac, &Vnic)| (vnic.is_silent() && self.claims.has(*mac)).then_some(*mac);
-        let lost: Vec<_> = self.vnics.iter().filter_map(lost).collect();
+        // Claims are few, vNICs are not.
+        let silent = |mac: &Mac| self.vnics.get(mac).is_some_and(|vnic| vnic.is_silent());
+        let lost: Vec<_> = self.claims.macs().filter(silent).collect();
         for mac in lost {
             tracing::warn!(vnic = %mac, "vNIC is silent where it was and has registered elsewhere: it has moved");
             self.evict(now, mac);
@@ -191,7 +187,7 @@ impl Controller {
         port.vnics.insert(mac);
         self.forget_claim(mac, location);
         tracing::info!(vnic = %mac, name = %desired.name, port = location.port, "vNIC found");
-        self.vnics.insert(mac, Vnic::new(now, mac, location, desired));
+        self.vnics.insert(mac, Box::new(Vnic::new(now, mac, location, desired)));
         true
     }
 

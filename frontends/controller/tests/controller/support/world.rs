@@ -358,7 +358,16 @@ impl World {
 
     /// The controller's view.
     pub fn status(&self) -> Status {
-        Status::of(&self.controller, self.now)
+        let status = Status::of(&self.controller, self.now);
+        let keys = self.controller.keys();
+        if keys.is_quiet() {
+            let mut counted = BTreeMap::new();
+            for key in &status.encrypted {
+                *counted.entry(key.state.as_str()).or_insert(0) += 1;
+            }
+            assert_eq!(*keys.states(), counted, "what is counted on the way is what can be counted now");
+        }
+        status
     }
 
     /// Checks that every connected vNIC which the controller calls ready has exactly what the configuration says.
