@@ -140,7 +140,7 @@ impl What {
 #[derive(Debug, Default)]
 pub struct Reporter {
     switches: BTreeMap<ConnectionId, u64>,
-    vnics: BTreeMap<Mac, (Phase, Option<Location>)>,
+    vnics: BTreeMap<Mac, (Phase, Location)>,
     claims: BTreeSet<(Mac, Location)>,
     refusals: BTreeSet<(Mac, u64, u16, &'static str)>,
     /// Keys that were taken into use.
@@ -151,11 +151,15 @@ pub struct Reporter {
 
 impl Reporter {
     /// What has happened since the last look.
-    pub fn news(&mut self, controller: &Controller) -> Vec<What> {
+    pub fn news(&mut self, controller: &mut Controller) -> Vec<What> {
         let mut news = Vec::new();
+        let touched: BTreeSet<_> = controller.take_touched().into_iter().collect();
+        let controller = &*controller;
         self.desired(controller, &mut news);
         self.connections(controller, &mut news);
-        self.vnics(controller, &mut news);
+        for mac in touched {
+            self.vnic(mac, controller, &mut news);
+        }
         self.claims(controller, &mut news);
         self.refusals(controller, &mut news);
         self.keys(controller, &mut news);
@@ -191,33 +195,31 @@ impl Reporter {
         });
     }
 
-    fn vnics(&mut self, controller: &Controller, news: &mut Vec<What>) {
-        for (mac, vnic) in controller.vnics() {
-            let state = (vnic.phase(), Some(vnic.location));
-            let old = self.vnics.insert(*mac, state).unwrap_or((Phase::Absent, None));
-            if old.1 != state.1
-                && let Some(switch) = controller.switches().get(&vnic.location.connection)
-            {
-                let (switch, port) = (datapath(switch.datapath_id), vnic.location.port);
-                news.push(What::VnicMoved { mac: mac.to_string(), switch, port });
-            }
-            if old.0 != state.0 {
-                news.push(vnic_state(*mac, vnic, old.0, state.0));
-            }
+    fn vnic(&mut self, mac: Mac, controller: &Controller, news: &mut Vec<What>) {
+        let Some(vnic) = controller.vnics().get(&mac) else { return self.gone(mac, controller, news) };
+        let state = (vnic.phase(), vnic.location);
+        let old = self.vnics.insert(mac, state);
+        if old.is_none_or(|(_, location)| location != state.1)
+            && let Some(switch) = controller.switches().get(&vnic.location.connection)
+        {
+            let (switch, port) = (datapath(switch.datapath_id), vnic.location.port);
+            news.push(What::VnicMoved { mac: mac.to_string(), switch, port });
         }
-        self.vnics.retain(|mac, (phase, _)| {
-            let there = controller.vnics().contains_key(mac);
-            if !there {
-                let desired = controller.desired().get(mac);
-                news.push(What::VnicState {
-                    mac: mac.to_string(),
-                    name: desired.map(|desired| desired.name.clone()).unwrap_or_default(),
-                    network: desired.and_then(|desired| desired.network.clone()),
-                    from: phase.name().to_owned(),
-                    to: Phase::Absent.name().to_owned(),
-                });
-            }
-            there
+        let before = old.map_or(Phase::Absent, |(phase, _)| phase);
+        if before != state.0 {
+            news.push(vnic_state(mac, vnic, before, state.0));
+        }
+    }
+
+    fn gone(&mut self, mac: Mac, controller: &Controller, news: &mut Vec<What>) {
+        let Some((phase, _)) = self.vnics.remove(&mac) else { return };
+        let desired = controller.desired().get(&mac);
+        news.push(What::VnicState {
+            mac: mac.to_string(),
+            name: desired.map(|desired| desired.name.clone()).unwrap_or_default(),
+            network: desired.and_then(|desired| desired.network.clone()),
+            from: phase.name().to_owned(),
+            to: Phase::Absent.name().to_owned(),
         });
     }
 

@@ -7,6 +7,7 @@
 //! | [`config`] | the TOML file, checked, with errors that name line, column and fix |
 //! | [`mod@derive`] | which MTU, offloads and flows each vNIC should have |
 //! | `window` | how much may be unanswered |
+//! | `wheel` | what is due when |
 //! | [`plan`] | the differences between that and what a vNIC is believed to have |
 //! | [`keys`] | keys of encrypted networks: making, exchanging, delivering |
 //! | [`state`] | the controller as a machine: OpenFlow and control messages in and out, no I/O, no clock |
@@ -39,6 +40,7 @@ pub mod status;
 pub mod store;
 mod sys;
 pub mod tls;
+mod wheel;
 mod window;
 
 pub use mac::{Mac, NotAMac};

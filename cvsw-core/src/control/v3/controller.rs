@@ -215,6 +215,11 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         self.window.is_empty() && self.request.is_none()
     }
 
+    /// Whether a request is under way.
+    pub const fn is_asking(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// Messages that were sent in the last `within` nanoseconds, and are not answered.
     pub fn in_flight(&self, now: Instant, within: u64) -> u32 {
         let young = |sent: Instant| now.nanos_since(sent) < within;

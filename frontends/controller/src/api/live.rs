@@ -192,7 +192,7 @@ pub(super) async fn list_refusals(State(api): State<Api>) -> Result<Json<Refusal
 pub(super) async fn get_vnic(State(api): State<Api>, Path(mac): Path<String>) -> Result<Json<VnicStatus>, Problem> {
     let mac = parse_mac(&mac)?;
     let look = move |controller: &mut Controller, now| {
-        controller.watch(mac);
+        controller.watch(now, mac);
         one_vnic(controller, now, mac)
     };
     let vnic = api.handle.ask(look).await?;

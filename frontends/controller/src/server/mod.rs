@@ -347,7 +347,7 @@ impl Server {
     fn ticked(&mut self) {
         let now = self.now();
         self.controller.tick(now);
-        for event in self.reporter.news(&self.controller) {
+        for event in self.reporter.news(&mut self.controller) {
             self.bus.publish(event);
         }
     }

@@ -19,6 +19,8 @@ pub struct Counters {
     pub refused_registers: BTreeMap<&'static str, u64>,
     /// vNICs that were not noted because too many unknown ones have registered.
     pub claims_refused: u64,
+    /// Control messages that were sent again, because no answer to them came in time; without those about keys.
+    pub repeated: u64,
     /// OpenFlow messages from and to switches that are gone.
     #[serde(skip)]
     pub(crate) gone_messages: (u64, u64),

@@ -380,6 +380,39 @@ impl Link {
         Ok(Some(before.map(|(_, counted)| counted).unwrap_or_default()))
     }
 
+    /// Messages that bring it to its state, and that it has not answered; none if it does not answer at all.
+    pub fn unanswered(&self) -> u32 {
+        if self.session.unheard() > 0 {
+            return 0;
+        }
+        let commands = self.sent.iter().filter(|(_, sent)| matches!(sent, Sent::Command(_))).count();
+        u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(self.session.is_asking().into())
+    }
+
+    /// Whether it has orders that are not carried out.
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty() || self.sent.iter().any(|(_, sent)| matches!(sent, Sent::Order(_)))
+    }
+
+    /// What the last answer that could be measured took; told once.
+    pub const fn take_round_trip(&mut self) -> Option<Duration> {
+        match self.session.take_sample() {
+            Some(nanos) => Some(Duration::from_nanos(nanos)),
+            None => None,
+        }
+    }
+
+    /// When there is something to do, if nothing happens before.
+    pub fn due(&self, now: Duration) -> Duration {
+        let after = |nanos| now.saturating_add(Duration::from_nanos(nanos));
+        let hello = (self.greet || self.is_silent()).then_some(self.hello_at);
+        let counters = self.is_settled().then_some(self.statistics.due);
+        let later = self.convergence.next_step(instant(now)).map(after).into_iter().chain(hello).chain(counters);
+        // What is past waits for an answer.
+        let later = later.filter(|at| *at > now);
+        later.chain(self.session.next_timeout(instant(now)).map(after)).min().unwrap_or(Duration::MAX)
+    }
+
     /// Does what is due. Returns how many messages were sent.
     pub fn poll(
         &mut self,
@@ -391,12 +424,15 @@ impl Link {
     ) -> u64 {
         let (port, mac) = place;
         self.submit_orders();
+        if self.convergence.step(instant(now)) == Step::Push {
+            self.push(belief, desired);
+        }
+        // When the last command is answered, the next step is to ask.
         match self.convergence.step(instant(now)) {
             Step::Nothing if self.associations.is_some() => self.ask_for_associations(),
             Step::Nothing if now >= self.statistics.due => self.ask_for_counters(),
-            Step::Nothing => {}
+            Step::Nothing | Step::Push => {}
             Step::Ask(request) => drop(self.session.ask(request)),
-            Step::Push => self.push(belief, desired),
         }
         let mut count = 0;
         while let Some(outgoing) = self.session.poll(instant(now)) {

@@ -15,10 +15,11 @@ mod receive;
 mod register;
 mod registry;
 pub mod switch;
+mod turns;
 pub mod vnic;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +29,7 @@ use crate::{
     derive::{self, Desired},
     keys::{self, KeyLog, Keys},
     mac::Mac,
+    wheel::Wheel,
     window::Window,
 };
 use allowance::Allowance;
@@ -61,8 +63,16 @@ pub struct Controller {
     /// Sessions of version 3 that were begun.
     sessions: u64,
     keys: Keys,
-    /// How much of what keys need may be unanswered.
+    /// How much may be unanswered, ...
     window: Window,
+    /// ... how much of what brings vNICs to their state is, ...
+    pushing: usize,
+    /// ... and who waits for a turn.
+    waiting: VecDeque<Mac>,
+    /// When vNICs have something to do.
+    wheel: Wheel<Mac>,
+    /// vNICs that may have changed.
+    touched: Vec<Mac>,
     /// Which switches are ours, if others may have some; `None`: all.
     ownership: Option<Ownership>,
     counters: Counters,
@@ -100,6 +110,10 @@ impl Controller {
             epoch: 1,
             sessions: 0,
             window: Window::default(),
+            pushing: 0,
+            waiting: VecDeque::new(),
+            wheel: Wheel::default(),
+            touched: Vec::new(),
             ownership: None,
             counters: Counters::default(),
             generation: 1,
@@ -184,13 +198,7 @@ impl Controller {
             self.close(now, id, why.to_owned());
         }
         self.relocate_silent(now);
-        for vnic in self.vnics.values_mut() {
-            if let Some(switch) = self.switches.get_mut(&vnic.location.connection)
-                && switch.allowance.has_some(now)
-            {
-                vnic.poll(now, &timers, switch);
-            }
-        }
+        self.give_turns(now);
         self.poll_keys(now);
     }
 
@@ -214,7 +222,8 @@ impl Controller {
     /// Sends what the keys want sent.
     fn poll_keys(&mut self, now: Duration) {
         let timers = self.config.timers;
-        for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive, self.window.limit()) {
+        let room = self.window.for_keys(self.used());
+        for (mac, message) in self.keys.poll(now, timers.answer, timers.keepalive, room) {
             let Some(vnic) = self.vnics.get_mut(&mac) else { continue };
             if vnic.order(&message) {
                 self.poll_vnic(now, mac);
@@ -251,16 +260,16 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes over what an answer about keys has taken.
+    /// Takes over how long an answer about keys has taken.
     pub(super) fn measure(&mut self) {
         if let Some(took) = self.keys.take_round_trip() {
-            self.window.answered(took, self.config.timers.answer, self.keys.in_flight());
+            self.window.answered(took, self.config.timers.answer, 1, self.used());
         }
     }
 
     /// Control messages that were sent again, because no answer to them came in time.
-    pub fn repeated(&self) -> u64 {
-        self.keys.repeated()
+    pub const fn repeated(&self) -> u64 {
+        self.counters.repeated + self.keys.repeated()
     }
 
     /// Takes over another configuration. Only the differences are sent.
@@ -273,7 +282,8 @@ impl Controller {
             return Err(why);
         }
         let same_switch_flows = derive::switch_flows(&config) == derive::switch_flows(&self.config);
-        self.adopt(config);
+        let same_control_keys = config.control == self.config.control;
+        let members = self.adopt(config);
         self.keys.configure(now, &self.config);
         self.warnings = warnings;
         self.config_error = None;
@@ -283,15 +293,22 @@ impl Controller {
             switch.greeting = greeting;
             switch.allowance.set_rate(self.config.control_rate);
         }
-        self.drop_sessions_with_other_keys(now);
+        if !same_control_keys {
+            self.drop_sessions_with_other_keys(now);
+        }
         if !same_switch_flows {
             for switch in self.switches.values_mut().filter(|switch| switch.stage == Stage::Up) {
                 install(switch, &self.config);
             }
         }
-        for (mac, vnic) in &mut self.vnics {
-            let desired = self.desired.get(mac).cloned();
-            vnic.want(now, desired.unwrap_or_else(|| Arc::new(derive::quarantine(vnic.desired().name.clone()))));
+        let few = members.len() <= turns::FEW;
+        for mac in members {
+            let Some(vnic) = self.vnics.get_mut(&mac) else { continue };
+            let desired = self.desired.get(&mac).cloned();
+            let desired = desired.unwrap_or_else(|| Arc::new(derive::quarantine(vnic.desired().name.clone())));
+            if vnic.want(now, desired) {
+                self.enqueue(mac, few);
+            }
         }
         let claimed: Vec<_> = self.claims.macs().filter(|mac| !self.vnics.contains_key(mac)).collect();
         for mac in claimed {
@@ -302,8 +319,8 @@ impl Controller {
     }
 
     /// Makes the configuration the one in force. Networks that did not change stay what they are, and so does the wanted
-    /// state of their members.
-    fn adopt(&mut self, mut config: Config) {
+    /// state of their members. Returns the members, past and present, of the others.
+    fn adopt(&mut self, mut config: Config) -> BTreeSet<Mac> {
         let old = std::mem::take(&mut self.config.networks);
         let by_name: HashMap<&str, &Arc<Network>> = old.iter().map(|network| (&*network.name, network)).collect();
         for network in &mut config.networks {
@@ -314,15 +331,19 @@ impl Controller {
         }
         let before: HashSet<_> = old.iter().map(Arc::as_ptr).collect();
         let after: HashSet<_> = config.networks.iter().map(Arc::as_ptr).collect();
+        let mut members = BTreeSet::new();
         for gone in old.iter().filter(|network| !after.contains(&Arc::as_ptr(network))) {
             for member in &gone.members {
                 self.desired.remove(&member.mac);
+                members.insert(member.mac);
             }
         }
         for new in config.networks.iter().filter(|network| !before.contains(&Arc::as_ptr(network))) {
             self.desired.extend(derive::of_network(new).map(|(mac, desired)| (mac, Arc::new(desired))));
+            members.extend(new.members.iter().map(|member| member.mac));
         }
         self.config = config;
+        members
     }
 
     /// Why this configuration cannot replace the present one while the controller runs; `None`: it can.
@@ -404,9 +425,10 @@ impl Controller {
     }
 
     /// Somebody looks at this vNIC: its counters are asked for more often for a while.
-    pub fn watch(&mut self, mac: Mac) {
+    pub fn watch(&mut self, now: Duration, mac: Mac) {
         if let Some(vnic) = self.vnics.get_mut(&mac) {
             vnic.watch();
+            self.poll_vnic(now, mac);
         }
     }
 

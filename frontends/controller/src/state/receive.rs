@@ -122,8 +122,11 @@ impl Controller {
     fn barrier_reply(&mut self, now: Duration, id: ConnectionId, xid: u32) {
         let Some(switch) = self.switches.get_mut(&id) else { return };
         if let Some(mac) = switch.barrier_passed(xid) {
-            if let Some(vnic) = self.vnics.get_mut(&mac) {
-                vnic.barrier_passed(xid);
+            let used = self.used();
+            if let Some(vnic) = self.vnics.get_mut(&mac)
+                && let Some((took, count)) = vnic.barrier_passed(now, xid)
+            {
+                self.window.answered(took, self.config.timers.answer, count as usize, used);
             }
             self.poll_vnic(now, mac);
         }
@@ -249,6 +252,7 @@ impl Controller {
             let (cookie, packets, lived) = (removed.cookie, removed.packets, removed.duration_sec);
             tracing::info!(vnic = %mac, cookie, packets, lived, "an entry timed out: {:?}", removed.reason);
         }
+        self.poll_vnic(now, mac);
         Ok(())
     }
 

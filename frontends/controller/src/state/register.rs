@@ -97,8 +97,12 @@ impl Controller {
             self.counters.drops.add(before, now);
         }
         told.errors.into_iter().for_each(|error| vnic.note(error));
+        let took = vnic.take_round_trip();
         if let Some(epoch) = vnic.link().and_then(|link| link.session().fenced()) {
             self.outrun_at(location, epoch);
+        }
+        if let Some(took) = took {
+            self.window.answered(took, timers.answer, 1, self.used());
         }
         self.measure();
         self.poll_keys(now);

@@ -133,7 +133,7 @@ impl Controller {
         }
         for mac in &port.vnics {
             tracing::info!(vnic = %mac, port = %port.name, "vNIC has gone with its port");
-            self.vnics.remove(mac);
+            self.remove_vnic(*mac);
             self.keys.left(now, *mac, at_work);
             self.promote(now, *mac);
         }
@@ -153,24 +153,13 @@ impl Controller {
 
     /// A vNIC loses its place.
     pub(super) fn evict(&mut self, now: Duration, mac: Mac) {
-        if let Some(old) = self.vnics.remove(&mac)
+        if let Some(old) = self.remove_vnic(mac)
             && let Some(port) = self.port_mut(old.location)
         {
             port.vnics.remove(&mac);
             port.look_again(now);
         }
         self.keys.left(now, mac, true);
-    }
-
-    /// Lets a vNIC do what is due now; if its switch's allowance is used up, it has its turn with a later tick.
-    pub(super) fn poll_vnic(&mut self, now: Duration, mac: Mac) {
-        if let Some(vnic) = self.vnics.get_mut(&mac)
-            && let Some(switch) = self.switches.get_mut(&vnic.location.connection)
-            && switch.allowance.has_some(now)
-        {
-            vnic.poll(now, &self.config.timers, switch);
-            self.dirty.insert(vnic.location.connection);
-        }
     }
 
     /// Makes the vNIC `mac` a known one at `location` and returns `true`, and the caller tells the keys; or notes a claim, if it is known elsewhere

@@ -23,6 +23,7 @@ use crate::{
     derive::{Desired, EntryId},
     mac::Mac,
     plan::{Belief, Command, Listing},
+    wheel::Wake,
 };
 
 /// A vNIC gets its full state at most once in this time, however often it registers.
@@ -106,10 +107,11 @@ impl Phase {
 #[derive(Debug)]
 enum Operation {
     None,
-    /// A batch was sent and its barrier is not answered.
+    /// A batch of so many was sent, and its barrier is not answered.
     Batch {
         barrier: u32,
-        deadline: Duration,
+        sent: Duration,
+        count: u32,
     },
     /// LIST_ENTRIES was sent.
     Listing {
@@ -152,6 +154,14 @@ pub struct Vnic {
     /// Control messages sent, HELLO and LIST_ENTRIES included.
     pub sent: u64,
     errors: VecDeque<String>,
+    /// It waits for its turn.
+    pub(super) queued: bool,
+    /// Somebody is to be told that it may have changed.
+    pub(super) touched: bool,
+    /// When it has something to do, if nothing happens before.
+    pub(super) wake: Wake,
+    /// Messages that count as unanswered.
+    pub(super) counted: u32,
 }
 
 impl Vnic {
@@ -178,6 +188,10 @@ impl Vnic {
             registrations: 0,
             sent: 0,
             errors: VecDeque::new(),
+            queued: false,
+            touched: false,
+            wake: Wake::NEVER,
+            counted: 0,
         }
     }
 
@@ -207,10 +221,10 @@ impl Vnic {
         self.heard(now);
     }
 
-    /// It should have another state from now on.
-    pub fn want(&mut self, now: Duration, desired: Arc<Desired>) {
+    /// It should have this state from now on. Returns whether that is another one.
+    pub fn want(&mut self, now: Duration, desired: Arc<Desired>) -> bool {
         if Arc::ptr_eq(&self.desired, &desired) || self.desired == desired {
-            return;
+            return false;
         }
         self.belief.replaced(&self.desired, &desired);
         self.desired = desired;
@@ -219,6 +233,7 @@ impl Vnic {
         }
         self.restart_rounds();
         self.not_before = now.max(self.full_push_at.unwrap_or(now));
+        true
     }
 
     /// Asks it soon whether it is there.
@@ -329,13 +344,41 @@ impl Vnic {
         self.belief.expire(EntryId { matching: removed.matching, priority: removed.priority });
     }
 
-    /// Does what is due.
-    pub fn poll(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
-        if let Some(link) = &mut self.link {
-            self.sent += link.poll(now, (self.location.port, self.mac), &self.belief, &self.desired, wire);
-            return;
+    /// Does what is due. Returns how many messages were sent again, because no answer came in time.
+    pub fn poll(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) -> u64 {
+        let Some(link) = &mut self.link else { return self.poll_2(now, timers, wire).into() };
+        let before = link.session().repeated();
+        self.sent += link.poll(now, (self.location.port, self.mac), &self.belief, &self.desired, wire);
+        link.session().repeated().saturating_sub(before)
+    }
+
+    /// Messages that bring it to its state, and are on their way: that it may still answer in time.
+    pub fn unanswered(&self, now: Duration, patience: Duration) -> u32 {
+        match (&self.link, &self.operation) {
+            (Some(link), _) => link.unanswered(),
+            (None, _) if self.unanswered > 0 => 0,
+            (None, Operation::Batch { sent, count, .. }) if now < sent.saturating_add(patience) => *count,
+            (None, Operation::Listing { .. }) => u32::try_from(self.desired.flows.len()).unwrap_or(u32::MAX),
+            (None, _) => 0,
         }
-        self.poll_2(now, timers, wire);
+    }
+
+    /// Whether it need not wait for a turn: it has begun, or has something to say about keys, which have room of their own.
+    pub fn is_admitted(&self) -> bool {
+        self.counted > 0 || self.link.as_ref().is_some_and(|link| link.has_orders())
+    }
+
+    /// When it has something to do, if nothing happens before.
+    pub fn due(&self, now: Duration, timers: &Timers) -> Duration {
+        let due = self.link.as_ref().map_or_else(|| self.due_2(now, timers.answer), |link| link.due(now));
+        // Whatever it waits for: nobody is forgotten.
+        let patience = if self.phase() == Phase::Ready { timers.keepalive } else { timers.answer };
+        due.min(now.saturating_add(patience))
+    }
+
+    /// What the last answer that could be measured took; told once.
+    pub fn take_round_trip(&mut self) -> Option<Duration> {
+        self.link.as_mut()?.take_round_trip()
     }
 
     /// Notes an error for the status; the last few are kept.

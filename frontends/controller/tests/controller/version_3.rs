@@ -161,7 +161,8 @@ fn counters_come_now_and_then_and_quickly_while_somebody_looks() {
 
     isolated(&mut pair);
     for _ in 0..10 {
-        pair.world.controller.watch(mac(1));
+        let now = pair.world.now;
+        pair.world.controller.watch(now, mac(1));
         pair.world.run(Duration::from_secs(1));
     }
     assert_eq!(count(&pair), 2, "not after half a minute");
@@ -240,7 +241,7 @@ fn who_has_not_the_key_does_not_get_in() {
     assert!(status.table().contains("REFUSED"), "{}", status.table());
     let mut reporter = Reporter::default();
     let mut told = || {
-        let news = reporter.news(&pair.world.controller);
+        let news = reporter.news(&mut pair.world.controller);
         let refused = news.into_iter().filter_map(|what| match what {
             What::RegisterRefused { port, reason, .. } => Some((port, reason)),
             _ => None,

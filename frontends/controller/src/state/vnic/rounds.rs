@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Commands between two barriers: few enough for the receive ring of a vNIC, many enough to keep it busy.
-const BATCH: usize = 128;
+const BATCH: u32 = 128;
 /// More entries than any vNIC has; a longer listing is refused.
 const MAX_LISTING: usize = 65_536;
 /// First pause before differences that remain are sent again.
@@ -27,10 +27,14 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Vnic {
-    /// A barrier was answered.
-    pub fn barrier_passed(&mut self, xid: u32) {
-        if matches!(self.operation, Operation::Batch { barrier, .. } if barrier == xid) {
-            self.operation = Operation::None;
+    /// A barrier was answered. Returns how long that took, and how many messages were before it.
+    pub fn barrier_passed(&mut self, now: Duration, xid: u32) -> Option<(Duration, u32)> {
+        match self.operation {
+            Operation::Batch { barrier, sent, count } if barrier == xid => {
+                self.operation = Operation::None;
+                Some((now.saturating_sub(sent), count))
+            }
+            _ => None,
         }
     }
 
@@ -77,23 +81,27 @@ impl Vnic {
         }
     }
 
-    /// Does what is due.
-    pub(super) fn poll_2(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
-        match &self.operation {
-            Operation::Batch { deadline, .. } if now < *deadline => return,
+    /// Does what is due. Returns whether an answer has not come in time.
+    pub(super) fn poll_2(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) -> bool {
+        let late = match &self.operation {
+            Operation::Batch { sent, .. } if now < sent.saturating_add(BARRIER_PATIENCE) => return false,
+            Operation::Listing { deadline, .. } if now < *deadline => return false,
             Operation::Batch { .. } => {
                 self.operation = Operation::None;
                 self.note("the switch does not answer BARRIER_REQUEST".to_owned());
+                true
             }
-            Operation::Listing { deadline, .. } if now < *deadline => return,
-            Operation::Listing { .. } => self.no_answer(now, timers, wire),
-            Operation::None => {}
-        }
+            Operation::Listing { .. } => {
+                self.no_answer(now, timers, wire);
+                true
+            }
+            Operation::None => false,
+        };
         if self.replan {
             self.fill_outbox();
         }
         if now < self.not_before {
-            return;
+            return late;
         }
         if !self.outbox.is_empty() {
             self.send_batch(now, wire);
@@ -106,6 +114,20 @@ impl Vnic {
                 self.send(wire, &Control::Command(command));
             }
             self.list(now, timers, wire);
+        }
+        late
+    }
+
+    /// When there is something to do, if nothing happens before. `patience`: after it a batch makes room for others.
+    pub(super) fn due_2(&self, now: Duration, patience: Duration) -> Duration {
+        match &self.operation {
+            Operation::Batch { sent, .. } => {
+                let late = sent.saturating_add(patience);
+                if now < late { late } else { sent.saturating_add(BARRIER_PATIENCE) }
+            }
+            Operation::Listing { deadline, .. } => *deadline,
+            Operation::None if self.replan || self.verify || !self.outbox.is_empty() => self.not_before,
+            Operation::None => self.keepalive_at.max(self.not_before),
         }
     }
 
@@ -124,8 +146,11 @@ impl Vnic {
     }
 
     fn send_batch(&mut self, now: Duration, wire: &mut impl Wire) {
-        for _ in 0..BATCH {
-            let Some(command) = self.outbox.pop_front() else { break };
+        let mut count = 0;
+        while count < BATCH
+            && let Some(command) = self.outbox.pop_front()
+        {
+            count += 1;
             self.belief.sent(&command);
             self.send(wire, &Control::Command(command));
         }
@@ -133,8 +158,7 @@ impl Vnic {
             // Most vNICs have nothing to be sent most of the time.
             self.outbox = VecDeque::new();
         }
-        let deadline = now.saturating_add(BARRIER_PATIENCE);
-        self.operation = Operation::Batch { barrier: wire.barrier(self.mac), deadline };
+        self.operation = Operation::Batch { barrier: wire.barrier(self.mac), sent: now, count };
     }
 
     fn list(&mut self, now: Duration, timers: &Timers, wire: &mut impl Wire) {
