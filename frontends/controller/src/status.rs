@@ -401,8 +401,8 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         counters: vnic.and_then(Vnic::link).and_then(Link::counted).map(|(at, counted)| {
             let (drops, others) = counted.iter().partition::<Vec<_>, _>(|(name, _)| name.contains("_drop_"));
             VnicCounters {
-                drops: drops.into_iter().map(|(name, count)| (name.replace("_drop_", "_"), *count)).collect(),
-                others: others.into_iter().map(|(name, count)| (name.clone(), *count)).collect(),
+                drops: drops.into_iter().map(|(name, count)| (name.replace("_drop_", "_"), count)).collect(),
+                others: others.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
                 age_seconds: now.saturating_sub(*at).as_secs_f64(),
             }
         }),

@@ -15,9 +15,9 @@ const FIRST: f64 = 512.0;
 /// ... at least, ...
 const LEAST: f64 = 256.0;
 /// ... and at most.
-const MOST: f64 = 8192.0;
+const MOST: f64 = 16_384.0;
 /// An answer should take this part of the time for which it is waited.
-const PATIENCE_PARTS: u32 = 8;
+const PATIENCE_PARTS: u32 = 4;
 /// An answer that comes at once, or takes twice as long as it should or more, changes the window by so many messages.
 const GAIN: f64 = 0.25;
 /// This part of it is for keys, whatever else there is to do.

@@ -62,6 +62,9 @@ pub struct SimArgs {
     /// How many times one flow is added to one vNIC through the API
     #[arg(long, value_name = "N", default_value_t = 20)]
     changes: usize,
+    /// Before the controller's memory is measured, wait so many seconds: after a minute it has given back what it does not need
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    idle: u32,
     /// Instead of all that, measure take-over: so many controllers with a cluster of three etcd nodes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     controllers: Option<u8>,
@@ -105,7 +108,8 @@ pub fn run(args: SimArgs) -> anyhow::Result<ExitCode> {
         let report = cluster::run(&program, &layout, controllers.into(), limit)?;
         return print(&mut out, &report, args.json);
     }
-    let plan = Plan { layout, changes: args.changes, limit };
+    let idle = Duration::from_secs(args.idle.into());
+    let plan = Plan { layout, changes: args.changes, limit, idle };
     let report = run_scenario(&program, &plan)?;
     print(&mut out, &report, args.json)
 }

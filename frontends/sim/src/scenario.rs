@@ -39,6 +39,8 @@ pub struct Plan {
     pub changes: usize,
     /// Longest time for each step.
     pub limit: Duration,
+    /// Pause before memory is measured.
+    pub idle: Duration,
 }
 
 /// Runs everything against `program controller`.
@@ -70,6 +72,7 @@ pub fn run(program: &Path, plan: &Plan) -> anyhow::Result<Report> {
     report.cold_processor_seconds = controller.processor_seconds()? - processor;
     report.cold_messages = world.fleet.traffic().messages;
     report.cold_repeated = controller.repeated()?;
+    std::thread::sleep(plan.idle);
     let converged = controller.memory()?.resident;
     world.compare(mtu)?;
 

@@ -54,6 +54,11 @@ impl<K: Ord + Copy> Agenda<K> {
         self.soon.len()
     }
 
+    /// Takes the first of what is due at once.
+    pub fn next(&mut self) -> Option<K> {
+        self.soon.pop_first()
+    }
+
     /// Takes what is due, but no more than `most`; the rest is still due.
     pub fn take(&mut self, now: Duration, most: usize) -> Vec<K> {
         let late = self.take_late(now);

@@ -194,15 +194,25 @@ impl Channel {
         [sender].into_iter().chain(receivers).collect()
     }
 
-    /// Whether a new key is to be made now; its sender and `here` of its receivers are here for it.
-    pub fn wants_key(&mut self, now: Duration, here: usize) -> bool {
+    /// Whether a new key is to be made now, if there are vNICs for it.
+    pub fn wants_key(&mut self, now: Duration) -> bool {
         // A new key that is on its way is young enough.
         let rotation = self.rotate.zip(self.current.as_ref().filter(|_| self.next.is_none()));
         if rotation.is_some_and(|(every, key)| now.saturating_sub(key.since) >= every) {
             self.rekey_at.get_or_insert(now);
         }
-        let patient = self.awaited.is_some_and(|until| now < until) && here < self.receivers.len();
-        self.next.is_none() && !self.learning && !patient && self.rekey_at.is_some_and(|at| now >= at)
+        self.next.is_none() && !self.learning && self.rekey_at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether it waits for more receivers than these.
+    pub fn is_patient(&self, now: Duration, here: usize) -> bool {
+        self.awaited.is_some_and(|until| now < until) && here < self.receivers.len()
+    }
+
+    /// Whether something is to be done, or is another state, after what was heard: not while other receivers lack the new key,
+    /// for one.
+    pub fn has_news(&self) -> bool {
+        self.next.as_ref().is_none_or(|next| next.pending.is_empty())
     }
 
     /// This is the next key; returns what its receivers have to do.
@@ -279,13 +289,16 @@ impl Generation {
     /// # Errors
     /// The system gives no random numbers, or nearly every SPI is in use.
     pub fn new(suite: Suite, receivers: &[Mac], share: u8, used: &HashSet<u32>) -> Result<Self, getrandom::Error> {
-        let mut bytes = Zeroizing::new([0; MAX_KEY_MATERIAL]);
+        // With the first SPI that is tried: that is one system call.
+        let mut bytes = Zeroizing::new([0; MAX_KEY_MATERIAL + 4]);
         getrandom::fill(&mut *bytes)?;
+        let number = bytes.last_chunk().map_or(0, |number| u32::from_be_bytes(*number));
         let material = bytes.get(..suite.key_material_len()).unwrap_or_default();
         let key = KeyMaterial::new(suite, material).map_err(|_| getrandom::Error::UNEXPECTED)?;
         let first = SPIS | u32::from(share % SHARES) << DRAWN_BITS;
         let drawn = |number: u32| first | number & ((1 << DRAWN_BITS) - 1);
-        let mut draws = (0..SPI_DRAWS).map(|_| getrandom::u32().map(drawn));
+        let more = (1..SPI_DRAWS).map(|_| getrandom::u32().map(drawn));
+        let mut draws = [Ok(drawn(number))].into_iter().chain(more);
         let free = |spi: &u32| !used.contains(spi);
         let spi = draws.find(|spi| spi.as_ref().map_or(true, free)).ok_or(getrandom::Error::UNEXPECTED)??;
         Ok(Self { spi, key, pending: receivers.iter().copied().collect(), switching: false })

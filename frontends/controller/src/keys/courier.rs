@@ -110,6 +110,10 @@ impl Courier {
                 if matches!(order.command, SaCommand::Add(..)) {
                     self.full = None;
                 }
+                if self.is_idle() {
+                    // As most are most of the time.
+                    (self.waiting, self.sent) = (VecDeque::new(), Vec::new());
+                }
                 return Ok(Some(order));
             }
             // What makes room may wait behind it: a sender's new key, after which receivers lose the old one.

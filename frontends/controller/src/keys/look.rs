@@ -105,17 +105,27 @@ impl Keys {
         self.is_quiet() && !self.states.contains_key("keying")
     }
 
-    /// Counts a channel as what it is now; `None`: it is no more, and was counted as `before`.
-    pub(super) fn count(&mut self, before: &'static str, id: Option<ChannelId>) {
-        let found = id.and_then(|id| Some((id, self.channels.get(&id)?)));
-        let state = found.map(|(id, channel)| self.status(Duration::ZERO, id, channel).state());
+    /// Counts a channel as what it is now.
+    pub(super) fn count(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let (before, state) = (channel.counted, self.status(Duration::ZERO, id, channel).state());
+        if before == state {
+            return;
+        }
+        self.count_no_more(before);
+        *self.states.entry(state).or_default() += 1;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.counted = state;
+        }
+    }
+
+    /// What was counted as `before` is so no more.
+    pub(super) fn count_no_more(&mut self, before: &'static str) {
         if let Some(count) = self.states.get_mut(before) {
             *count = count.saturating_sub(1);
-        }
-        self.states.retain(|_, count| *count > 0);
-        if let Some((state, channel)) = state.zip(id.and_then(|id| self.channels.get_mut(&id))) {
-            channel.counted = state;
-            *self.states.entry(state).or_default() += 1;
+            if *count == 0 {
+                self.states.remove(before);
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ pub struct Keys {
     /// Channels that have something to do.
     channels_due: Agenda<ChannelId>,
     /// Everybody who is here, in encrypted networks or not.
-    couriers: BTreeMap<Mac, Courier>,
+    couriers: BTreeMap<Mac, Box<Courier>>,
     /// Couriers that have something to do.
     couriers_due: Agenda<Mac>,
     /// Encrypted networks by VNI.
@@ -298,7 +298,7 @@ impl Keys {
     /// What a courier had sent is not waited for any longer.
     fn replace_courier(&mut self, mac: Mac, courier: Option<Courier>) {
         let old = match courier {
-            Some(courier) => self.couriers.insert(mac, courier),
+            Some(courier) => self.couriers.insert(mac, Box::new(courier)),
             None => self.couriers.remove(&mac),
         };
         self.in_flight = self.in_flight.saturating_sub(old.map_or(0, |old| old.in_flight()));
@@ -341,7 +341,6 @@ impl Keys {
         let Some((id, channel)) = order.channel.and_then(|id| Some((id, self.channels.get_mut(&id)?))) else {
             return;
         };
-        self.channels_due.soon(id);
         match order.command {
             SaCommand::Add(config, _) if channel.acknowledged(now, mac, &config) => {
                 self.taken_into_use += 1;
@@ -350,6 +349,9 @@ impl Keys {
             }
             SaCommand::Query { .. } => self.used.extend(channel.reported(now, mac == id.sender, answer)),
             _ => {}
+        }
+        if channel.has_news() {
+            self.channels_due.soon(id);
         }
     }
 
@@ -370,7 +372,7 @@ impl Keys {
             }
         }
         while self.in_flight < limit && messages.len() < AT_ONCE {
-            let Some(mac) = self.couriers_due.take(now, 1).pop() else { break };
+            let Some(mac) = self.couriers_due.next() else { break };
             self.dispatch(now, timeout, mac, limit, &mut messages);
         }
         messages
@@ -427,7 +429,7 @@ impl Keys {
         for spi in channel.spis() {
             self.used.remove(&spi);
         }
-        self.count(channel.counted, None);
+        self.count_no_more(channel.counted);
     }
 
     /// These vNICs no longer receive in the channel.
@@ -497,30 +499,26 @@ impl Keys {
         }
     }
 
-    /// Receivers of a channel that can be reached.
-    fn reachable(&self, channel: &Channel) -> Vec<Mac> {
-        channel.receivers.iter().filter(|mac| self.is_reachable(**mac)).copied().collect()
-    }
-
     /// Takes one channel as far as it can go.
     fn advance(&mut self, now: Duration, id: ChannelId) {
-        let Some(channel) = self.channels.get(&id) else { return };
-        let here = self.reachable(channel);
-        let possible = self.couriers.contains_key(&id.sender) && !here.is_empty();
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let mut orders = Vec::new();
-        if channel.wants_key(now, here.len()) && possible {
-            match Generation::new(channel.suite, &here, self.share, &self.used) {
-                Ok(key) => {
-                    if let Some(log) = &mut self.log {
-                        log.note(channel.source, id.destination, key.spi, &key.key);
+        if channel.wants_key(now) && self.couriers.contains_key(&id.sender) {
+            let is_here = |mac: &&Mac| self.couriers.contains_key(mac) || self.peers.have(**mac);
+            let here: Vec<_> = channel.receivers.iter().filter(is_here).copied().collect();
+            if !here.is_empty() && !channel.is_patient(now, here.len()) {
+                match Generation::new(channel.suite, &here, self.share, &self.used) {
+                    Ok(key) => {
+                        if let Some(log) = &mut self.log {
+                            log.note(channel.source, id.destination, key.spi, &key.key);
+                        }
+                        self.used.insert(key.spi);
+                        orders = channel.begin(id, key, &here);
                     }
-                    self.used.insert(key.spi);
-                    orders = channel.begin(id, key, &here);
-                }
-                Err(error) => {
-                    tracing::error!("no key could be made: {error}");
-                    self.channels_due.at(id, now.saturating_add(NO_KEY_PAUSE));
+                    Err(error) => {
+                        tracing::error!("no key could be made: {error}");
+                        self.channels_due.at(id, now.saturating_add(NO_KEY_PAUSE));
+                    }
                 }
             }
         }
@@ -533,8 +531,7 @@ impl Keys {
         if let Some(at) = channel.due(now) {
             self.channels_due.at(id, at);
         }
-        let counted = channel.counted;
-        self.count(counted, Some(id));
+        self.count(id);
         orders.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
         old.into_iter().for_each(|(mac, spi)| self.take_away(mac, spi));
     }

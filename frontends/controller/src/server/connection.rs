@@ -18,6 +18,8 @@ use crate::state::ConnectionId;
 /// Bytes that wait for a switch that does not read. One that has more is given up: it gets its state again when it
 /// comes back.
 const MAX_QUEUED: usize = 64 << 20;
+/// Bytes that are read at once: a hundred messages, which every connection keeps room for.
+const READ: usize = 1 << 14;
 /// Length of the part of a message that says how long it is.
 const PREFIX: usize = 4;
 
@@ -76,15 +78,16 @@ async fn read(
     reader: impl AsyncRead + Unpin,
     events: &mpsc::Sender<Event>,
 ) -> std::io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let mut reader = BufReader::with_capacity(READ, reader);
     loop {
-        let mut message = vec![0; PREFIX];
-        reader.read_exact(&mut message).await?;
-        let len = match message_len(&message) {
+        let mut prefix = [0; PREFIX];
+        reader.read_exact(&mut prefix).await?;
+        let len = match message_len(&prefix) {
             Some(Ok(len)) => len,
             _ => return Err(std::io::Error::other("a message that claims to be shorter than its header")),
         };
-        message.resize(len, 0);
+        let mut message = vec![0; len];
+        message[..PREFIX].copy_from_slice(&prefix);
         reader.read_exact(&mut message[PREFIX..]).await?;
         if events.send(Event::Message(id, message)).await.is_err() {
             return Ok(());

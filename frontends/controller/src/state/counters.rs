@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cvsw_core::{DropReason, openflow::PortStats};
 
-use super::link::Counted;
+use super::counted::Counted;
 
 /// What arrived and could not be used, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -42,7 +42,7 @@ impl Drops {
             for reason in DropReason::ALL {
                 let name = format!("{prefix}{}", reason.name());
                 let Some(count) = now.get(&name) else { continue };
-                let old = before.get(&name).filter(|old| *old <= count).copied().unwrap_or(0);
+                let old = before.get(&name).filter(|old| *old <= count).unwrap_or(0);
                 let sum = self.0.entry(direction).or_default().entry(reason.name()).or_default();
                 *sum = sum.saturating_add(count - old);
             }

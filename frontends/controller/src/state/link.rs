@@ -22,7 +22,10 @@ use cvsw_core::{
     openflow::{RemovedReason, decode_flow_mod, encode_flow_mod},
 };
 
-use super::vnic::{Control, Wire};
+use super::{
+    counted::Counted,
+    vnic::{Control, Wire},
+};
 use crate::{
     config::Timers,
     derive::{Desired, EntryId},
@@ -48,17 +51,18 @@ const HELLO_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Sent {
     Command(Command),
-    Order(SetSa),
+    /// Boxed: most vNICs have none most of the time, and it is large.
+    Order(Box<SetSa>),
 }
 
-/// What a vNIC has counted, by name; those that are 0 are left out. The names are the vNIC's own.
-pub type Counted = BTreeMap<String, u64>;
+/// A session with a few commands under way: more would only wait, since many vNICs are brought to their state at once.
+pub type Session = ControllerSession<8>;
 
 /// The counters of a vNIC: what it told last, and what it is telling.
 #[derive(Debug, Default)]
 struct Statistics {
     known: Option<(Duration, Counted)>,
-    gathering: Counted,
+    gathering: BTreeMap<String, u64>,
     /// When they are asked for, or gone on asking for, and from where.
     due: Duration,
     from: u32,
@@ -82,12 +86,12 @@ pub struct Told {
 /// The session with one vNIC.
 #[derive(Debug)]
 pub struct Link {
-    session: ControllerSession,
+    session: Session,
     convergence: Convergence,
     wanted: Wanted,
     /// What is to be sent, without the orders of the keys, which go first.
     outbox: VecDeque<Command>,
-    orders: VecDeque<SetSa>,
+    orders: VecDeque<Box<SetSa>>,
     sent: VecDeque<(u32, Sent)>,
     next_token: u32,
     /// What is sent next depends on what was sent last.
@@ -115,7 +119,7 @@ fn nanos(duration: Duration) -> u64 {
 
 impl Link {
     /// A session whose vNIC has just registered.
-    pub fn new(session: ControllerSession, desired: &Desired) -> Self {
+    pub fn new(session: Session, desired: &Desired) -> Self {
         Self {
             session,
             convergence: Convergence::default(),
@@ -136,7 +140,7 @@ impl Link {
     }
 
     /// The session.
-    pub const fn session(&self) -> &ControllerSession {
+    pub const fn session(&self) -> &Session {
         &self.session
     }
 
@@ -208,7 +212,7 @@ impl Link {
         let under_way =
             |(_, sent): &(u32, Sent)| matches!(sent, Sent::Order(o) if o.transaction == order.transaction);
         if !self.sent.iter().any(under_way) && self.orders.iter().all(|o| o.transaction != order.transaction) {
-            self.orders.push_back(order);
+            self.orders.push_back(Box::new(order));
         }
     }
 
@@ -376,7 +380,7 @@ impl Link {
         }
         statistics.from = 0;
         statistics.due = now.saturating_add(timers.keepalive);
-        let before = statistics.known.replace((now, std::mem::take(&mut statistics.gathering)));
+        let before = statistics.known.replace((now, std::mem::take(&mut statistics.gathering).into()));
         Ok(Some(before.map(|(_, counted)| counted).unwrap_or_default()))
     }
 
@@ -449,6 +453,12 @@ impl Link {
             self.hello_at = now.saturating_add(HELLO_PAUSE);
             wire.control(port, mac, &Control::Hello);
             count += 1;
+        }
+        if self.session.is_idle() {
+            // Most vNICs have nothing under way most of the time. What has to wait is kept.
+            self.outbox.shrink_to_fit();
+            self.orders.shrink_to_fit();
+            self.sent.shrink_to_fit();
         }
         count
     }

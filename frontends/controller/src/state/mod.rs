@@ -6,6 +6,7 @@
 //! Time is the time since any fixed origin.
 
 mod allowance;
+pub mod counted;
 mod counters;
 pub mod link;
 mod ownership;

@@ -24,8 +24,8 @@ pub struct PortState {
     pub name: String,
     /// Up by configuration and link.
     pub up: bool,
-    /// vNICs that are registered here.
-    pub vnics: BTreeSet<Mac>,
+    /// vNICs that are registered here: hardly ever more than one.
+    pub vnics: Vec<Mac>,
     /// vNICs that registered here but are not accepted (yet).
     pub claims: BTreeSet<Mac>,
     /// Challenges of the last two HELLOs of version 3 here, the newest first; 0: none.
@@ -47,7 +47,7 @@ impl PortState {
             number: port.number,
             name: port.name.as_str().to_owned(),
             up: port.is_up(),
-            vnics: BTreeSet::new(),
+            vnics: Vec::new(),
             claims: BTreeSet::new(),
             challenges: [0; 2],
             traffic: None,
@@ -89,6 +89,11 @@ impl PortState {
         self.looks = self.looks.wrapping_add(1).max(1);
         self.look_at = now.saturating_add(pause);
         Some(control)
+    }
+
+    /// When the next attempt is due.
+    pub fn next_look(&self) -> Duration {
+        if self.vnics.is_empty() { self.look_at } else { Duration::MAX }
     }
 
     /// A HELLO came from here. Whether it is answered by one now.

@@ -156,7 +156,7 @@ impl Controller {
         if let Some(old) = self.remove_vnic(mac)
             && let Some(port) = self.port_mut(old.location)
         {
-            port.vnics.remove(&mac);
+            port.vnics.retain(|other| *other != mac);
             port.look_again(now);
         }
         self.keys.left(now, mac, true);
@@ -173,7 +173,9 @@ impl Controller {
             }
         };
         let Some(port) = self.port_mut(location) else { return false };
-        port.vnics.insert(mac);
+        if !port.vnics.contains(&mac) {
+            port.vnics.push(mac);
+        }
         self.forget_claim(mac, location);
         tracing::info!(vnic = %mac, name = %desired.name, port = location.port, "vNIC found");
         self.vnics.insert(mac, Box::new(Vnic::new(now, mac, location, desired)));
@@ -216,6 +218,6 @@ impl Controller {
     }
 
     fn port_mut(&mut self, location: Location) -> Option<&mut PortState> {
-        self.switches.get_mut(&location.connection)?.ports.get_mut(&location.port)
+        self.switches.get_mut(&location.connection)?.port_mut(location.port)
     }
 }

@@ -111,6 +111,8 @@ pub struct Switch {
     last_received: Duration,
     /// When its ports are asked for their counters again.
     traffic_at: Duration,
+    /// Nobody need look for vNICs on its ports before.
+    look_at: Duration,
     give_up_at: Option<Duration>,
     next_xid: u32,
     purposes: VecDeque<(u32, Purpose)>,
@@ -144,6 +146,7 @@ impl Switch {
             ethertype,
             last_received: now,
             traffic_at: now,
+            look_at: now,
             give_up_at: None,
             next_xid: 1,
             purposes: VecDeque::new(),
@@ -169,21 +172,21 @@ impl Switch {
 
     /// Queues an answer to the switch's message `xid`.
     pub fn send_as(&mut self, xid: u32, message: &Message<'_>) {
-        let start = self.outgoing.len();
-        let room = match message {
-            Message::EchoReply(data) => ECHO_HEADER + data.len(),
-            _ => MAX_MESSAGE,
+        let mut room = [0; MAX_MESSAGE];
+        let mut more = Vec::new();
+        let out = match message {
+            Message::EchoReply(data) => {
+                more.resize(ECHO_HEADER + data.len(), 0);
+                &mut more[..]
+            }
+            _ => &mut room,
         };
-        self.outgoing.resize(start + room, 0);
-        match message.encode(xid, &mut self.outgoing[start..]) {
+        match message.encode(xid, out) {
             Ok(len) => {
-                self.outgoing.truncate(start + len);
+                self.outgoing.extend_from_slice(&out[..len]);
                 self.sent += 1;
             }
-            Err(error) => {
-                self.outgoing.truncate(start);
-                self.note(format!("a message could not be written: {error}"));
-            }
+            Err(error) => self.note(format!("a message could not be written: {error}")),
         }
     }
 
@@ -203,9 +206,7 @@ impl Switch {
     pub fn barrier_passed(&mut self, xid: u32) -> Option<Mac> {
         if let Some(at) = self.purposes.iter().position(|(sent, _)| *sent == xid) {
             self.purposes.drain(..=at);
-            if self.purposes.is_empty() {
-                self.purposes.shrink_to(REMEMBERED_WHEN_IDLE);
-            }
+            self.purposes.shrink_to(REMEMBERED_WHEN_IDLE);
         }
         self.barriers.remove(&xid)
     }
@@ -269,6 +270,7 @@ impl Switch {
         if port.number == 0 || port.number > Port::MAX {
             return;
         }
+        self.look_at = now;
         let state = self.ports.entry(port.number).or_insert_with(|| PortState::new(now, port));
         if port.is_up() && !state.up {
             state.look_again(now);
@@ -277,12 +279,23 @@ impl Switch {
         state.up = port.is_up();
     }
 
+    /// A port, for whoever may look for a vNIC there.
+    pub fn port_mut(&mut self, number: u16) -> Option<&mut PortState> {
+        self.look_at = Duration::ZERO;
+        self.ports.get_mut(&number)
+    }
+
     /// Looks for vNICs on ports that have none. `hello` is the pause between attempts, `slow` the one for ports whose
     /// vNIC is known but not accepted.
     pub fn poll_discovery(&mut self, now: Duration, hello: Duration, slow: Duration) {
+        if now < self.look_at {
+            return;
+        }
         let mut due = Vec::new();
+        self.look_at = Duration::MAX;
         for (number, port) in &mut self.ports {
             due.extend(port.look(now, hello, slow).map(|control| (*number, control)));
+            self.look_at = self.look_at.min(port.next_look());
         }
         for (number, control) in due {
             self.control(number, Mac([0xff; 6]), &control);
@@ -295,6 +308,10 @@ impl Switch {
             self.traffic_at = now.saturating_add(TRAFFIC_PAUSE);
             let request = Message::StatsRequest(StatsRequest::Port(OFPP_NONE));
             self.send(&request, Purpose::Protocol("STATS_REQUEST (ports)"));
+            if self.purposes.len() > REMEMBERED_WHEN_IDLE {
+                // What was answered without an error need not be remembered.
+                self.send(&Message::BarrierRequest, Purpose::Protocol("BARRIER_REQUEST"));
+            }
         }
     }
 
@@ -312,6 +329,7 @@ impl Switch {
 
     /// A HELLO came from `port`: a vNIC has started there, or another switch has passed on one of ours.
     pub fn hello_heard(&mut self, now: Duration, number: u16) {
+        self.look_at = now;
         if !self.ports.get_mut(&number).is_some_and(|port| port.wants_hello(now)) {
             return;
         }

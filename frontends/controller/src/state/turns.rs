@@ -72,8 +72,10 @@ impl Controller {
     fn give_turn(&mut self, now: Duration, mac: Mac) {
         let timers = self.config.timers;
         let room = self.window.has_room(self.used());
-        self.touch(mac);
         let Some(vnic) = self.vnics.get_mut(&mac) else { return };
+        if !std::mem::replace(&mut vnic.touched, true) {
+            self.touched.push(mac);
+        }
         let Some(switch) = self.switches.get_mut(&vnic.location.connection) else { return };
         if !switch.allowance.has_some(now) {
             return self.wheel.at(&mut vnic.wake, mac, now.saturating_add(PAUSE));
