@@ -85,6 +85,22 @@ static void cvsw_set_rx_mode(struct net_device *dev)
 	dev_mc_sync(vnic->lower, dev);
 }
 
+/* A lower device that filters by VLAN (a virtual function always does) lets pass what is wanted up here. */
+static int cvsw_vlan_add(struct net_device *dev, __be16 protocol, u16 id)
+{
+	struct cvsw *vnic = netdev_priv(dev);
+
+	return vlan_vid_add(vnic->lower, protocol, id);
+}
+
+static int cvsw_vlan_remove(struct net_device *dev, __be16 protocol, u16 id)
+{
+	struct cvsw *vnic = netdev_priv(dev);
+
+	vlan_vid_del(vnic->lower, protocol, id);
+	return 0;
+}
+
 static int cvsw_change_mtu(struct net_device *dev, int mtu)
 {
 	struct cvsw *vnic = netdev_priv(dev);
@@ -123,6 +139,8 @@ const struct net_device_ops cvsw_netdev_ops = {
 	.ndo_stop = cvsw_stop,
 	.ndo_start_xmit = cvsw_start_xmit,
 	.ndo_set_rx_mode = cvsw_set_rx_mode,
+	.ndo_vlan_rx_add_vid = cvsw_vlan_add,
+	.ndo_vlan_rx_kill_vid = cvsw_vlan_remove,
 	.ndo_set_mac_address = cvsw_set_mac_address,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_change_mtu = cvsw_change_mtu,
@@ -143,7 +161,7 @@ void cvsw_setup(struct net_device *dev)
 	dev->priv_flags |= IFF_NO_QUEUE | IFF_DISABLE_NETPOLL | IFF_LIVE_ADDR_CHANGE;
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
 	cvsw_set_lockless(dev);
-	dev->features |= CVSW_FEATURES;
+	dev->features |= CVSW_FEATURES | NETIF_F_HW_VLAN_CTAG_FILTER;
 	dev->hw_features |= CVSW_FEATURES;
 	dev->vlan_features |= CVSW_FEATURES;
 	dev->min_mtu = ETH_MIN_MTU;
