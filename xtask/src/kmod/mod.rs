@@ -87,6 +87,8 @@ pub fn run() -> Result<()> {
         let module = build(&kernel, &object, SHIM_FLAGS)?;
         let size = fs::metadata(&module)?.len();
         println!("module for {}: {} ({size} bytes, with debugging information)", kernel.release, module.display());
+        println!("deepest call chains, shim and engine, until they leave for the kernel (bytes):");
+        object::check_module(&module)?.iter().take(8).for_each(|(size, name)| println!("  {size:>5}  {name}"));
     }
     Ok(())
 }

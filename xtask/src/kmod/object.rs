@@ -35,8 +35,22 @@ const PANICS: &[(&str, &str)] = &[
 ];
 /// Largest stack frame of one function in bytes.
 const FRAME_LIMIT: u32 = 2048;
-/// Deepest call chain in bytes: an eighth of a kernel stack, of which others may have used much already.
+/// Deepest call chain of the object in bytes: an eighth of a kernel stack, of which others may have used much already.
 const CHAIN_LIMIT: u32 = 2048;
+/// The same of the whole module, until it calls the kernel: with the shim above the engine, and below it.
+const MODULE_CHAIN_LIMIT: u32 = 2560;
+/// A call by a pointer.
+const INDIRECT_CALL: &str = "__x86_indirect_thunk";
+/// Functions of the shim that call by a pointer, and how the names of those begin that it leads to; none: out of the module.
+const INDIRECT: &[(&str, &[&str])] = &[
+    ("cvsw_doit", &["cvsw_run_"]),
+    ("cvsw_run_stats_get", &["cvsw_get_"]),
+    // Who frees what a frame is charged to.
+    ("cvsw_queue_control", &[]),
+    // An algorithm of the crypto API.
+    ("cvsw_mac", &[]),
+];
+const UNKNOWN_FRAME: &str = "a stack frame whose size is not known";
 /// What packets go through.
 const PACKET_PATH: &str = "cvsw_engine_burst";
 /// What a call with packets never reaches, since the shim sorts control frames of the network out before it
@@ -102,9 +116,14 @@ pub fn check(object: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// Functions that do not count in the call chain of an entry point.
-fn without(entry: &str) -> &'static [&'static str] {
-    if entry == PACKET_PATH { &[CONTROL_PATH] } else { &[] }
+/// The stack that the whole module uses, shim and engine: its deepest call chains. An error if one is too deep, or unknown.
+pub fn check_module(module: &Path) -> Result<Vec<(u32, String)>> {
+    let code = Cmd::new("objdump").words("-dr -C --no-show-raw-insn").arg(module).read()?;
+    let (chains, faults) = Disassembly::parse(&code).module_chains();
+    if !faults.is_empty() {
+        bail!("{} is not fit for the kernel's stack:\n  {}", module.display(), faults.join("\n  "));
+    }
+    Ok(chains)
 }
 
 #[derive(Default)]
@@ -119,6 +138,8 @@ struct Disassembly {
     functions: BTreeMap<String, Function>,
     /// `section@address` to name: calls into another section are known by place.
     places: BTreeMap<String, String>,
+    /// Names that more than one function has.
+    doubles: Vec<String>,
     faults: Vec<String>,
 }
 
@@ -131,7 +152,8 @@ impl Disassembly {
                 section = title.trim_end_matches(':');
             } else if let Some(label) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
                 name = label.1.to_owned();
-                this.functions.insert(name.clone(), Function { frame: 8, ..Function::default() });
+                let double = this.functions.insert(name.clone(), Function { frame: 8, ..Function::default() });
+                this.doubles.extend(double.map(|_| name.clone()));
                 if let Ok(address) = i64::from_str_radix(label.0, 16) {
                     this.places.insert(format!("{section}@{address}"), name.clone());
                 }
@@ -148,7 +170,7 @@ impl Disassembly {
         let mut frames: Vec<_> =
             self.functions.iter().map(|(name, function)| (function.frame, name.clone())).collect();
         let entries = self.functions.keys().filter(|name| name.starts_with("cvsw_") && !name.contains("::"));
-        let mut chains: Vec<_> = entries.map(|name| (self.depth(name, without(name)), name.clone())).collect();
+        let mut chains: Vec<_> = entries.map(|name| (self.depth(name), name.clone())).collect();
         for sizes in [&mut frames, &mut chains] {
             sizes.sort_by(|a, b| b.cmp(a));
         }
@@ -161,13 +183,46 @@ impl Disassembly {
         let frames = report.frames.iter().filter(|(size, _)| *size > FRAME_LIMIT);
         let frames = frames
             .map(|(size, name)| format!("the stack frame of {name} has {size} bytes, more than {FRAME_LIMIT}"));
-        let chains = report.chains.iter().filter(|(size, _)| *size > CHAIN_LIMIT).map(|(size, name)| {
-            let calls = self.deepest(name, without(name), &mut BTreeSet::new());
+        let chains = self.too_deep_chains(&report.chains, CHAIN_LIMIT);
+        frames.chain(chains).collect()
+    }
+
+    fn too_deep_chains(&self, chains: &[(u32, String)], limit: u32) -> Vec<String> {
+        let chains = chains.iter().filter(|(size, _)| *size > limit).map(|(size, name)| {
+            let calls = self.deepest(name, false, &mut BTreeSet::new());
             let calls: Vec<_> = calls.iter().map(|(frame, name)| format!("{frame:>8}  {name}")).collect();
             let calls = calls.join("\n");
-            format!("the call chain from {name} has {size} bytes, more than {CHAIN_LIMIT}:\n{calls}")
+            format!("the call chain from {name} has {size} bytes, more than {limit}:\n{calls}")
         });
-        frames.chain(chains).collect()
+        chains.collect()
+    }
+
+    /// The call chains of all functions of a module, and what is wrong with them. How else the shim is compiled is the kernel's
+    /// business.
+    fn module_chains(mut self) -> (Vec<(u32, String)>, Vec<String>) {
+        let mut faults: Vec<_> =
+            self.faults.iter().filter(|fault| fault.starts_with(UNKNOWN_FRAME)).cloned().collect();
+        faults.extend(self.doubles.iter().map(|name| format!("two functions have the name {name}")));
+        let names: Vec<_> = self.functions.keys().cloned().collect();
+        for (name, function) in &mut self.functions {
+            if !function.calls.iter().any(|call| call.starts_with(INDIRECT_CALL)) {
+                continue;
+            }
+            let Some((_, targets)) = INDIRECT.iter().find(|(known, _)| known == name) else {
+                faults.push(format!("{name} calls by a pointer, and `INDIRECT` does not say where that leads"));
+                continue;
+            };
+            let leads = |callee: &&String| targets.iter().any(|target| callee.starts_with(target));
+            function.calls.extend(names.iter().filter(leads).cloned());
+        }
+        if !names.iter().any(|name| name == PACKET_PATH) {
+            faults.push(format!("there is no function {PACKET_PATH}"));
+        }
+        let shim = names.iter().filter(|name| !name.contains("::"));
+        let mut chains: Vec<_> = shim.map(|name| (self.depth(name), name.clone())).collect();
+        chains.sort_by(|a, b| b.cmp(a));
+        faults.extend(self.too_deep_chains(&chains, MODULE_CHAIN_LIMIT));
+        (chains, faults)
     }
 
     /// Who refers to `core::panicking`: those on the list, and what is wrong with the others.
@@ -189,19 +244,21 @@ impl Disassembly {
         (listed, faults)
     }
 
-    /// Stack that a call may use, at most; recursion counts once, and functions named like `without` do not.
-    fn depth(&self, name: &str, without: &[&str]) -> u32 {
-        self.deepest(name, without, &mut BTreeSet::new()).iter().map(|(frame, _)| frame).sum()
+    /// Stack that a call may use, at most; recursion counts once.
+    fn depth(&self, name: &str) -> u32 {
+        self.deepest(name, false, &mut BTreeSet::new()).iter().map(|(frame, _)| frame).sum()
     }
 
-    /// The call chain of that depth: stack frames and names, the innermost function first.
-    fn deepest(&self, name: &str, without: &[&str], above: &mut BTreeSet<String>) -> Vec<(u32, String)> {
+    /// The call chain of that depth: stack frames and names, the innermost function first. `packets`: below the packet path, where
+    /// the control path does not count.
+    fn deepest(&self, name: &str, packets: bool, above: &mut BTreeSet<String>) -> Vec<(u32, String)> {
         let name = self.places.get(name).map_or(name, String::as_str);
         let Some(function) = self.functions.get(name) else { return Vec::new() };
-        if without.iter().any(|part| name.contains(part)) || !above.insert(name.to_owned()) {
+        if packets && name.contains(CONTROL_PATH) || !above.insert(name.to_owned()) {
             return Vec::new();
         }
-        let below = function.calls.iter().map(|call| self.deepest(call, without, above));
+        let packets = packets || name == PACKET_PATH;
+        let below = function.calls.iter().map(|call| self.deepest(call, packets, above));
         let mut chain =
             below.max_by_key(|chain| chain.iter().map(|(frame, _)| frame).sum::<u32>()).unwrap_or_default();
         above.remove(name);
@@ -213,9 +270,12 @@ impl Disassembly {
 /// Adds what one line of code does to `function`; what is wrong with it, if anything.
 fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'static str> {
     if let Some((_, relocation)) = line.split_once("R_X86_64_") {
-        if let Some(target) = relocation.split_once(char::is_whitespace) {
-            function.calls.insert(called(target.1));
-            function.calls.extend(place(target.1));
+        if let Some((kind, target)) = relocation.split_once(char::is_whitespace)
+            // A function's address as such is no call.
+            && !matches!(kind, "64" | "32" | "32S")
+        {
+            function.calls.insert(called(target));
+            function.calls.extend(place(target));
         }
         return relocation.starts_with("GOT").then_some("a relocation by the global offset table");
     }
@@ -224,19 +284,13 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
     let (operation, operands) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     match operation {
         "push" => function.frame += 8,
-        "sub" => {
-            let size = operands.trim().strip_prefix("$0x").and_then(|rest| rest.strip_suffix(",%rsp"));
-            function.frame += size.and_then(|size| u32::from_str_radix(size, 16).ok()).unwrap_or(0);
-            // Of a size that is not known here, or a negative one.
-            if operands.ends_with(",%rsp") && size.is_none_or(|size| size.len() > 5) {
-                return Some("a stack frame whose size is not known");
-            }
-        }
-        "add" if operands.trim().starts_with("$0xff") && operands.ends_with(",%rsp") => {
-            return Some("a stack frame whose size is not known");
-        }
+        // Of a size that is not known here, or beyond reason.
+        "sub" | "add" if operands.ends_with(",%rsp") => match stack_growth(operation, operands) {
+            Some(size) => function.frame += size,
+            None => return Some(UNKNOWN_FRAME),
+        },
         "lea" | "and" | "mov" | "or" if operands.ends_with(",%rsp") => {
-            return Some("a stack frame whose size is not known");
+            return Some(UNKNOWN_FRAME);
         }
         "call" | "jmp" => {
             if let Some((_, target)) = operands.split_once('<') {
@@ -263,6 +317,17 @@ fn instruction(line: &str, name: &str, function: &mut Function) -> Option<&'stat
         return Some("an access below the stack pointer");
     }
     None
+}
+
+/// Bytes that `sub` or `add` of a constant takes from the stack, which grows downward; 0 if it gives some back.
+fn stack_growth(operation: &str, operands: &str) -> Option<u32> {
+    let digits = operands.trim().strip_prefix("$0x")?.strip_suffix(",%rsp")?;
+    let constant = u64::from_str_radix(digits, 16).ok()?.cast_signed();
+    let growth = if operation == "sub" { constant } else { constant.checked_neg()? };
+    if growth.unsigned_abs() > 0xf_ffff {
+        return None;
+    }
+    Some(u32::try_from(growth).unwrap_or(0))
 }
 
 /// `name+0x10` and `name-0x4` as `name`.
@@ -300,8 +365,8 @@ mod tests {
             ("   0:\tcall   *0x8(%rax)", "indirect branch"),
             ("   0:\tmov    %rax,-0x8(%rsp)", "below the stack pointer"),
             ("   0:\tsub    %rax,%rsp", "size is not known"),
-            ("   0:\tsub    $0xffffffffffffff80,%rsp", "size is not known"),
-            ("   0:\tadd    $0xffffffffffffff80,%rsp", "size is not known"),
+            ("   0:\tsub    $0x100000,%rsp", "size is not known"),
+            ("   0:\tadd    $0xffffffff80000000,%rsp", "size is not known"),
             ("   0:\tand    $0xffffffffffffffe0,%rsp", "size is not known"),
             ("\t\t\t3: R_X86_64_GOTPCRELX\tmemcpy-0x4", "global offset table"),
         ] {
@@ -366,6 +431,44 @@ mod tests {
         let [fault] = &faults(1024 - 15)[..] else { panic!("one chain is too deep") };
         assert!(fault.contains("cvsw_a has 2049 bytes") && fault.contains("1017  b\n"), "{fault}");
         assert_eq!(faults(2048).len(), 2, "the frame of b, and the chain");
+    }
+
+    #[test]
+    fn a_constant_may_be_negative() {
+        let frame = |line: &str| Disassembly::parse(&format!("0 <f>:\n   0:\t{line}\n")).functions["f"].frame;
+        assert_eq!(frame("add    $0xffffffffffffff80,%rsp"), 8 + 0x80);
+        assert_eq!(frame("sub    $0xffffffffffffff80,%rsp"), 8);
+        assert_eq!(frame("add    $0x80,%rsp"), 8);
+    }
+
+    /// The shim calls the engine, by a pointer first, and the engine the shim.
+    const MODULE: &str = "0 <cvsw_doit>:\n   0:\tsub    $0x10,%rsp\n\
+                          \t\t\t3: R_X86_64_PLT32\t__x86_indirect_thunk_rax-0x4\n\
+                          20 <cvsw_run_a>:\n  20:\tsub    $0x20,%rsp\n\t\t\t24: R_X86_64_PLT32\tcvsw_engine_burst-0x4\n\
+                          40 <cvsw_engine_burst>:\n  40:\tsub    $0x400,%rsp\n\t\t\t44: R_X86_64_PLT32\tcvsw_keys-0x4\n\
+                          60 <cvsw_keys>:\n  60:\tsub    $0x40,%rsp\n\t\t\t64: R_X86_64_PLT32\tkmalloc-0x4\n\
+                          80 <cvsw_init>:\n  80:\tmov    $0x0,%rdi\n\t\t\t83: R_X86_64_32S\tcvsw_run_a\n";
+
+    #[test]
+    fn chains_of_a_module_lead_through_shim_and_engine() {
+        let (chains, faults) = Disassembly::parse(MODULE).module_chains();
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(chains[0], (8 + 0x10 + 8 + 0x20 + 8 + 0x400 + 8 + 0x40, "cvsw_doit".to_owned()));
+        assert_eq!(chains.last(), Some(&(8, "cvsw_init".to_owned())), "an address is no call");
+    }
+
+    #[test]
+    fn a_module_whose_chains_are_too_deep_or_unknown_is_refused() {
+        for (from, to, fault) in [
+            ("$0x40,", "$0x9c0,", "the call chain from cvsw_doit has 3600 bytes"),
+            ("cvsw_doit", "cvsw_new", "cvsw_new calls by a pointer"),
+            ("cvsw_engine_burst", "cvsw_engine_other", "there is no function"),
+            ("cvsw_init", "cvsw_keys", "two functions have the name cvsw_keys"),
+            ("sub    $0x40,", "sub    %rax,", "size is not known"),
+        ] {
+            let (_, faults) = Disassembly::parse(&MODULE.replace(from, to)).module_chains();
+            assert!(faults.iter().any(|found| found.contains(fault)), "{fault}: {faults:?}");
+        }
     }
 
     #[test]
