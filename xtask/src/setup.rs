@@ -73,6 +73,7 @@ pub fn run(need: Need) -> Result<()> {
         for kernel in kmod::fetch()? {
             println!("Linux {} with headers: there", kernel.release);
         }
+        kmod::fetch_for_machines()?;
     }
     if need == Need::Evaluation {
         cargo_tools(EVALUATION_TOOLS, Speed::Run)?;

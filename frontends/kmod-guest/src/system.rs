@@ -13,26 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Modules of the kernel that the tests use; `modprobe` finds what they depend on.
-const MODULES: &[&str] = &[
-    "virtio_pci",
-    "virtio_net",
-    "veth",
-    "vxlan",
-    "8021q",
-    "bonding",
-    "bridge",
-    "esp4",
-    "xfrm_user",
-    "aesni-intel",
-];
+/// Names of the kernel's modules that the tests use, one a line, as who made the initramfs wrote them; `modprobe` finds what
+/// they depend on.
+const MODULES: &str = "/etc/modules";
 
 /// How long anything may take that is certain to come: an emulated machine on a busy computer is slow, and slower with a kernel
 /// that checks itself (`patience=`, in seconds, on the kernel's command line).
 pub fn patience() -> Duration {
     static SECONDS: OnceLock<u64> = OnceLock::new();
-    let told = || command_line_option("patience").ok().flatten()?.parse().ok();
-    Duration::from_secs(*SECONDS.get_or_init(|| told().unwrap_or(120)))
+    Duration::from_secs(*SECONDS.get_or_init(|| number("patience", 120).unwrap_or(120) as u64))
 }
 
 /// Makes a bare machine one that commands run on.
@@ -48,9 +37,8 @@ pub fn prepare() -> Result<()> {
     let _ = mount(Some("debugfs"), "/sys/kernel/debug", Some("debugfs"), MsFlags::empty(), None::<&str>);
     // Where the kernel itself asks for modules (ciphers).
     fs::write("/proc/sys/kernel/modprobe", "/bin/modprobe")?;
-    for module in MODULES {
-        run(&format!("modprobe {module}"))?;
-    }
+    let modules = fs::read_to_string(MODULES).with_context(|| format!("reading {MODULES}"))?;
+    modules.lines().try_for_each(|module| run(&format!("modprobe {module}")).map(drop))?;
     // tcpdump looks its user up.
     fs::write("/etc/passwd", "root:x:0:0::/:/bin/false\n")?;
     run("ip link set lo up")?;
@@ -81,7 +69,13 @@ pub fn command_line_option(name: &str) -> Result<Option<String>> {
 
 /// How many times as much the tests do as usual: `scale=` on the kernel's command line.
 pub fn scale() -> Result<usize> {
-    command_line_option("scale")?.map_or(Ok(1), |text| text.parse().context("scale="))
+    number("scale", 1)
+}
+
+/// The number `name=` on the kernel's command line, or another one if it is not there.
+pub fn number(name: &str, otherwise: usize) -> Result<usize> {
+    let told = command_line_option(name)?;
+    told.map_or(Ok(otherwise), |text| text.parse().with_context(|| format!("{name}={text} is not a number")))
 }
 
 /// Runs a command (split at blanks); its standard output, or an error with all that it said.

@@ -38,8 +38,8 @@ impl Pair {
         Ok(pair)
     }
 
-    /// Joined by two virtio-net devices of the machine on one wire; they go back when the namespaces end.
-    pub fn virtio(first: &str, second: &str) -> Result<Self> {
+    /// Joined by two NICs of the machine on one wire; they go back when the namespaces end.
+    pub fn nics(first: &str, second: &str) -> Result<Self> {
         let (vm, peer) = (Namespace::new("vm")?, Namespace::new("peer")?);
         run(&format!("ip link set {first} netns vm name eth0"))?;
         run(&format!("ip link set {second} netns peer name eth0"))?;

@@ -72,7 +72,7 @@ fn prepare(names: &[String]) -> Result<Vec<Prepared>> {
         if names.is_empty() { !run.by_name } else { names.iter().any(|name| name == run.name) }
     };
     let mut machines = Vec::new();
-    for system in [System::Stable, System::Newer, System::Sanitizers] {
+    for system in [System::Stable, System::Newer, System::Drivers, System::Sanitizers] {
         let here: Vec<&Run> = RUNS.iter().filter(|run| run.system == system).filter(wanted).collect();
         if here.is_empty() {
             continue;
@@ -81,7 +81,7 @@ fn prepare(names: &[String]) -> Result<Vec<Prepared>> {
         let module = match system {
             // Checked with the kernel: the engine, too.
             System::Sanitizers => super::build(&kernel, &engine_object(Flavour::Checked)?, "-Werror")?,
-            System::Stable | System::Newer => super::dkms_install(&kernel)?,
+            System::Stable | System::Newer | System::Drivers => super::dkms_install(&kernel)?,
         };
         let initramfs = initramfs::make(&kernel, &module)?;
         machines.extend(here.into_iter().map(|run| (run, Arc::clone(&kernel), initramfs.clone())));

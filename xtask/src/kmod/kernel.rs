@@ -37,6 +37,11 @@ pub fn newer() -> Result<Kernel> {
     fetch_one("linux-headers-6.12-cloud-amd64", "linux-image-6.12-cloud-amd64")
 }
 
+/// The kernel of Debian 12 with the drivers of all hardware: the others are for virtual machines.
+pub fn with_drivers() -> Result<Kernel> {
+    fetch_one("linux-headers-amd64", "linux-image-amd64")
+}
+
 /// From a package that depends on the headers and one that depends on the image.
 fn fetch_one(headers_meta: &str, image_meta: &str) -> Result<Kernel> {
     let headers = depends(headers_meta, "linux-headers-")?;
@@ -91,10 +96,19 @@ pub fn unpack(folder: &Path, packages: &[String]) -> Result<()> {
         crate::setup::update_lists()?;
         download()?;
     }
-    for entry in fs::read_dir(&downloads)? {
-        Cmd::new("dpkg-deb").arg("--extract").arg(entry?.path()).arg(folder).run()?;
-    }
+    extract(&downloads, folder)?;
     Ok(fs::remove_dir_all(&downloads)?)
+}
+
+/// Unpacks the packages of one folder into another.
+pub fn extract(packages: &Path, folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(packages)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            Cmd::new("dpkg-deb").arg("--extract").arg(path).arg(folder).run()?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the headers find each other where they are now, and the modules find what they depend on.

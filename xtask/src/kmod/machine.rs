@@ -1,6 +1,7 @@
 //! One test machine: a Linux kernel in QEMU, without hardware virtualisation (TCG).
 
 use super::{
+    emulator::Emulator,
     folder,
     kernel::{self, Kernel},
     rings, sanitizers,
@@ -31,8 +32,6 @@ const SPLATS: &[&str] = &[
     "leaked reference",
     "blocked for more than",
 ];
-const QEMU: &str = "qemu-system-x86_64";
-
 /// A machine and what it is to do.
 pub struct Run {
     /// Its name on the command line.
@@ -59,6 +58,8 @@ pub enum System {
     Stable,
     /// The newest that Debian offers beside it.
     Newer,
+    /// Debian's own with the drivers of all hardware.
+    Drivers,
     /// One with checks of memory and locks, built here.
     Sanitizers,
 }
@@ -69,6 +70,7 @@ impl System {
         match self {
             Self::Stable => kernel::stable(),
             Self::Newer => kernel::newer(),
+            Self::Drivers => kernel::with_drivers(),
             Self::Sanitizers => sanitizers::kernel(),
         }
     }
@@ -81,6 +83,8 @@ pub enum Wire {
     Nothing,
     /// Two NICs, to each other.
     Pair,
+    /// The same, but the first one is an Intel 82576, which has virtual functions (SR-IOV).
+    Functions,
     /// One, to Open vSwitch and the controller.
     Switch,
     /// The same, with a unikernel at the switch as well.
@@ -138,10 +142,11 @@ const WIRED: Run = Run { processors: Processors::OneWithBarriers, ..USUAL };
 /// All of them. `slub_debug=FZP` (red zones, poison, sanity checks) finds writes beyond an object and uses after its end; it
 /// is too slow for bulk data. `F` alone costs little, and without the slabs that each processor else has for itself, in which
 /// free objects count as used, the comparison of what is allocated before and after is exact.
-pub static RUNS: [Run; 8] = [
+pub static RUNS: [Run; 9] = [
     Run { name: "functions", arguments: "tests=functions slub_debug=FZP", ..USUAL },
     Run { name: "newer-kernel", system: System::Newer, arguments: "tests=functions slub_debug=F", ..USUAL },
     Run { name: "bulk", arguments: "tests=bulk", wire: Wire::Pair, ..WIRED },
+    Run { name: "sriov", system: System::Drivers, arguments: "tests=sriov", wire: Wire::Functions, ..WIRED },
     Run { name: "controller", arguments: "tests=controller", wire: Wire::Switch, ..WIRED },
     Run { name: "unikernel", arguments: "tests=unikernel", wire: Wire::Unikernel, ..WIRED },
     Run { name: "sealed", arguments: "tests=unikernel cipher=aes-128-gcm", wire: Wire::Sealed, ..WIRED },
@@ -155,7 +160,7 @@ pub static RUNS: [Run; 8] = [
     Run {
         name: "sanitizers",
         system: System::Sanitizers,
-        arguments: "tests=functions,checks patience=400",
+        arguments: "tests=functions,checks patience=400 cycles=50",
         memory: 2048,
         limit: 5400,
         by_name: true,
@@ -174,15 +179,18 @@ pub struct Load {
 /// What is outside of a running machine.
 enum Surroundings {
     Nothing,
-    Bridge(Bridge),
+    /// With the model of its first NIC.
+    Bridge(Bridge, &'static str),
     Switch(Box<Outside>),
 }
 
 impl Surroundings {
-    fn new(wire: Wire) -> Result<Self> {
+    fn new(run: &Run) -> Result<Self> {
+        let wire = run.wire;
         match wire {
             Wire::Nothing => return Ok(Self::Nothing),
-            Wire::Pair => return Ok(Self::Bridge(Bridge::new()?)),
+            Wire::Pair => return Ok(Self::Bridge(Bridge::new(run.name)?, VIRTIO)),
+            Wire::Functions => return Ok(Self::Bridge(Bridge::new(run.name)?, "igb")),
             Wire::Switch | Wire::Unikernel | Wire::Sealed => {}
         }
         let mut outside = Outside::new(wire == Wire::Sealed)?;
@@ -193,23 +201,29 @@ impl Surroundings {
     }
 
     /// QEMU, for some seconds, where its NICs can reach what they are connected to.
-    fn qemu(&self, seconds: u32) -> Cmd {
-        let inside = |command: Cmd| command.arg("--kill-after=20").arg(seconds.to_string()).arg(QEMU);
+    fn qemu(&self, emulator: &Emulator, seconds: u32) -> Cmd {
+        let limit = |command: Cmd| {
+            let command = command.arg("--kill-after=20").arg(seconds.to_string());
+            command.arg(&emulator.program).args(&emulator.arguments)
+        };
         match self {
-            Self::Nothing => Cmd::limited(seconds, QEMU),
-            Self::Bridge(bridge) => {
-                let nics = [0, 1].map(|number| nic(bridge.tap(number), &format!("02:00:00:00:02:0{number}")));
-                inside(bridge.inside("timeout")).words(&nics.concat())
+            Self::Nothing => limit(Cmd::new("timeout")),
+            Self::Bridge(bridge, model) => {
+                let nics = [(0, *model), (1, VIRTIO)]
+                    .map(|(number, model)| nic(model, bridge.tap(number), &format!("02:00:00:00:02:0{number}")));
+                limit(bridge.inside("timeout")).words(&nics.concat())
             }
-            Self::Switch(outside) => inside(outside.inside("timeout")).words(&nic("tap0", switch::MAC)),
+            Self::Switch(outside) => limit(outside.inside("timeout")).words(&nic(VIRTIO, "tap0", switch::MAC)),
         }
     }
 }
 
-/// A virtio-net device on a tap.
-fn nic(tap: &str, mac: &str) -> String {
+const VIRTIO: &str = "virtio-net-pci";
+
+/// A device on a tap. Nothing is booted from it.
+fn nic(model: &str, tap: &str, mac: &str) -> String {
     format!(
-        "-netdev tap,id={tap},ifname={tap},script=no,downscript=no -device virtio-net-pci,netdev={tap},mac={mac} "
+        "-netdev tap,id={tap},ifname={tap},script=no,downscript=no -device {model},netdev={tap},mac={mac},romfile= "
     )
 }
 
@@ -220,10 +234,11 @@ pub fn boot(run: &Run, kernel: &Kernel, initramfs: &Path, load: &Load) -> Result
     let arguments = format!("{} {}", run.arguments, load.arguments);
     println!("\n{}: Linux {}, {arguments}", run.name, kernel.release);
     let start = Instant::now();
-    let surroundings = Surroundings::new(run.wire)?;
+    let emulator = Emulator::of(run.wire)?;
+    let surroundings = Surroundings::new(run)?;
     let monitor = std::env::temp_dir().join(format!("cvsw-kmod-{}-{}.qmp", std::process::id(), run.name));
     let qemu = surroundings
-        .qemu(load.limit.max(run.limit))
+        .qemu(&emulator, load.limit.max(run.limit))
         .words(run.processors.words())
         .words(&format!("-cpu max -m {} -display none -monitor none -no-reboot -nic none", run.memory))
         .arg("-qmp")

@@ -1,5 +1,6 @@
 //! Builds the kernel module: the Rust engine as one checked object, then the C shim around it by kbuild.
 
+mod emulator;
 mod guest;
 mod initramfs;
 mod kernel;
@@ -91,6 +92,12 @@ pub fn run() -> Result<()> {
         object::check_module(&module)?.iter().take(8).for_each(|(size, name)| println!("  {size:>5}  {name}"));
     }
     Ok(())
+}
+
+/// Downloads what the test machines need beside the kernels that the module is always built for.
+pub fn fetch_for_machines() -> Result<()> {
+    kernel::with_drivers()?;
+    emulator::newer().map(drop)
 }
 
 /// Folder of everything that is made here.

@@ -14,9 +14,9 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Sets it up. Needs root.
-    pub fn new() -> Result<Self> {
-        let namespace = format!("cvsw-kmod-wire-{}", std::process::id());
+    /// Sets one up for a machine of this name. Needs root.
+    pub fn new(machine: &str) -> Result<Self> {
+        let namespace = format!("cvsw-kmod-{machine}-{}", std::process::id());
         Cmd::new("ip").words("netns add").arg(&namespace).run().context("network namespaces need root")?;
         let this = Self { namespace };
         // Nothing but the machine's own frames.

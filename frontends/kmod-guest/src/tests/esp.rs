@@ -170,9 +170,21 @@ pub fn encrypted_pair(queues: u32) -> Result<Pair> {
     Ok(pair)
 }
 
+/// Traffic of the first suite over any pair.
+pub fn encrypted(pair: &Pair) -> Result<()> {
+    tunnelled(pair)?;
+    CASES[0].install(pair, 0)?;
+    exchange(pair, spis(0), TRANSFER)
+}
+
 /// The peer with a `vxlan` device that its IPsec protects; the VM with flows that do the same. No keys yet.
 fn tunnelled_pair(queues: u32) -> Result<Pair> {
     let pair = Pair::veth_with_queues(queues)?;
+    tunnelled(&pair)?;
+    Ok(pair)
+}
+
+fn tunnelled(pair: &Pair) -> Result<()> {
     pair.peer.run_all(
         "ip link add tunnel type vxlan id 42 local 10.0.0.2 remote 10.0.0.1 dstport 4789 dev eth0
          ip address add 10.1.0.2/24 dev tunnel
@@ -181,8 +193,7 @@ fn tunnelled_pair(queues: u32) -> Result<Pair> {
          ip xfrm policy add dir in src 10.0.0.1 dst 10.0.0.2 proto 17 dport 4789 tmpl src 10.0.0.1 dst 10.0.0.2 proto esp reqid 1 mode transport",
     )?;
     pair.vm.run_all("ip address add 10.1.0.1/24 dev cvsw0\nip link set cvsw0 mtu 1400")?;
-    pair.flows(FLOWS)?;
-    Ok(pair)
+    pair.flows(FLOWS)
 }
 
 /// Pings and TCP super-frames each way; on the wire there is ESP with the right SPIs and nothing else.

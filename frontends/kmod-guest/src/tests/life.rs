@@ -4,7 +4,7 @@ use crate::{
     frames,
     memory::Memory,
     net::Namespace,
-    system::{run, scale, wait_for},
+    system::{number, run, scale, wait_for},
     topology::Pair,
 };
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-/// Cycles of the add and delete loop.
+/// Cycles of the add and delete loop, unless `cycles=` on the kernel's command line tells another number.
 const CYCLES: usize = 200;
 
 /// MTU, address, state and namespace of the lower device.
@@ -68,7 +68,7 @@ pub fn lower_device_moves() -> Result<()> {
 /// Adds and deletes in a loop while frames come from both sides.
 pub fn add_and_delete() -> Result<()> {
     let pair = Pair::veth()?;
-    let cycles = CYCLES * scale()?;
+    let cycles = number("cycles", CYCLES)? * scale()?;
     let mut batch = String::from("link del cvsw0\n");
     for _ in 0..cycles {
         batch += "link add link eth0 name cvsw0 type cvsw\nlink set cvsw0 up\nlink del cvsw0\n";
@@ -87,7 +87,7 @@ pub fn add_and_delete() -> Result<()> {
 }
 
 /// Does something while frames come from both sides; how many there were from the VM and from the peer.
-fn under_traffic<T>(pair: &Pair, work: impl FnOnce() -> Result<T>) -> Result<([usize; 2], T)> {
+pub fn under_traffic<T>(pair: &Pair, work: impl FnOnce() -> Result<T>) -> Result<([usize; 2], T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let vm = scope.spawn(|| flood(&pair.vm, "cvsw0", &frames::udp_to_peer(1, 2, &[7; 600]), &stop));
@@ -115,7 +115,7 @@ fn flood(namespace: &Namespace, device: &str, frame: &[u8], stop: &AtomicBool) -
 }
 
 /// Engines that the kernel holds memory for, or memory that the lanes of a vNIC share, whichever there is more of.
-fn engines() -> Result<usize> {
+pub fn engines() -> Result<usize> {
     let areas = fs::read_to_string("/proc/vmallocinfo")?;
     let count = |by: &str| areas.lines().filter(|line| line.contains(by)).count();
     Ok(count("cvsw_lanes_alloc").max(count("cvsw_shared_alloc")))

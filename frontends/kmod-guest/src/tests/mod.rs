@@ -11,6 +11,7 @@ mod fuzz;
 mod lanes;
 mod life;
 mod managed;
+mod sriov;
 mod traffic;
 mod unikernel;
 mod vxlan;
@@ -29,7 +30,7 @@ pub struct Test {
 }
 
 /// All of them. `functions`: behaviour, also with a slow checking allocator. `bulk`: much data. `controller`:
-/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too. `checks`: for a
+/// with Open vSwitch and the controller outside of the machine. `unikernel`: with a unikernel there, too. `sriov`: on a NIC with virtual functions. `checks`: for a
 /// kernel that has kmemleak and lockdep. `measure`: by name only.
 pub const TESTS: &[Test] = &[
     Test { group: "functions", name: "pass_through", run: traffic::pass_through },
@@ -57,6 +58,7 @@ pub const TESTS: &[Test] = &[
     Test { group: "unikernel", name: "unikernel", run: unikernel::unikernel },
     Test { group: "bulk", name: "tcp_veth", run: traffic::tcp_veth },
     Test { group: "bulk", name: "tcp_virtio", run: traffic::tcp_virtio },
+    Test { group: "sriov", name: "sriov", run: sriov::sriov },
     Test { group: "checks", name: "kernel_checks", run: checks::kernel_checks },
     Test { group: "measure", name: "contention", run: traffic::contention },
 ];

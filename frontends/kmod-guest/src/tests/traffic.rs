@@ -43,7 +43,7 @@ pub fn pass_through() -> Result<()> {
 }
 
 /// The kernel holds a VLAN tag beside the frame; the engine and the wire must see it inside.
-fn tagged_frames(pair: &Pair) -> Result<()> {
+pub fn tagged_frames(pair: &Pair) -> Result<()> {
     for (namespace, device, address) in [(&pair.vm, "cvsw0", 1), (&pair.peer, "eth0", 2)] {
         namespace.run_all(&format!(
             "ip link add link {device} name tagged type vlan id 7
@@ -56,7 +56,7 @@ fn tagged_frames(pair: &Pair) -> Result<()> {
 }
 
 /// Every combination of MTU and offloads.
-const WAYS: [(u32, bool); 4] = [(1500, true), (9000, true), (1500, false), (9000, false)];
+pub const WAYS: [(u32, bool); 4] = [(1500, true), (9000, true), (1500, false), (9000, false)];
 
 /// TCP both ways, byte for byte, with every combination of offloads and MTU.
 pub fn tcp_veth() -> Result<()> {
@@ -78,7 +78,7 @@ pub fn tcp_veth() -> Result<()> {
 
 /// The same over virtio-net, and the bare device beside it.
 pub fn tcp_virtio() -> Result<()> {
-    let pair = Pair::virtio("nic0", "nic1")?;
+    let pair = Pair::nics("nic0", "nic1")?;
     pair.vm.run("ping -c 3 -i 0.2 -W 5 10.0.0.2")?;
     for (mtu, offloads) in WAYS {
         set_mtu_and_offloads(&pair, mtu, offloads)?;
@@ -132,7 +132,7 @@ pub fn contention() -> Result<()> {
 }
 
 /// Of the vNIC and of the devices below, as far as those can: a feature that a device has fixed stays.
-fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
+pub fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
     let state = if offloads { "on" } else { "off" };
     for (namespace, devices) in [(&pair.vm, &["eth0", "cvsw0"][..]), (&pair.peer, &["eth0"])] {
         for device in devices {
@@ -150,7 +150,7 @@ fn set_mtu_and_offloads(pair: &Pair, mtu: u32, offloads: bool) -> Result<()> {
 }
 
 /// The devices below have the offloads, too: what they are connected to must be able to take and give unfinished frames.
-fn nics_have_offloads(pair: &Pair, state: &str) -> Result<()> {
+pub fn nics_have_offloads(pair: &Pair, state: &str) -> Result<()> {
     for namespace in [&pair.vm, &pair.peer] {
         let features = namespace.run("ethtool -k eth0")?;
         for feature in ["tx-checksumming", "tcp-segmentation-offload"] {
