@@ -11,9 +11,9 @@
 use std::time::Duration;
 
 /// Messages that may be unanswered at first, ...
-const FIRST: f64 = 512.0;
+const FIRST: f64 = 256.0;
 /// ... at least, ...
-const LEAST: f64 = 256.0;
+const LEAST: f64 = 64.0;
 /// ... and at most.
 const MOST: f64 = 16_384.0;
 /// An answer should take this part of the time for which it is waited.

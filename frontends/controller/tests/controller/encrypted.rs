@@ -88,6 +88,31 @@ fn assert_only_current_keys(world: &World) {
 }
 
 #[test]
+fn keys_come_no_faster_than_they_are_answered() {
+    let networks = (0..4).map(|network: u8| {
+        let members: Vec<u8> = (1..=12).map(|member| network * 12 + member).collect();
+        let text = config(&members, "cipher = \"aes-128-gcm\"\n").replace("keys_in_clear = true\n", "");
+        text.replace("blue", &format!("blue{network}"))
+            .replace("= 42", &format!("= {}", network + 1))
+            .replace("239.1.1.42", &format!("239.1.1.{}", network + 1))
+    });
+    let text = format!("keys_in_clear = true\n{}", networks.collect::<String>());
+    let mut world = World::new(&text, 1);
+    let switch = world.add_switch(7, 48);
+    for number in 1..=48 {
+        world.plug(switch, number.into(), Nic::with_keys(mac(number), 1));
+    }
+    // To every peer a key at both ends, and to the group one at all of them.
+    let keys = 48 * (11 * 2 + 12);
+    let messages = world.run_at_pace(switch, 30, Duration::from_secs(120));
+    assert!(messages > keys, "{messages}");
+    let now = world.now;
+    world.controller.rotate_keys(now);
+    let again = world.run_at_pace(switch, 30, Duration::from_secs(120)) - messages;
+    assert!(again > keys, "{again}");
+}
+
+#[test]
 fn keys_are_exchanged_by_the_clock_without_a_loss() {
     let mut world = world(&format!("{GCM}rotate = \"10s\"\n"));
     // Some seconds after the last exchange: its old keys are gone.

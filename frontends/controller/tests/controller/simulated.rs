@@ -127,6 +127,19 @@ fn a_large_change_comes_no_faster_than_a_switch_is_to_be_given_messages() {
 }
 
 #[test]
+fn nobody_is_taken_for_silent_who_waits_behind_others() {
+    let members: Vec<u8> = (1..=40).collect();
+    let mut world = World::new(&config(&members, 0, 1450), 1);
+    let switch = world.add_switch(7, 40);
+    for number in members {
+        world.plug(switch, number.into(), Nic::new(mac(number)));
+    }
+    // 600 a second; all at once would take three times as long as an answer may.
+    let messages = world.run_at_pace(switch, 30, LONG);
+    assert!(messages > 40 * 45, "{messages}");
+}
+
+#[test]
 fn a_switch_without_vnics_is_not_flooded() {
     let mut world = World::new(&config(&[1], 0, 1450), 1);
     let switch = world.add_switch(7, 4);

@@ -2,13 +2,19 @@
 //! codec, real engines on their ports, and links that lose control frames.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     time::Duration,
 };
 
 use cvsw_controller::{
-    Mac, config::Config, derive, keys::note::Note, state::ConnectionId, state::Controller, status::Status,
+    Mac,
+    config::Config,
+    derive,
+    keys::note::Note,
+    state::ConnectionId,
+    state::Controller,
+    status::{Status, VnicStatus},
 };
 use cvsw_core::{
     Cvsw, Frame, Instant,
@@ -100,6 +106,9 @@ pub struct Switch {
     pub barriers: bool,
     /// Answers anything at all.
     pub alive: bool,
+    /// Messages that it takes in each step, if that is limited; the others wait.
+    pub pace: Option<usize>,
+    waiting: VecDeque<Vec<u8>>,
 }
 
 /// Everything.
@@ -153,6 +162,8 @@ impl World {
             got: BTreeMap::new(),
             barriers: true,
             alive: true,
+            pace: None,
+            waiting: VecDeque::new(),
         });
         self.connect(self.switches.len() - 1);
         self.switches.len() - 1
@@ -317,6 +328,7 @@ impl World {
                 self.correspond();
             }
             self.tick_nics();
+            self.go_on();
             self.settle();
             self.exchange();
         }
@@ -447,13 +459,41 @@ impl World {
         while let Some(len) = message_len(bytes) {
             let (message, rest) = bytes.split_at(len.unwrap());
             bytes = rest;
-            if self.switches[switch].alive {
+            if self.switches[switch].pace.is_some() {
+                self.switches[switch].waiting.push_back(message.to_vec());
+            } else if self.switches[switch].alive {
                 let xid = Header::read(message).unwrap().xid;
                 let message = Message::decode(message).expect("the controller sends good messages");
                 self.switch_got(switch, xid, &message);
             }
         }
         assert!(bytes.is_empty(), "the controller sends whole messages");
+    }
+
+    /// Slow switches take some of what has waited for them.
+    fn go_on(&mut self) {
+        for switch in 0..self.switches.len() {
+            for _ in 0..self.switches[switch].pace.unwrap_or(0) {
+                let Some(bytes) = self.switches[switch].waiting.pop_front() else { break };
+                let xid = Header::read(&bytes).unwrap().xid;
+                self.switch_got(switch, xid, &Message::decode(&bytes).expect("the controller sends good messages"));
+            }
+        }
+    }
+
+    /// Lets time pass until everybody has what it should have, and fails if anybody is taken for silent on the way, or
+    /// anything is sent twice, though there is a switch that takes only so many messages in a step. Returns how many it took.
+    pub fn run_at_pace(&mut self, switch: usize, pace: usize, limit: Duration) -> usize {
+        let start = self.now;
+        self.switches[switch].pace = Some(pace);
+        while self.now == start || !self.all_converged() {
+            self.run(STEP);
+            assert!(self.now - start < limit, "not done in time\n{}", self.status().table());
+            let silent = |vnic: &VnicStatus| vnic.state == "silent" || vnic.state == "diverged";
+            assert!(!self.status().vnics.iter().any(silent), "{}", self.status().table());
+            assert_eq!(self.controller.repeated(), 0, "what waits is not lost");
+        }
+        self.switches[switch].got.values().sum()
     }
 
     fn switch_got(&mut self, switch: usize, xid: u32, message: &Message<'_>) {
