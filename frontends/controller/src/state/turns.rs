@@ -78,6 +78,8 @@ impl Controller {
         }
         let Some(switch) = self.switches.get_mut(&vnic.location.connection) else { return };
         if !switch.allowance.has_some(now) {
+            // This was its turn.
+            vnic.queued = false;
             return self.wheel.at(&mut vnic.wake, mac, now.saturating_add(PAUSE));
         }
         if !room && !vnic.is_admitted() {

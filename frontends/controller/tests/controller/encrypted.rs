@@ -104,11 +104,11 @@ fn keys_come_no_faster_than_they_are_answered() {
     }
     // To every peer a key at both ends, and to the group one at all of them.
     let keys = 48 * (11 * 2 + 12);
-    let messages = world.run_at_pace(switch, 30, Duration::from_secs(120));
+    let messages = world.run_at_pace(30, Duration::from_secs(120));
     assert!(messages > keys, "{messages}");
     let now = world.now;
     world.controller.rotate_keys(now);
-    let again = world.run_at_pace(switch, 30, Duration::from_secs(120)) - messages;
+    let again = world.run_at_pace(30, Duration::from_secs(120)) - messages;
     assert!(again > keys, "{again}");
 }
 

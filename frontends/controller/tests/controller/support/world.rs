@@ -482,10 +482,10 @@ impl World {
     }
 
     /// Lets time pass until everybody has what it should have, and fails if anybody is taken for silent on the way, or
-    /// anything is sent twice, though there is a switch that takes only so many messages in a step. Returns how many it took.
-    pub fn run_at_pace(&mut self, switch: usize, pace: usize, limit: Duration) -> usize {
+    /// anything is sent twice, though every switch takes only so many messages in a step. Returns how many they took.
+    pub fn run_at_pace(&mut self, pace: usize, limit: Duration) -> usize {
         let start = self.now;
-        self.switches[switch].pace = Some(pace);
+        self.switches.iter_mut().for_each(|switch| switch.pace = Some(pace));
         while self.now == start || !self.all_converged() {
             self.run(STEP);
             assert!(self.now - start < limit, "not done in time\n{}", self.status().table());
@@ -493,7 +493,7 @@ impl World {
             assert!(!self.status().vnics.iter().any(silent), "{}", self.status().table());
             assert_eq!(self.controller.repeated(), 0, "what waits is not lost");
         }
-        self.switches[switch].got.values().sum()
+        self.switches.iter().flat_map(|switch| switch.got.values()).sum()
     }
 
     fn switch_got(&mut self, switch: usize, xid: u32, message: &Message<'_>) {
