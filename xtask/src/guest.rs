@@ -14,6 +14,10 @@ use std::{
 /// `(Debian package, a program that it brings)`: what a guest needs beside what the tests of the kernel module do.
 pub const PACKAGES: &[(&str, &str)] = &[("busybox-static", "busybox")];
 
+/// What the kernel of every emulated machine is told. It would else measure whether its timer's interrupts come in time, and panic
+/// if the computer is too busy for that ("IO-APIC + timer doesn't work").
+pub const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 no_timer_check";
+
 /// A guest's root file system in the making. Removed when dropped.
 pub struct Image {
     kernel: Kernel,
@@ -110,7 +114,7 @@ impl Image {
             .arg("-initrd")
             .arg(&archive)
             .arg("-append")
-            .arg("console=ttyS0 panic=-1 quiet mitigations=off")
+            .arg(format!("{KERNEL_ARGUMENTS} quiet mitigations=off"))
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .run();

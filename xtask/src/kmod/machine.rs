@@ -8,7 +8,7 @@ use super::{
     switch::{self, Outside},
     wire::Bridge,
 };
-use crate::{command::Cmd, unikernel};
+use crate::{command::Cmd, guest, unikernel};
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fmt::Write as _,
@@ -250,7 +250,7 @@ pub fn boot(run: &Run, kernel: &Kernel, initramfs: &Path, load: &Load) -> Result
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        .arg(format!("console=ttyS0 panic=-1 oops=panic net.ifnames=0 loglevel=7 {arguments}"));
+        .arg(format!("{} oops=panic net.ifnames=0 loglevel=7 {arguments}", guest::KERNEL_ARGUMENTS));
     let ended = AtomicBool::new(false);
     let result = thread::scope(|scope| {
         scope.spawn(|| rings::watch(&console, &monitor, &ended));
