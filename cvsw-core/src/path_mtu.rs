@@ -61,6 +61,19 @@ pub enum Fit {
     Unanswered,
 }
 
+/// A packet that is too big.
+struct Excess<'a> {
+    headers: Headers,
+    /// From its network header to the end of the frame.
+    packet: &'a [u8],
+    /// Its length, as it says.
+    len: usize,
+    /// Whether its sender can be told.
+    answerable: bool,
+    /// What it may have.
+    mtu: usize,
+}
+
 #[derive(Debug, FromZeros)]
 #[repr(C)]
 struct Answer {
@@ -92,8 +105,19 @@ impl PathMtu {
             self.clamp(frame);
             return Fit::Fits;
         }
+        if self.may_fit(frame) { Fit::Fits } else { self.refuse(now, frame.bytes()) }
+    }
+
+    /// Whether [`PathMtu::inspect`] would refuse a frame of the VM. Answers nothing.
+    pub fn refuses<B: Buffer>(&self, frame: &Frame<B>) -> bool {
+        frame.len() > SYN_MAX && !self.may_fit(frame) && self.excess(frame.bytes()).is_some()
+    }
+
+    /// Whether a frame's length says that it fits, or that it will be cut.
+    #[inline]
+    fn may_fit<B: Buffer>(&self, frame: &Frame<B>) -> bool {
         let fits = frame.len() <= usize::from(self.mtu).saturating_add(ethernet::LEN);
-        if fits || frame.offload.gso.kind != GsoKind::None { Fit::Fits } else { self.refuse(now, frame.bytes()) }
+        fits || frame.offload.gso.kind != GsoKind::None
     }
 
     /// Lowers the MSS option of a SYN segment to what the MTU has room for.
@@ -116,32 +140,34 @@ impl PathMtu {
         Some(bytes.len())
     }
 
+    /// What is too big about a frame that is longer than the MTU allows; `None`: nothing, or it may be fragmented.
+    fn excess<'a>(&self, bytes: &'a [u8]) -> Option<Excess<'a>> {
+        let headers = parse(bytes, 0, 0)?.headers;
+        let packet = bytes.get(usize::from(headers.network_offset)..)?;
+        let mtu = usize::from(self.mtu);
+        let (len, answerable, mtu) = match headers.network {
+            Network::Ipv4 => {
+                let (ip, _) = ipv4::Header::ref_from_prefix(packet).ok()?;
+                if ip.fragment.get() & ipv4::DONT_FRAGMENT == 0 {
+                    return None;
+                }
+                (usize::from(ip.total_length.get()), can_answer_v4(ip), mtu)
+            }
+            Network::Ipv6 => {
+                let (ip, _) = ipv6::Header::ref_from_prefix(packet).ok()?;
+                let len = usize::from(ip.payload_length.get()).saturating_add(ipv6::LEN);
+                (len, can_answer_v6(ip), mtu.max(IPV6_MIN_MTU))
+            }
+            Network::Arp | Network::Other => return None,
+        };
+        (len > mtu).then_some(Excess { headers, packet, len, answerable, mtu })
+    }
+
     /// A frame that is longer than the MTU allows.
     #[cold]
     fn refuse(&mut self, now: Instant, bytes: &[u8]) -> Fit {
-        let Some(parsed) = parse(bytes, 0, 0) else { return Fit::Fits };
-        let headers = parsed.headers;
-        let Some(packet) = bytes.get(usize::from(headers.network_offset)..) else { return Fit::Fits };
-        let (len, answerable) = match headers.network {
-            Network::Ipv4 => match ipv4::Header::ref_from_prefix(packet) {
-                Ok((ip, _)) if ip.fragment.get() & ipv4::DONT_FRAGMENT != 0 => {
-                    (usize::from(ip.total_length.get()), can_answer_v4(ip))
-                }
-                _ => return Fit::Fits,
-            },
-            Network::Ipv6 => match ipv6::Header::ref_from_prefix(packet) {
-                Ok((ip, _)) => (usize::from(ip.payload_length.get()).saturating_add(ipv6::LEN), can_answer_v6(ip)),
-                Err(_) => return Fit::Fits,
-            },
-            Network::Arp | Network::Other => return Fit::Fits,
-        };
-        let mtu = match headers.network {
-            Network::Ipv6 => usize::from(self.mtu).max(IPV6_MIN_MTU),
-            _ => usize::from(self.mtu),
-        };
-        if len <= mtu {
-            return Fit::Fits;
-        }
+        let Some(excess) = self.excess(bytes) else { return Fit::Fits };
+        let Excess { headers, packet, len, answerable, mtu } = excess;
         let is_error = headers.transport == Transport::Icmp && is_icmp_error(bytes, &headers);
         if !answerable || is_error || !self.take_token(now) {
             return Fit::Unanswered;

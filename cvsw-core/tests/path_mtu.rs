@@ -10,6 +10,7 @@
 
 use cvsw_core::{
     Checksum, Config, Cvsw, Direction, DropReason, Frame, Instant, Verdict, mtu::IpMtu, path_mtu::ANSWER_MAX,
+    trace::NoTrace,
 };
 use cvsw_testkit::{
     checksums, hex,
@@ -37,6 +38,53 @@ fn pass(engine: &mut Engine, now: Instant, direction: Direction, bytes: &[u8]) -
     let mut frame = Frame::new(vec![0; 128 + bytes.len()], 128, bytes.len()).unwrap();
     frame.bytes_mut().copy_from_slice(bytes);
     (engine.process(now, direction, &mut frame), frame)
+}
+
+/// What a trace says of a frame, and makes of it.
+fn traced(engine: &mut Engine, direction: Direction, bytes: &[u8]) -> (Verdict, Frame<Vec<u8>>) {
+    let mut frame = Frame::new(vec![0; 128 + bytes.len()], 128, bytes.len()).unwrap();
+    frame.bytes_mut().copy_from_slice(bytes);
+    (engine.trace(Instant::ZERO, direction, &mut frame, &mut NoTrace), frame)
+}
+
+/// A trace says of each frame what the packet path does with it, answers nothing, and uses up no answer.
+#[test]
+fn a_trace_tells_what_becomes_of_large_packets() {
+    let udp = |v6: bool, len: usize| {
+        let builder = etherparse::PacketBuilder::ethernet2(SRC_MAC, DST_MAC);
+        let mut bytes = Vec::new();
+        let payload = vec![0; len];
+        let written = if v6 {
+            builder.ipv6(A6, B6, 64).udp(1, 2).write(&mut bytes, &payload)
+        } else {
+            builder.ipv4(A, B, 64).udp(1, 2).write(&mut bytes, &payload)
+        };
+        written.unwrap();
+        bytes
+    };
+    let mut fragmentable = udp(false, 1500);
+    fragmentable[20] &= !0x40;
+    let frames = [
+        udp(false, 1422),
+        udp(false, 1423),
+        udp(true, 1402),
+        udp(true, 1403),
+        fragmentable,
+        syn(false, &mss(9000)),
+    ];
+    let mut verdicts = Vec::new();
+    for frame in &frames {
+        for direction in [Direction::Tx, Direction::Rx] {
+            let mut engine = engine(1450);
+            let (verdict, made) = traced(&mut engine, direction, frame);
+            assert_eq!(answer(&mut engine), None);
+            let (expected, passed) = pass(&mut engine, Instant::ZERO, direction, frame);
+            assert_eq!((verdict, hex::dump(made.bytes())), (expected, hex::dump(passed.bytes())));
+            verdicts.push(verdict);
+        }
+    }
+    let dropped = |index: &usize| verdicts[*index] == Verdict::Drop(DropReason::PacketTooBig);
+    assert_eq!((0..verdicts.len()).filter(dropped).collect::<Vec<_>>(), [2, 6], "{verdicts:?}");
 }
 
 fn answer(engine: &mut Engine) -> Option<Vec<u8>> {

@@ -61,6 +61,27 @@ impl<const FLOWS: usize, const CACHE: usize, const MASKS: usize, const SAS: usiz
                 Direction::Rx => Verdict::Consumed,
             };
         }
+        if direction == Direction::Tx && self.path_mtu.is_set() {
+            if self.path_mtu.refuses(frame) {
+                return Verdict::Drop(DropReason::PacketTooBig);
+            }
+            self.path_mtu.clamp(frame);
+        }
+        let verdict = self.trace_look_up(ciphers, now, direction, frame, observer);
+        if direction == Direction::Rx && self.path_mtu.is_set() && verdict == Verdict::Forward {
+            self.path_mtu.clamp(frame);
+        }
+        verdict
+    }
+
+    fn trace_look_up<B: Buffer, C: Ciphers, O: Observer>(
+        &mut self,
+        ciphers: &mut C,
+        now: Instant,
+        direction: Direction,
+        frame: &mut Frame<B>,
+        observer: &mut O,
+    ) -> Verdict {
         if !self.active {
             observer.event(&Event::Bypass);
             return self.leave(direction, frame);
