@@ -80,10 +80,18 @@ fn version_3() {
         ["3", "5", "0", "0", vnic, "5", "1", "1450", "", ""],
         ["3", "3", "1", "1", vnic, "5", "2", "", "", "100"],
         ["3", "12", "1", "0", vnic, "5", "2", "", "", ""],
+        ["3", "6", "1", "0", vnic, "5", "4", "", "", ""],
+        ["3", "4", "1", "0", vnic, "5", "5", "", "", "32768"],
+        ["3", "12", "1", "0", vnic, "4", "9", "", "", ""],
+        ["3", "8", "1", "0", vnic, "5", "1", "", "", "7"],
         ["3", "9", "1", "0", vnic, "5", "3", "", "", ""],
         ["3", "10", "1", "0", vnic, "5", "3", "", "", ""],
         ["3", "7", "1", "0", vnic, "5", "1", "", "", ""],
         ["3", "14", "1", "0", vnic, "5", "1", "", "", "100"],
+        ["3", "11", "1", "0", vnic, "5", "3", "", "", ""],
+        ["3", "14", "1", "0", vnic, "5", "3", "", "", ""],
+        ["3", "11", "1", "0", vnic, "5", "4", "", "", ""],
+        ["3", "14", "1", "0", vnic, "5", "4", "1450", "0x0000000000000000", ""],
         ["3", "11", "1", "0", vnic, "5", "2", "", "", ""],
         ["3", "14", "1", "0", vnic, "5", "2", "", "", ""],
     ];
@@ -98,7 +106,7 @@ fn version_3() {
 #[test]
 fn the_payloads_of_version_3() {
     let frames = frames(include_str!("../../docs/src/protocol-v3.md"));
-    let cases: [(usize, &[(&str, &str)]); 7] = [
+    let cases: [(usize, &[(&str, &str)]); 13] = [
         (
             1,
             &[
@@ -121,8 +129,20 @@ fn the_payloads_of_version_3() {
                 ("_ws.expert.message", "A command was refused"),
             ],
         ),
+        (7, &[("cvsw.offload", "0x0003"), ("cvsw.offload.tso", "1"), ("cvsw.offload.gro", "0")]),
+        (8, &[("cvsw.flow.command", "3"), ("cvsw.flow.cookie", "0x0000000000000000")]),
         (
-            7,
+            9,
+            &[
+                ("cvsw.answer.class", "2"),
+                ("cvsw.answer.reason", "1"),
+                ("cvsw.vnic.epoch", "5"),
+                ("_ws.expert.message", "A command was refused"),
+            ],
+        ),
+        (10, &[("cvsw.flow.cookie", "0x0000000000000005"), ("cvsw.flow.reason", "0")]),
+        (
+            11,
             &[
                 ("cvsw.sa.operation", "1"),
                 ("cvsw.sa.suite", "1"),
@@ -132,9 +152,9 @@ fn the_payloads_of_version_3() {
                 ("cvsw.sa.key_len", "32"),
             ],
         ),
-        (8, &[("cvsw.sa.result", "0"), ("cvsw.sa.state", "1"), ("cvsw.sa.id", "7")]),
+        (12, &[("cvsw.sa.result", "0"), ("cvsw.sa.state", "1"), ("cvsw.sa.id", "7")]),
         (
-            10,
+            14,
             &[
                 ("cvsw.subject", "1"),
                 ("cvsw.page.last", "1"),
@@ -144,8 +164,19 @@ fn the_payloads_of_version_3() {
                 ("cvsw.entry.seconds", "61"),
             ],
         ),
+        (16, &[("cvsw.subject", "2"), ("cvsw.counter.name", "rx_forwarded"), ("cvsw.counter.value", "2")]),
         (
-            12,
+            18,
+            &[
+                ("cvsw.subject", "3"),
+                ("cvsw.vnic.executed", "6"),
+                ("cvsw.vnic.session", "2"),
+                ("cvsw.offload", "0x0003"),
+                ("cvsw.vnic.in_force", "0x0001"),
+            ],
+        ),
+        (
+            20,
             &[
                 ("cvsw.subject", "4"),
                 ("cvsw.page.count", "1"),

@@ -21,7 +21,7 @@ use cvsw_core::{
     },
     crypto::{KeyMaterial, Portable, SaConfig, Suite},
     flow::{Direction, FlowMod, OfpError, text::parse_flow},
-    openflow::encode_flow_mod,
+    openflow::{FlowRemoved, RemovedReason, encode_flow_mod},
 };
 use cvsw_testkit::{ends, hex};
 use proptest::prelude::*;
@@ -503,6 +503,15 @@ fn documented_frames() {
     }
 }
 
+/// Each type has an example.
+#[test]
+fn the_book_has_every_type() {
+    let kinds: Vec<Kind> = book().iter().map(|frame| Message::parse(frame).unwrap().header.kind).collect();
+    for kind in (0..16).filter_map(Kind::from_wire) {
+        assert!(kinds.contains(&kind), "{kind:?}");
+    }
+}
+
 fn book() -> Vec<Vec<u8>> {
     let mut hello_frame = [0; 64];
     let len = hello(ETHERTYPE, [0xff; 6], EPOCH, CHALLENGE, &mut hello_frame).unwrap();
@@ -564,6 +573,42 @@ fn book() -> Vec<Vec<u8>> {
     let page = Page { subject: Subject::Associations, last: true, count: 1, next: 1, digest: sa_digest.value() };
     let mut associations = [&page.to_bytes()[..], &[0; ListedSa::LEN]].concat();
     listed.emit(&mut associations[Page::LEN..]).unwrap();
+    let now = State {
+        challenge: 0,
+        digest: digest.value(),
+        epoch: EPOCH,
+        executed: 6,
+        entries: 1,
+        associations: 1,
+        mtu: 1450,
+        offload: Some(0x3),
+        session: SessionState::Connected,
+        in_force: Some(0x1),
+        ..state
+    };
+    let page = Page { subject: Subject::State, last: true, count: 1, next: 1, digest: digest.value() };
+    let state_report = [&page.to_bytes()[..], &now.to_bytes()].concat();
+    let page = Page { subject: Subject::Statistics, last: true, count: 2, next: 2, digest: digest.value() };
+    let mut counters_report = page.to_bytes().to_vec();
+    for (parts, value) in [(["rx_", "forwarded"], 2), ([SA_DIGEST, ""], sa_digest.value())] {
+        let mut item = [0; 64];
+        let len = Counter::emit(parts, value, &mut item).unwrap();
+        counters_report.extend(&item[..len]);
+    }
+    let removed = FlowRemoved {
+        matching: parse_flow("arp,actions=drop").unwrap().matching,
+        cookie: 5,
+        priority: 7,
+        reason: RemovedReason::IdleTimeout,
+        duration_sec: 61,
+        duration_nsec: 500_000_000,
+        idle_timeout: 60,
+        packets: 2,
+        bytes: 120,
+    };
+    let mut removal = [0; 256];
+    let removal_len = removed.encode(0, &mut removal).unwrap();
+    let get = |subject| Request { subject, from: 0 }.to_bytes();
     let keys = keys();
     vec![
         hello_frame[..len].to_vec(),
@@ -580,6 +625,14 @@ fn book() -> Vec<Vec<u8>> {
                 ..answer(Kind::SetEntry, Some(OfpError::TableFull.into())).about(&entry)
             }),
         ),
+        frame(&keys, header(Kind::SetOffload, 4, 3), &[]),
+        frame(&keys, header(Kind::DeleteEntry, 5, 0), &encoded(&parse_flow("delete").unwrap())),
+        frame(
+            &keys,
+            Header { epoch: EPOCH - 1, ..header(Kind::Error, 9, 0) },
+            &payload(Answer { executed: 5, ..answer(Kind::SetMtu, Some(Refusal::Control(Reason::StaleEpoch))) }),
+        ),
+        frame(&keys, header(Kind::FlowRemoved, 1, 0), &removal[..removal_len]),
         frame(&keys, header(Kind::SetSa, 3, 0), &wrapped[..wrapped_len]),
         frame(
             &keys,
@@ -588,7 +641,11 @@ fn book() -> Vec<Vec<u8>> {
         ),
         frame(&keys, header(Kind::ListEntries, 1, 0), &Request { subject: Subject::Entries, from: 0 }.to_bytes()),
         frame(&keys, header(Kind::Report, 1, 0), &listing),
-        frame(&keys, header(Kind::Get, 2, 0), &Request { subject: Subject::Associations, from: 0 }.to_bytes()),
+        frame(&keys, header(Kind::Get, 3, 0), &get(Subject::Statistics)),
+        frame(&keys, header(Kind::Report, 3, 0), &counters_report),
+        frame(&keys, header(Kind::Get, 4, 0), &get(Subject::State)),
+        frame(&keys, header(Kind::Report, 4, 0), &state_report),
+        frame(&keys, header(Kind::Get, 2, 0), &get(Subject::Associations)),
         frame(&keys, header(Kind::Report, 2, 0), &associations),
     ]
 }
