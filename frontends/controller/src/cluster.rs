@@ -21,11 +21,11 @@
 
 mod mail;
 mod seal;
+mod seen;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
 };
@@ -39,14 +39,16 @@ use crate::{
     store::{
         StoreError,
         etcd::{
-            Client, Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, Request, RequestOp,
-            TxnRequest, prefix, revision,
+            Client, Compare, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest, revision,
         },
     },
 };
 
 use mail::Mail;
 pub use seal::ClusterKey;
+use seal::Session;
+pub use seen::first;
+use seen::{Seen, key, wish_key};
 
 /// Seconds that a lease lasts when it is not renewed. With etcd's default election time-out, fewer than 2 cannot be had.
 const LEASE_SECONDS: i64 = 3;
@@ -66,10 +68,6 @@ const AT_ONCE: usize = 8;
 const LETTERS: Duration = Duration::from_millis(20);
 /// Pause between two new epochs.
 const RAISE_PAUSE: Duration = Duration::from_secs(1);
-/// Keys of switches.
-const SWITCHES: &str = "/cvsw/switch/";
-/// Keys of wishes.
-const WISHES: &str = "/cvsw/wish/";
 /// Keys of controllers.
 const CONTROLLERS: &str = "/cvsw/controller/";
 /// Keys of shares of the SPIs.
@@ -84,7 +82,7 @@ pub struct Cluster {
     /// When it is to be renewed.
     renew_at: Instant,
     mail: Option<Mail>,
-    /// A number that no earlier part in the cluster has had, as a text.
+    /// The name of this part in the cluster, which no other one has had.
     session: String,
     /// Switches without a controller, and when that was first seen.
     vacant: BTreeMap<u64, Duration>,
@@ -120,19 +118,6 @@ impl From<Stopping> for Trouble {
     fn from(_: Stopping) -> Self {
         Self::Stopping
     }
-}
-
-/// What the store says about who has what.
-struct Seen {
-    /// The store's revision.
-    revision: u64,
-    controllers: Vec<String>,
-    /// Their sessions.
-    sessions: BTreeMap<String, String>,
-    /// The controller of each switch, and the revision since which it has it.
-    switches: BTreeMap<u64, (String, u64)>,
-    /// Who wishes for a switch.
-    wishes: BTreeMap<u64, String>,
 }
 
 impl Cluster {
@@ -184,9 +169,11 @@ impl Cluster {
         let lease = Lease { id: granted.id, lasts };
         self.lease = Some(lease);
         self.lasts(lease, renewed).await?;
-        self.session = session()?;
+        let no_randomness = || StoreError::Unusable("the system gave no random numbers".to_owned());
+        let session = Session::new().ok_or_else(no_randomness)?;
+        session.name().clone_into(&mut self.session);
         if let Some(mail) = &mut self.mail {
-            mail.begin(&self.session);
+            mail.begin(session);
         }
         self.handle.ask(|controller, now| controller.meet(now, &BTreeMap::new())).await?;
         let since = self.announce(lease).await?;
@@ -285,7 +272,7 @@ impl Cluster {
 
     /// Compares who should have what with who has it, and reaches for what nobody has.
     async fn look(&mut self, lease: Lease) -> Result<(), Trouble> {
-        let seen = self.read().await?;
+        let seen = Seen::read(&self.client).await?;
         if let Some(mail) = &mut self.mail {
             let mut others = seen.sessions.clone();
             others.remove(&self.name);
@@ -408,41 +395,6 @@ impl Cluster {
         Ok(())
     }
 
-    async fn read(&self) -> Result<Seen, Trouble> {
-        let ranges = [prefix(CONTROLLERS), prefix(SWITCHES), prefix(WISHES)];
-        let ranges = ranges.map(|range| RequestOp::from(Request::Range(range)));
-        let answer =
-            self.client.transact(&TxnRequest { success: ranges.to_vec(), ..TxnRequest::default() }).await?;
-        let revision_now = revision(answer.header.unwrap_or_default().revision);
-        let mut ranges = answer.responses.into_iter().filter_map(|response| response.range);
-        let [controllers, switches, wishes] = [(); 3].map(|()| ranges.next().unwrap_or_default());
-        // One of an earlier version has no session, and reads no letters.
-        let session =
-            |kv: &KeyValue| String::from_utf8(kv.value.clone()).ok().filter(|session| !session.is_empty());
-        let name = |key: &[u8], prefix: &str| {
-            String::from_utf8_lossy(key).strip_prefix(prefix).unwrap_or_default().to_owned()
-        };
-        let switches = switches.kvs.into_iter().filter_map(|kv| {
-            let datapath_id = u64::from_str_radix(&name(&kv.key, SWITCHES), 16).ok()?;
-            Some((datapath_id, (String::from_utf8_lossy(&kv.value).into_owned(), revision(kv.create_revision))))
-        });
-        let wishes = wishes.kvs.into_iter().filter_map(|kv| {
-            let datapath_id = u64::from_str_radix(&name(&kv.key, WISHES), 16).ok()?;
-            Some((datapath_id, String::from_utf8_lossy(&kv.value).into_owned()))
-        });
-        Ok(Seen {
-            revision: revision_now,
-            controllers: controllers.kvs.iter().map(|kv| name(&kv.key, CONTROLLERS)).collect(),
-            sessions: controllers
-                .kvs
-                .iter()
-                .filter_map(|kv| Some((name(&kv.key, CONTROLLERS), session(kv)?)))
-                .collect(),
-            switches: switches.collect(),
-            wishes: wishes.collect(),
-        })
-    }
-
     async fn acquire(&self, datapath_id: u64, lease: Lease) -> Result<(), Trouble> {
         let key = key(datapath_id);
         let put = PutRequest { key: key.clone().into(), value: self.name.clone().into(), lease: lease.id };
@@ -485,58 +437,5 @@ impl Cluster {
     async fn lasts(&self, lease: Lease, asked: Duration) -> Result<(), Trouble> {
         let until = asked.saturating_add(lease.lasts);
         Ok(self.handle.ask(move |controller, _| controller.lease_lasts(until)).await?)
-    }
-}
-
-/// A text that nobody else has.
-fn session() -> Result<String, StoreError> {
-    let number = getrandom::u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(getrandom::u64()?)));
-    let number =
-        number.map_err(|error| StoreError::Unusable(format!("the system gave no random numbers: {error}")))?;
-    Ok(format!("{number:032x}"))
-}
-
-fn key(datapath_id: u64) -> String {
-    format!("{SWITCHES}{datapath_id:016x}")
-}
-
-fn wish_key(datapath_id: u64) -> String {
-    format!("{WISHES}{datapath_id:016x}")
-}
-
-impl Seen {
-    fn first(&self, datapath_id: u64) -> Option<&String> {
-        first(&self.controllers, datapath_id)
-    }
-}
-
-/// Of these controllers, the one that reaches for a switch first, and is entitled to it. Controllers of different builds may
-/// hash differently: then a switch is taken over later, or not handed over, but never has two.
-pub fn first(controllers: &[String], datapath_id: u64) -> Option<&String> {
-    let score = |name: &&String| {
-        let mut hasher = DefaultHasher::new();
-        (name, datapath_id).hash(&mut hasher);
-        hasher.finish()
-    };
-    controllers.iter().max_by_key(score)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn switches_spread_over_controllers_and_stay_when_another_one_goes() {
-        let three: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let all: Vec<_> = (0..3000).map(|id| first(&three, id).unwrap().clone()).collect();
-        for name in &three {
-            let share = all.iter().filter(|first| *first == name).count();
-            assert!((900..1100).contains(&share), "{name}: {share}");
-        }
-        let two = three[..2].to_vec();
-        for (id, before) in (0..).zip(&all).filter(|(_, before)| *before != "c") {
-            assert_eq!(first(&two, id), Some(before));
-        }
-        assert_eq!(first(&[], 1), None);
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CONTROLLERS, Lease, Trouble,
-    seal::{ClusterKey, Envelope},
+    seal::{ClusterKey, Envelope, PairKey, Session},
 };
 use crate::{
     keys::note::{LONGEST, Note},
@@ -32,8 +32,8 @@ const UNREAD: u64 = 8;
 pub(super) struct Mail {
     key: ClusterKey,
     name: String,
-    /// Of this part in the cluster.
-    session: String,
+    /// Of this part in the cluster; none: it has none yet.
+    session: Option<Session>,
     /// Those that are alive.
     others: BTreeMap<String, Other>,
 }
@@ -42,6 +42,8 @@ pub(super) struct Mail {
 #[derive(Default)]
 struct Other {
     session: String,
+    /// With which letters between it and this one are sealed; none: it is of another version, and gets and sends none.
+    key: Option<PairKey>,
     /// Number of the last letter to it.
     sent: u64,
     /// A letter that could not be posted yet.
@@ -59,12 +61,12 @@ struct Place {
 
 impl Mail {
     pub(super) const fn new(key: ClusterKey, name: String) -> Self {
-        Self { key, name, session: String::new(), others: BTreeMap::new() }
+        Self { key, name, session: None, others: BTreeMap::new() }
     }
 
     /// A new part in the cluster begins.
-    pub(super) fn begin(&mut self, session: &str) {
-        session.clone_into(&mut self.session);
+    pub(super) fn begin(&mut self, session: Session) {
+        self.session = Some(session);
         self.others.clear();
     }
 
@@ -75,7 +77,14 @@ impl Mail {
             let other = self.others.entry(name.clone()).or_default();
             if other.session != *session {
                 // What the earlier one was to read is for nobody.
-                *other = Other { session: session.clone(), sent: other.sent, ..Other::default() };
+                let key = self.session.as_ref().and_then(|own| self.key.between(own, session));
+                if key.is_none() {
+                    tracing::error!(
+                        name,
+                        "another controller of the cluster is of another version: no letters to and from it"
+                    );
+                }
+                *other = Other { session: session.clone(), key, sent: other.sent, ..Other::default() };
             }
         }
     }
@@ -107,17 +116,18 @@ impl Mail {
         name: &Arc<str>,
         (lease, since): (Lease, i64),
     ) -> Result<bool, Trouble> {
-        let Some(other) = self.others.get_mut(&**name) else { return Ok(false) };
+        let (Some(other), Some(session)) = (self.others.get_mut(&**name), &self.session) else { return Ok(false) };
+        let Some(key) = &other.key else { return Ok(false) };
         let number = other.sent.saturating_add(1);
         if other.letter.is_none() {
             let to = Arc::clone(name);
             let notes = handle.ask(move |controller, now| controller.take_notes(now, &to, NOTES)).await?;
             let letter = write(&notes);
-            let envelope = Envelope { from: (&self.name, &self.session), to: (&**name, &other.session), number };
+            let envelope = Envelope { from: (&self.name, session.name()), to: (&**name, &other.session), number };
             let no_randomness = || StoreError::Unusable("the system gave no random numbers".to_owned());
-            other.letter = Some(self.key.seal(&envelope, &letter).ok_or_else(no_randomness)?);
+            other.letter = Some(key.seal(&envelope, &letter).ok_or_else(no_randomness)?);
         }
-        let place = |number: u64| format!("{MAIL}{name}/{}/{}/{number:016x}", self.name, self.session);
+        let place = |number: u64| format!("{MAIL}{name}/{}/{}/{number:016x}", self.name, session.name());
         let value = other.letter.clone().unwrap_or_default();
         let put = PutRequest { key: place(number).into(), value, lease: lease.id };
         let request = TxnRequest {
@@ -169,8 +179,10 @@ impl Mail {
         let other = self.others.get_mut(&from).filter(|other| other.session == session)?;
         let known = number <= other.read;
         other.read = other.read.max(number);
-        let envelope = Envelope { from: (&from, &session), to: (&self.name, &self.session), number };
-        let notes = self.key.open(&envelope, letter.value).and_then(|letter| read(&letter));
+        let to = self.session.as_ref().map_or("", Session::name);
+        let envelope = Envelope { from: (&from, &session), to: (&self.name, to), number };
+        let letter = other.key.as_ref().and_then(|key| key.open(&envelope, letter.value));
+        let notes = letter.and_then(|letter| read(&letter));
         if notes.is_none() {
             tracing::warn!(
                 from,

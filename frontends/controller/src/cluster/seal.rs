@@ -1,9 +1,15 @@
-//! The key that all controllers of a cluster have, and what is sealed with it. The store never sees a key of a vNIC.
+//! The key that all controllers of a cluster have, and what two of them seal for each other. The store never sees a key of a vNIC.
+//!
+//! Each part that a controller takes in the cluster is a *session* with an X25519 key pair of its own (RFC 7748), whose private half
+//! never leaves the process and ends with it. What two controllers write to each other is sealed with a key that follows from both
+//! the cluster's key and what their two sessions agree on. So who gets the cluster's key later cannot read letters of before that
+//! he has kept, and who writes another public key into the store, without the cluster's key, learns nothing either.
 
 use std::path::Path;
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    agreement::{PrivateKey, UnparsedPublicKey, X25519, agree},
     hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
 };
 use zeroize::Zeroizing;
@@ -12,11 +18,25 @@ use zeroize::Zeroizing;
 const SALT: usize = 32;
 /// AES-256.
 const KEY: usize = 32;
+/// Octets of a public key of X25519.
+const PUBLIC: usize = 32;
 /// For this purpose and no other.
-const PURPOSE: &[u8] = b"CVSW cluster letters 1";
+const PURPOSE: &[u8] = b"CVSW cluster letters 2";
+/// For what the key of a pair is mixed with.
+const PAIR: &[u8] = b"pair";
 
 /// The cluster's key.
 pub struct ClusterKey(Prk);
+
+/// A part in the cluster: a key pair that no other part has.
+pub struct Session {
+    private: PrivateKey,
+    /// The public key as a text, which is the session's name.
+    name: String,
+}
+
+/// What two sessions of controllers with the same cluster key have in common, and nobody else.
+pub struct PairKey(Prk);
 
 /// What stands on a letter: who wrote it in which session, to whom in which session, and its number among them. It cannot
 /// be opened as another one, so none can be sent twice, or to another, or to a later life of the same.
@@ -52,6 +72,45 @@ impl ClusterKey {
         Self(Salt::new(HKDF_SHA256, PURPOSE).extract(key))
     }
 
+    /// The key between this session and another one, of that name. `None`: it is not the name of a session.
+    pub fn between(&self, own: &Session, other: &str) -> Option<PairKey> {
+        let public = UnparsedPublicKey::new(&X25519, public_key(other)?);
+        let mut salt = Zeroizing::new([0; KEY]);
+        self.0.expand(&[PAIR], KeyLen).ok()?.fill(&mut *salt).ok()?;
+        let mixed = |shared: &[u8]| Ok(PairKey(Salt::new(HKDF_SHA256, &*salt).extract(shared)));
+        agree(&own.private, public, (), mixed).ok()
+    }
+}
+
+impl Session {
+    /// A new one. `None`: the system has no random numbers.
+    pub fn new() -> Option<Self> {
+        let private = PrivateKey::generate(&X25519).ok()?;
+        let public = private.compute_public_key().ok()?;
+        let name = public.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+        Some(Self { private, name })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The public key that is a session's name.
+fn public_key(name: &str) -> Option<[u8; PUBLIC]> {
+    let digits = name.as_bytes();
+    let mut key = [0; PUBLIC];
+    if digits.len() != 2 * PUBLIC || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    for (octet, pair) in key.iter_mut().zip(digits.chunks(2)) {
+        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(key)
+}
+
+impl PairKey {
     /// The key of one letter: every letter has its own, so its nonce may be 0.
     fn of_letter(&self, salt: &[u8]) -> Option<LessSafeKey> {
         let mut key = Zeroizing::new([0; KEY]);
@@ -104,12 +163,39 @@ mod tests {
 
     const ENVELOPE: Envelope<'_> = Envelope { from: ("a", "s1"), to: ("b", "s2"), number: 7 };
 
+    /// The keys of two sessions of controllers with these cluster keys.
+    fn pair(keys: [u8; 2]) -> [PairKey; 2] {
+        let [one, two] = [(); 2].map(|()| Session::new().unwrap());
+        let [key, other] = keys.map(|key| ClusterKey::new(&[key; 16]));
+        [key.between(&one, two.name()).unwrap(), other.between(&two, one.name()).unwrap()]
+    }
+
+    #[test]
+    fn two_sessions_have_a_key_of_their_own() {
+        let opens =
+            |[one, two]: [PairKey; 2]| two.open(&ENVELOPE, one.seal(&ENVELOPE, b"letter").unwrap()).is_some();
+        assert!(opens(pair([1, 1])));
+        assert!(!opens(pair([1, 2])), "they must have the same cluster key");
+        let ([one, _], [_, other]) = (pair([1, 1]), pair([1, 1]));
+        assert!(
+            !opens([one, other]),
+            "a later session cannot read what an earlier one got, with the same cluster key"
+        );
+        let (key, session) = (ClusterKey::new(&[1; 16]), Session::new().unwrap());
+        let none = "0".repeat(64);
+        for name in ["", "00", "xy", session.name().get(1..).unwrap(), &none, &"é".repeat(32)] {
+            assert!(key.between(&session, name).is_none(), "{name}");
+        }
+    }
+
     #[test]
     fn a_letter_opens_as_itself_and_as_nothing_else() {
-        let key = ClusterKey::new(&[1; 16]);
+        let [key, other_end] = pair([1, 1]);
         for letter in [&b""[..], b"x", &[7; 70_000]] {
             let sealed = key.seal(&ENVELOPE, letter).unwrap();
-            assert_eq!(key.open(&ENVELOPE, sealed.clone()).as_deref().map(Vec::as_slice), Some(letter));
+            for key in [&key, &other_end] {
+                assert_eq!(key.open(&ENVELOPE, sealed.clone()).as_deref().map(Vec::as_slice), Some(letter));
+            }
             let others = [
                 Envelope { number: 8, ..ENVELOPE },
                 Envelope { from: ("a", "s3"), ..ENVELOPE },
@@ -121,7 +207,6 @@ mod tests {
             for other in others {
                 assert!(key.open(&other, sealed.clone()).is_none(), "{other:?}");
             }
-            assert!(ClusterKey::new(&[2; 16]).open(&ENVELOPE, sealed.clone()).is_none());
             for at in [0, SALT - 1, sealed.len() - 1] {
                 let mut broken = sealed.clone();
                 broken[at] ^= 1;
@@ -135,7 +220,7 @@ mod tests {
 
     #[test]
     fn no_two_letters_are_sealed_alike() {
-        let key = ClusterKey::new(&[1; 16]);
+        let [key, _] = pair([1, 1]);
         assert_ne!(key.seal(&ENVELOPE, b"letter"), key.seal(&ENVELOPE, b"letter"));
     }
 }
