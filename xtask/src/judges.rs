@@ -21,13 +21,19 @@ pub fn has_python_venv() -> bool {
 
 /// The OpenFlow 1.0 controller framework that drives our vNICs in the tests.
 const OS_KEN: &str = "os-ken==4.2.2";
+/// Grafana's own types of a dashboard, and axe-core, which judges how accessible a page is, in a package that brings the file.
+/// Without what the latter needs to drive a browser itself.
+const DOCUMENTS: &[&str] = &["grafana-foundation-sdk==1769699998!10.1.0", "axe-playwright-python==0.1.8"];
+/// What the package of Prometheus has for us: its server, and its checker.
+const PROMETHEUS: &[&str] = &["prometheus", "promtool"];
 /// Seconds for one download.
 const LIMIT: u32 = 600;
 
 /// Fetches what is missing.
 pub fn fetch() -> Result<()> {
     os_ken()?;
-    promtool()
+    documents()?;
+    prometheus()
 }
 
 /// The tests look for it here, whatever cargo's target folder is.
@@ -45,13 +51,30 @@ fn os_ken() -> Result<()> {
     Ok(())
 }
 
-/// Prometheus's checker, out of its package: installing the package would start a server.
-fn promtool() -> Result<()> {
-    if installed("promtool") {
-        println!("promtool: installed");
+/// The tests look for it here, too. They are brought by os-ken's Python.
+fn documents() -> Result<()> {
+    let folder = root().join("target/judges");
+    let complete = folder.join("complete");
+    let wanted = DOCUMENTS.join("\n");
+    if fs::read_to_string(&complete).is_ok_and(|there| there == wanted) {
+        println!("judges of documents: there");
         return Ok(());
     }
-    let folder = metadata::target_directory()?.join("promtool");
+    let _ = fs::remove_dir_all(&folder);
+    let python = root().join("target/os-ken/bin/python").display().to_string();
+    let pip = Cmd::limited(LIMIT, &python).words("-m pip install --quiet --no-deps --target").arg(&folder);
+    pip.args(DOCUMENTS).run()?;
+    fs::write(complete, wanted)?;
+    Ok(())
+}
+
+/// Prometheus, out of its package: installing the package would start a server.
+fn prometheus() -> Result<()> {
+    if PROMETHEUS.iter().all(|program| installed(program)) {
+        println!("prometheus, promtool: installed");
+        return Ok(());
+    }
+    let folder = metadata::target_directory()?.join("prometheus");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let download = || Cmd::limited(LIMIT, "apt-get").words("download --quiet prometheus").in_folder(&folder).run();
@@ -63,8 +86,10 @@ fn promtool() -> Result<()> {
     let package = fs::read_dir(&folder)?.next().context("apt-get has downloaded nothing")??.path();
     Cmd::new("dpkg-deb").arg("-x").arg(package).arg(&folder).run()?;
     let programs = programs()?;
-    fs::copy(folder.join("usr/bin/promtool"), programs.join("promtool"))
-        .with_context(|| format!("cannot write into {}", programs.display()))?;
+    for program in PROMETHEUS {
+        fs::copy(folder.join("usr/bin").join(program), programs.join(program))
+            .with_context(|| format!("cannot write into {}", programs.display()))?;
+    }
     fs::remove_dir_all(&folder)?;
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 mod api_support;
 
-use api_support::{Api, Kind, MEMBER, REST, TOKENS, judge_queries, problem};
+use api_support::{Api, Kind, MEMBER, Prometheus, REST, TOKENS, judge_queries, problem, unknown_to_grafana};
 use cvsw_controller::{
     api::{
         desired::{MemberDocument, NetworkDocument},
         flows::FlowsDocument,
     },
     client::http::Parts,
+    config::Listen,
     status::Status,
 };
 use hyper::Method;
@@ -113,6 +114,13 @@ fn flows_and_traces() {
     };
     assert_eq!(verdict("tx"), json!("policy"));
     assert_eq!(trace("up").status, 400);
+    let long = format!("{}{}", &frame[..frame.find("45 00").unwrap()], "45 00 05 dc 00 00 40 00 40 11 00 00")
+        + &"00".repeat(1488);
+    let request = body(&json!({"direction": "tx", "frame": long}));
+    let text = Parts { accept: Some("text/plain"), ..request };
+    let traced = api.ask(Method::POST, "/v1/vnics/02:00:00:00:00:01/trace", text);
+    let traced = String::from_utf8(traced.body.to_vec()).unwrap();
+    assert!(traced.contains("verdict: drop (packet_too_big)"), "the MTU holds, too: {traced}");
     let removed = api.ask(
         Method::DELETE,
         &format!("{path}?flow=priority%3D50000,in_port%3DHOST,udp,tp_dst%3D9"),
@@ -225,6 +233,42 @@ fn everything_that_is_documented_is_served_and_nothing_else() {
     }
 }
 
+/// Whatever part of a request cannot be read, the answer is a problem that says so.
+#[test]
+fn every_refusal_is_a_problem() {
+    let api = Api::start(Kind::Stored);
+    let with = |kind, content: &[u8]| Parts { body: Some((kind, content.to_vec())), ..Parts::default() };
+    let (network, trace) = ("/v1/networks/red", "/v1/vnics/02:00:00:00:00:01/trace");
+    let tag = |tag: &str| Parts { if_match: Some(tag.to_owned()), ..body(&json!({})) };
+    let cases = [
+        (Method::GET, "/v1/networks/%FF", Parts::default(), 400, "UTF-8"),
+        (Method::GET, "/v1/vnics?limit=many", Parts::default(), 400, "limit"),
+        (Method::DELETE, "/v1/networks/n?members=perhaps", Parts::default(), 400, "members"),
+        (Method::PUT, "/v1/config", with("application/toml", b"\xff\xfe"), 400, "UTF-8"),
+        (Method::PUT, network, with("text/plain", b"{}"), 415, "application/json"),
+        (Method::PUT, network, with("application/json", b"{\"vni\""), 400, "EOF"),
+        (Method::PUT, network, with("application/json", b"[]"), 422, "struct NetworkSettings"),
+        (Method::PUT, network, tag("17"), 400, "quotation marks"),
+        (Method::POST, trace, body(&json!({"direction": "tx", "frame": "0x"})), 400, "frame: "),
+        (Method::DELETE, "/v1/vnics/02:00:00:00:00:01/flows?flow=no", Parts::default(), 400, "not a flow"),
+        (Method::PATCH, network, Parts::default(), 405, "openapi.json"),
+        (Method::GET, "/v2/networks", Parts::default(), 404, "openapi.json"),
+    ];
+    for (method, path, parts, status, detail) in cases {
+        let answer = api.ask(method, path, parts);
+        assert_eq!(
+            (answer.status.as_u16(), answer.kind.as_deref()),
+            (status, Some("application/problem+json")),
+            "{path}"
+        );
+        let problem = problem(&answer);
+        assert!(
+            problem.detail.contains(detail) && problem.kind.starts_with("urn:cvsw:problem:"),
+            "{path}: {problem:?}"
+        );
+    }
+}
+
 #[test]
 fn roles_by_token_and_by_certificate() {
     let api = Api::start(Kind::Guarded);
@@ -305,37 +349,50 @@ fn metrics_follow_the_conventions() {
     api.judge_metrics(&text);
 }
 
-/// Every query of the dashboard.
-fn queries(dashboard: &Value) -> Vec<String> {
+fn dashboard() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/grafana/cvsw.json")).unwrap()
+}
+
+/// Every query of the dashboard, with Grafana's variables filled in.
+fn queries() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&dashboard()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+    let filled = |text: &str| text.replace("$__rate_interval", "10s").replace("$instance", ".*");
+    targets.map(|target| filled(target["expr"].as_str().unwrap())).collect()
 }
 
 #[test]
-fn the_dashboard_asks_for_metrics_that_there_are() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/grafana/cvsw.json"));
-    let dashboard: Value = serde_json::from_str(&text.unwrap()).unwrap();
-    let api = Api::start(Kind::Stored);
-    let metrics = String::from_utf8(api.get("/metrics").body.to_vec()).unwrap();
-    let samples: Vec<String> = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() })
-        .collect();
-    let queries = queries(&dashboard);
+fn the_dashboard_is_what_grafana_and_prometheus_know() {
+    let text = dashboard();
+    assert_eq!(unknown_to_grafana(&text), "");
+    let odd = text.replace("\"gridPos\"", "\"position\"").replace("\"bps\"", "5");
+    let complaints = unknown_to_grafana(&odd);
+    assert!(complaints.contains("/panels/0/position"), "{complaints}");
+    judge_queries(&queries());
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has its own id");
+}
+
+/// A real Prometheus scrapes a controller, and every panel gets data from it.
+#[test]
+fn every_query_of_the_dashboard_finds_data() {
+    let api = Api::start(Kind::Guarded);
+    let prometheus = Prometheus::of(api.address(), TOKENS[1]);
+    let queries = queries();
     assert!(queries.len() > 10, "{queries:?}");
     for query in &queries {
-        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let asked: Vec<_> =
-            words.filter(|word| word.starts_with("cvsw_") || word.starts_with("process_")).collect();
-        assert!(!asked.is_empty(), "{query} asks for nothing of ours");
-        for name in asked {
-            assert!(samples.iter().any(|sample| sample == name), "{query}: there is no {name}, only {samples:?}");
-        }
+        // A panel that shows what is above zero shows nothing where nothing has happened.
+        let query = query.trim_end_matches(" > 0");
+        api.wait(query, |_| !prometheus.query(query).is_empty());
     }
-    judge_queries(&queries);
-    let ids: BTreeSet<_> =
-        dashboard["panels"].as_array().unwrap().iter().map(|panel| panel["id"].as_u64()).collect();
-    assert_eq!(ids.len(), dashboard["panels"].as_array().unwrap().len(), "each panel has its own id");
+    let instances = || prometheus.ask("/api/v1/label/instance/values?match%5B%5D=cvsw_build_info");
+    let Listen::Tcp(address) = api.address() else { panic!("{}", api.address()) };
+    assert_eq!(instances(), Some(json!([address.to_string()])), "what the variable `instance` offers");
+    let targets = prometheus.ask("/api/v1/targets").unwrap();
+    assert_eq!(targets["activeTargets"][0]["lastError"], "");
+    assert_eq!(prometheus.query("cvsw_vnics{state=\"absent\"}")[0]["value"][1], "1");
+    assert_eq!(prometheus.query("cvsw_no_such_metric"), Vec::<Value>::new());
 }

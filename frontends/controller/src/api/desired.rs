@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api,
     precondition::{ETag, Precondition, tagged},
-    problem::{Body, Params, Problem},
+    problem::{Body, Params, Path, Problem, Text},
 };
 use crate::{
     config::Config,
@@ -149,7 +149,7 @@ pub(super) async fn get_config(State(api): State<Api>, precondition: Preconditio
 pub(super) async fn put_config(
     State(api): State<Api>,
     precondition: Precondition,
-    text: String,
+    Text(text): Text,
 ) -> Result<Response, Problem> {
     let loaded = Config::parse("request body", &text).map_err(|errors| {
         let problem = Problem::invalid(&errors);

@@ -4,27 +4,24 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use cvsw_core::{
-    Config, Cvsw, Instant,
-    flow::{Direction, FlowMod, text::DisplayFlow, text::parse_flow},
-};
-use cvsw_trace::{Parser, Recorder, Trace, empty_frame, load, parse_hex};
+use cvsw_core::flow::{Direction, FlowMod, text::DisplayFlow, text::parse_flow};
+use cvsw_trace::parse_hex;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zerocopy::FromZeros as _;
 
 use super::{
     Api,
     desired::find_member,
     precondition::{ETag, Precondition, tagged},
-    problem::{Body, Params, Problem},
+    problem::{Body, Params, Path, Problem},
+    trace::Traced,
 };
 use crate::{
-    derive::{Desired, EntryId, Kind},
+    derive::{EntryId, Kind},
     mac::Mac,
     spec::{MemberSettings, Spec},
     store::Revision,
@@ -238,7 +235,9 @@ async fn change_flows(
 
 /// What a vNIC's wanted flows would do to a frame
 ///
-/// The controller has no keys of traffic in its hands here: encryption ends the trace with `esp_no_sa`.
+/// The vNIC's wanted MTU holds. What it sends encrypted is sealed if it has a key for it, under the SPI in use but with a key
+/// that is made for the trace, since the controller keeps none: all but the sealed bytes is as it would be. What comes encrypted
+/// cannot be opened, and ends with `esp_no_sa`.
 #[utoipa::path(post, path = "/v1/vnics/{mac}/trace", tag = "desired", params(("mac" = String, Path)),
     request_body = TraceRequest,
     responses((status = OK, body = Object, description = "As `cvsw trace --json`"), (status = "4XX", body = Problem)))]
@@ -258,28 +257,14 @@ pub(super) async fn trace_frame(
     if bytes.len() > MAX_TRACED {
         return Err(Problem::bad_request(format!("a frame has at most {MAX_TRACED} bytes")));
     }
-    let desired = api.handle.ask(move |controller, _| controller.desired_of(mac)).await?;
-    let desired = desired.ok_or_else(|| no_vnic(mac))?;
+    let traced = api.handle.ask(move |controller, now| Traced::of(controller, now, mac)).await?;
+    let traced = traced.ok_or_else(|| no_vnic(mac))?;
     // It takes megabytes, and a while.
-    let traced = tokio::task::spawn_blocking(move || trace(mac, &desired, direction, bytes)).await;
+    let traced = tokio::task::spawn_blocking(move || traced.run(direction, bytes)).await;
     let trace = traced.map_err(|_| Problem::conflict("the trace has failed"))?;
     let trace = trace.map_err(|error| Problem::conflict(format!("the frame cannot be traced: {error:#}")))?;
     if headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/plain")) {
         return Ok((StatusCode::OK, trace.to_string()).into_response());
     }
     Ok(Json(trace).into_response())
-}
-
-fn trace(mac: Mac, desired: &Desired, direction: Direction, bytes: Vec<u8>) -> anyhow::Result<Trace> {
-    let mut engine: Box<Cvsw> = Cvsw::new_box_zeroed().map_err(|_| anyhow::anyhow!("out of memory"))?;
-    engine.init(&Config { mac: mac.0, ..Config::default() });
-    for flow in &desired.flows {
-        engine.flow_mod(Instant::ZERO, &flow)?;
-    }
-    let mut frame = empty_frame()?;
-    load(&mut frame, &bytes)?;
-    let mut recorder = Recorder::new(Parser::new(direction)?, &bytes);
-    // The verdict is also the last step.
-    let _ = engine.trace(Instant::ZERO, direction, &mut frame, &mut recorder);
-    Ok(Trace::new(direction, bytes, recorder.steps, frame.bytes()))
 }

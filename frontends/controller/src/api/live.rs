@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::HeaderMap,
-    response::sse,
-};
+use axum::{Json, extract::State, http::HeaderMap, response::sse};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -16,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api,
     flows::parse_mac,
-    problem::{Params, Problem},
+    problem::{Params, Path, Problem},
 };
 use crate::{
     events::Event,

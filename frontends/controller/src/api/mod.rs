@@ -6,7 +6,8 @@
 //! | [`auth`] | who asks, and what that one may do |
 //! | [`precondition`] | entity tags: If-Match, If-None-Match |
 //! | [`desired`] | parameters, networks, members: what is wanted |
-//! | [`flows`] | a vNIC's flows, wanted ones and extra ones; traces |
+//! | [`flows`] | a vNIC's flows, wanted ones and extra ones |
+//! | [`trace`] | what a vNIC would do to a frame |
 //! | [`live`] | switches, vNICs, events: what there is |
 //! | [`pairs`] | keys, and which pairs of members have them |
 //! | [`metrics`] | for Prometheus |
@@ -23,6 +24,7 @@ pub mod pairs;
 pub mod precondition;
 pub mod problem;
 mod serve;
+pub mod trace;
 
 use std::sync::Arc;
 

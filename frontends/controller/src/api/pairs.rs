@@ -2,11 +2,7 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,7 +11,7 @@ use super::{
     desired::find_network,
     flows::parse_mac,
     live::{MAX_PAGE, PAGE},
-    problem::{Params, Problem},
+    problem::{Params, Path, Problem},
 };
 use crate::{keys::ChannelId, mac::Mac, spec::NetworkSpec, state::Controller, status::EncryptedStatus};
 

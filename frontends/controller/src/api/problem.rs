@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
-    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    extract::{
+        FromRequest, Request,
+        rejection::{JsonRejection, PathRejection, QueryRejection, StringRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -147,30 +150,38 @@ impl From<EditError<Self>> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        let mut problem = Self::bad_request(rejection.body_text());
-        problem.status = rejection.status().as_u16();
-        problem
-    }
+/// What a part of a request that cannot be read becomes.
+macro_rules! problem_of {
+    ($($rejection:ty),*) => {
+        $(impl From<$rejection> for Problem {
+            fn from(rejection: $rejection) -> Self {
+                Self { status: rejection.status().as_u16(), ..Self::bad_request(rejection.body_text()) }
+            }
+        })*
+    };
 }
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request(rejection.body_text())
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self::bad_request(rejection.body_text())
-    }
-}
+problem_of!(JsonRejection, PathRejection, QueryRejection, StringRejection);
 
 /// As axum's [`Json`], with problem details for errors.
 #[derive(axum::extract::FromRequest)]
 #[from_request(via(Json), rejection(Problem))]
 pub struct Body<T>(pub T);
+
+/// A body that is a text, with problem details for errors.
+pub struct Text(pub String);
+
+impl<S: Send + Sync> FromRequest<S> for Text {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Ok(Self(String::from_request(request, state).await?))
+    }
+}
+
+/// As axum's `Path`, with problem details for errors.
+#[derive(axum::extract::FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+pub struct Path<T>(pub T);
 
 /// As axum's `Query`, with problem details for errors.
 #[derive(axum::extract::FromRequestParts)]

@@ -72,6 +72,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its entity tag.
     pub etag: Option<String>,
+    /// Its content type.
+    pub kind: Option<String>,
     /// Its body.
     pub body: Bytes,
 }
@@ -158,9 +160,10 @@ impl Client {
     pub async fn try_ask(&self, method: Method, path: &str, parts: Parts<'_>) -> anyhow::Result<Answer> {
         let response = self.open(method, path, parts).await?;
         let status = response.status();
-        let etag = response.headers().get(header::ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (etag, kind) = (text(header::ETAG), text(header::CONTENT_TYPE));
         let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
-        Ok(Answer { status, etag, body })
+        Ok(Answer { status, etag, kind, body })
     }
 
     /// Asks, and returns the answer before its body has come.

@@ -71,6 +71,12 @@ impl Keys {
         range.map(move |(id, channel)| self.status(now, *id, channel))
     }
 
+    /// The channels in which this vNIC sends.
+    pub fn iter_of(&self, now: Duration, sender: Mac) -> impl Iterator<Item = ChannelStatus> {
+        let vni = self.encrypted.get(&sender).into_iter();
+        vni.flat_map(move |vni| self.iter_in(now, *vni, Some(sender), None))
+    }
+
     fn status(&self, now: Duration, id: ChannelId, channel: &Channel) -> ChannelStatus {
         ChannelStatus {
             id,

@@ -1,6 +1,7 @@
 //! A controller with an API in a thread of its own, and clients of it.
 
 mod authority;
+mod prometheus;
 
 use std::{
     io::Write as _,
@@ -20,6 +21,7 @@ use cvsw_controller::{
 };
 use http_body_util::BodyExt as _;
 use hyper::Method;
+pub use prometheus::Prometheus;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -115,6 +117,11 @@ impl Api {
 
     pub fn write_config(&self, text: &str) {
         std::fs::write(self.folder.path().join("c.toml"), text).unwrap();
+    }
+
+    /// Where the API listens first.
+    pub fn address(&self) -> &Listen {
+        &self.bound[0]
     }
 
     fn caller(&self) -> Caller {
@@ -263,16 +270,10 @@ impl Caller {
     }
 }
 
-/// Prometheus's own checker reads queries, with Grafana's variables filled in.
+/// Prometheus's own checker reads queries.
 pub fn judge_queries(queries: &[String]) {
-    let rules: Vec<_> = queries
-        .iter()
-        .enumerate()
-        .map(|(number, query)| {
-            let query = query.replace("$__rate_interval", "1m").replace("$instance", ".*");
-            json!({"record": format!("dashboard:{number}"), "expr": query})
-        })
-        .collect();
+    let rule = |(number, query)| json!({"record": format!("dashboard:{number}"), "expr": query});
+    let rules: Vec<_> = queries.iter().enumerate().map(rule).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules.yml");
     // JSON is YAML.
@@ -281,6 +282,22 @@ pub fn judge_queries(queries: &[String]) {
     let output = output.expect("promtool is installed with the package prometheus");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains(&format!("{} rules found", queries.len())), "{said}");
+}
+
+/// What is in a dashboard and not in Grafana's own types of one.
+pub fn unknown_to_grafana(dashboard: &str) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
+    let mut python = Command::new(format!("{root}/os-ken/bin/python"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/grafana.py"))
+        .env("PYTHONPATH", format!("{root}/judges"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`cargo xtask setup` makes target/os-ken and target/judges");
+    python.stdin.take().unwrap().write_all(dashboard.as_bytes()).unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Somebody with certificates of an earlier day.
