@@ -46,6 +46,8 @@ const WATCHED_PAUSE: Duration = Duration::from_secs(1);
 const MAX_COUNTERS: usize = 1024;
 /// Pause between two HELLOs to a silent vNIC, which may have been started anew.
 const HELLO_PAUSE: Duration = Duration::from_secs(2);
+/// The pause grows to this while it says nothing at all.
+const MAX_HELLO_PAUSE: Duration = Duration::from_secs(30);
 
 /// Something that was sent and is not answered.
 #[derive(Debug)]
@@ -101,7 +103,10 @@ pub struct Link {
     listed: Listing,
     /// It has said that it has come up, and waits for a HELLO.
     greet: bool,
-    hello_at: Duration,
+    /// The last HELLO.
+    greeted_at: Option<Duration>,
+    /// HELLOs since it was heard.
+    vain_hellos: u8,
     statistics: Statistics,
     /// Its associations are being asked for.
     associations: Option<Box<Associations>>,
@@ -135,7 +140,8 @@ impl Link {
             associations: None,
             state: None,
             greet: false,
-            hello_at: Duration::ZERO,
+            greeted_at: None,
+            vain_hellos: 0,
         }
     }
 
@@ -154,7 +160,7 @@ impl Link {
         challenge: u64,
     ) -> Result<Registered, cvsw_core::ControlError> {
         let registered = self.session.register(message, challenge)?;
-        self.greet = false;
+        (self.greet, self.vain_hellos) = (false, 0);
         if registered.fresh {
             self.convergence = Convergence::default();
             self.outbox.clear();
@@ -275,7 +281,9 @@ impl Link {
         desired: &Desired,
     ) -> Result<Told, &'static str> {
         let mut told = Told::default();
-        match self.session.receive(instant(now), message).map_err(|error| error.name())? {
+        let event = self.session.receive(instant(now), message).map_err(|error| error.name())?;
+        self.vain_hellos = 0;
+        match event {
             Event::Nothing => {}
             Event::Answered { token, answer } => self.answered(token, &answer, belief, &mut told),
             Event::Page(page, items) if page.subject == Subject::Statistics => {
@@ -409,7 +417,7 @@ impl Link {
     /// When there is something to do, if nothing happens before.
     pub fn due(&self, now: Duration) -> Duration {
         let after = |nanos| now.saturating_add(Duration::from_nanos(nanos));
-        let hello = (self.greet || self.is_silent()).then_some(self.hello_at);
+        let hello = self.hello_at();
         let counters = self.is_settled().then_some(self.statistics.due);
         let later = self.convergence.next_step(instant(now)).map(after).into_iter().chain(hello).chain(counters);
         // What is past waits for an answer.
@@ -448,9 +456,10 @@ impl Link {
             }
             count += 1;
         }
-        if (self.greet || self.is_silent()) && self.session.fenced().is_none() && now >= self.hello_at {
+        if self.session.fenced().is_none() && self.hello_at().is_some_and(|at| now >= at) {
             self.greet = false;
-            self.hello_at = now.saturating_add(HELLO_PAUSE);
+            self.greeted_at = Some(now);
+            self.vain_hellos = self.vain_hellos.saturating_add(1);
             wire.control(port, mac, &Control::Hello);
             count += 1;
         }
@@ -461,6 +470,15 @@ impl Link {
             self.sent.shrink_to_fit();
         }
         count
+    }
+
+    /// When a HELLO is due: ever less often if nothing comes back, but soon if it has said itself that it waits for one.
+    fn hello_at(&self) -> Option<Duration> {
+        let doublings = if self.greet { 0 } else { self.vain_hellos.into() };
+        let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        let pause = HELLO_PAUSE.saturating_mul(factor).min(MAX_HELLO_PAUSE);
+        let due = self.greeted_at.map_or(Duration::ZERO, |at| at.saturating_add(pause));
+        (self.greet || self.is_silent()).then_some(due)
     }
 
     fn ask_for_counters(&mut self) {

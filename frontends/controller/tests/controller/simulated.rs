@@ -178,6 +178,27 @@ fn another_switch_that_passes_hellos_on_causes_no_storm() {
 }
 
 #[test]
+fn a_vnic_that_does_not_answer_is_shown_with_its_age_and_asked_ever_less_often() {
+    let mut world = World::new(&config(&[1], 0, 1450), 1);
+    let switch = world.add_switch(7, 1);
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(SOON);
+    world.switches[switch].ports.insert(1, None);
+    let first = world.sent_in(mac(1), Duration::from_secs(60));
+    let vnic = world.status().vnics.remove(0);
+    assert_eq!((vnic.state.as_str(), vnic.last_contact_seconds.unwrap() > 30.0), ("silent", true));
+    assert!(vnic.errors.iter().any(|error| error.contains("does not answer")), "{:?}", vnic.errors);
+    // A question and a HELLO in half a minute, and not less often.
+    let later = world.sent_in(mac(1), Duration::from_secs(300));
+    assert!(
+        (16..=20).contains(&later) && first > later / 5,
+        "{first} in the first minute, {later} in five later ones"
+    );
+    world.plug(switch, 1, Nic::new(mac(1)));
+    world.run_until_converged(Duration::from_secs(60));
+}
+
+#[test]
 fn a_vnic_that_registers_all_the_time_gets_its_state_once_a_second() {
     let mut world = World::new(&config(&[1], 0, 1450), 1);
     let switch = world.add_switch(7, 1);

@@ -319,9 +319,13 @@ fn a_silent_vnic_is_shown_and_found_again() {
     let mut pair = Pair::new("", 0);
     pair.world.run_until_converged(SOON);
     let nic = pair.world.switches[pair.switch].ports.insert(1, None).flatten();
-    pair.world.run(Duration::from_secs(60));
+    let first = pair.world.sent_in(mac(1), Duration::from_secs(60));
     let status = pair.world.status();
     assert_eq!(shown(&status, 1).state, "silent");
+    pair.world.run(Duration::from_secs(240));
+    // A HELLO in half a minute, a question in a whole one.
+    let later = pair.world.sent_in(mac(1), Duration::from_secs(300));
+    assert!((14..=18).contains(&later) && first > later / 5, "it is asked ever less often: {first}, {later}");
     assert!(shown(&status, 1).last_contact_seconds.unwrap() > 30.0);
     drop(nic);
     let fresh = Nic::of_version_3(mac(1), 78, keys(1));

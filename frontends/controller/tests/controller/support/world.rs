@@ -368,6 +368,17 @@ impl World {
         working.into_iter().map(|at| Status::of(self.controller_at(at), now).table()).collect()
     }
 
+    /// Lets some time pass; returns how many control messages were sent to a vNIC meanwhile.
+    pub fn sent_in(&mut self, mac: Mac, time: Duration) -> u64 {
+        let sent = |world: &Self| {
+            let vnics = world.status().vnics;
+            vnics.iter().find(|vnic| vnic.mac == mac.to_string()).map_or(0, |vnic| vnic.messages_sent)
+        };
+        let before = sent(self);
+        self.run(time);
+        sent(self) - before
+    }
+
     /// The controller's view.
     pub fn status(&self) -> Status {
         let status = Status::of(&self.controller, self.now);
