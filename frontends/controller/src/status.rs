@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-pub(crate) use table::{SWITCH_HEAD, columns, encrypted_row, switch_row, vnic_row, write_refusals};
+pub(crate) use table::{SWITCH_HEAD, VNIC_HEAD, columns, encrypted_row, switch_row, vnic_row, write_refusals};
 
 /// The whole state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -140,6 +140,10 @@ pub struct VnicStatus {
     /// Offloads that it was asked for and says are not in force: `{name: reason}`.
     #[serde(default)]
     pub offloads_refused: BTreeMap<String, String>,
+    /// What it sends to its peers and its group, by the state of the keys (see [`EncryptedStatus::state`]): how many ways.
+    /// Empty: its network is not encrypted.
+    #[serde(default)]
+    pub encryption: BTreeMap<String, usize>,
     /// Wanted entries.
     pub flows: usize,
     /// How many of them it has listed as its own.
@@ -394,6 +398,7 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
             .and_then(|state| state.in_force.or(state.offload))
             .map(|flags| offload_names(OffloadFlags(flags))),
         offloads_refused: told.map(offloads_refused).unwrap_or_default(),
+        encryption: encryption(controller, now, mac),
         offloads: desired.offloads.map(offload_names),
         offloads_sent: vnic.and_then(|vnic| vnic.belief().offloads()).map(offload_names),
         flows: desired.flows.len(),
@@ -413,6 +418,14 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
         messages_sent: vnic.map_or(0, |vnic| vnic.sent),
         errors: vnic.map(|vnic| vnic.errors().map(str::to_owned).collect()).unwrap_or_default(),
     }
+}
+
+fn encryption(controller: &Controller, now: Duration, mac: Mac) -> BTreeMap<String, usize> {
+    let mut ways = BTreeMap::new();
+    for channel in controller.keys().iter_of(now, mac) {
+        *ways.entry(channel.state().to_owned()).or_default() += 1;
+    }
+    ways
 }
 
 /// What the switch has received, the vNIC has sent. A counter that the switch does not keep is 0.

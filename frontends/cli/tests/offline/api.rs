@@ -101,6 +101,8 @@ fn everything_that_the_api_does() {
     assert!(good(&["vnic", "trace", VNIC, "--direction", "tx", "--hex", frame]).contains("verdict: drop (policy)"));
     assert!(!good(&["flow", "remove", VNIC, FLOW]).contains("extra"));
     assert!(bad(&["flow", "remove", VNIC, FLOW]).contains("no extra flow"));
+    assert!(good(&["flow", "set", VNIC, FLOW, "priority=7,in_port=HOST,arp,actions=drop"]).contains("priority=7"));
+    assert!(!good(&["flow", "set", VNIC]).contains("extra"));
 
     assert!(good(&["vnic", "list", "--network", "blue"]).contains("absent"));
     let vnic: Value = serde_json::from_str(&good(&["vnic", "show", VNIC, "--json"])).unwrap();
@@ -112,12 +114,13 @@ fn everything_that_the_api_does() {
     good(&["key", "rotate"]);
     good(&["config", "set", "--underlay-mtu", "9000", "--hello", "1s"]);
     let parameters = good(&["config", "parameters"]);
-    assert!(
-        parameters.contains("\"underlay_mtu\": 9000") && parameters.contains("\"hello\": \"1s\""),
-        "{parameters}"
-    );
+    let has = |table: &str, field: &str, value: &str| {
+        table.lines().any(|line| line.split_whitespace().eq([field, value]))
+    };
+    assert!(has(&parameters, "underlay_mtu", "9000") && has(&parameters, "timers.hello", "1s"), "{parameters}");
     assert!(bad(&["config", "set", "--ethertype", "35000"]).contains("ethertype cannot change"));
-    assert!(good(&["vnic", "summary"]).contains("\"absent\": 1"));
+    assert!(has(&good(&["vnic", "summary"]), "vnics.absent", "1"));
+    assert!(has(&good(&["vnic", "show", VNIC]), "mtu_effective", "-"));
 
     let text = good(&["config", "export"]);
     assert!(bad(&["net", "remove", "blue"]).contains("has 1 members"));
@@ -176,18 +179,52 @@ fn a_controller_that_is_not_there_is_named() {
     assert!(run.stderr.contains("/none: is it running with --api?"), "{}", run.stderr);
 }
 
+/// The commands below this one, as its help names them, and those below them.
+fn commands(of: &[String]) -> Vec<Vec<String>> {
+    let arguments: Vec<&str> = of.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = run(&arguments, "").stdout;
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let below = names.filter(|name| *name != "help").flat_map(|name| {
+        let command = [of, &[name.to_owned()]].concat();
+        let deeper = commands(&command);
+        std::iter::once(command).chain(deeper)
+    });
+    below.collect()
+}
+
+/// What bash offers behind these words.
+fn completed(script: &std::path::Path, words: &[&str]) -> String {
+    let program = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _cvsw cvsw \"\" \"${COMP_WORDS[-2]}\"; echo \"${COMPREPLY[@]}\"";
+    let mut bash = assert_cmd::Command::new("bash");
+    let output = bash.args(["-c", program, "bash"]).arg(script).args(words).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn manual_pages_and_completions_know_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
     assert_eq!(cvsw!("man", &path).code, 0);
-    for page in ["cvsw.1", "cvsw-controller.1", "cvsw-net-set.1", "cvsw-events.1"] {
-        let text =
-            std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
-        assert!(text.contains(".SH NAME"), "{page}");
+    let script = folder.path().join("completions");
+    std::fs::write(&script, cvsw!("completions", "bash").stdout).unwrap();
+    let scripts = ["zsh", "fish"].map(|shell| cvsw!("completions", shell).stdout);
+    let all = commands(&[]);
+    assert!(all.len() > 40 && all.contains(&vec!["net".to_owned(), "set".to_owned()]), "{all:?}");
+    for command in std::iter::once(&Vec::new()).chain(&all) {
+        let name = [&["cvsw".to_owned()], &command[..]].concat().join("-");
+        let page = std::fs::read_to_string(folder.path().join(format!("{name}.1")))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}");
+        let Some((last, before)) = command.split_last() else { continue };
+        let words: Vec<&str> =
+            std::iter::once("cvsw").chain(before.iter().map(String::as_str)).chain([""]).collect();
+        assert!(
+            completed(&script, &words).split_whitespace().any(|word| word == last),
+            "bash does not offer {command:?}"
+        );
+        assert!(scripts.iter().all(|script| script.contains(last.as_str())), "{command:?}");
     }
-    for shell in ["bash", "zsh", "fish"] {
-        let run = cvsw!("completions", shell);
-        assert!(run.code == 0 && run.stdout.contains("underlay-mac"), "{shell}");
-    }
+    assert!(completed(&script, &["cvsw", "member", "set", "--"]).contains("--underlay-mac"));
 }

@@ -7,9 +7,9 @@ use hyper::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Out, Run, escape,
+    Out, Run, escape, facts,
     http::{Client, Parts},
-    pages, pretty, table,
+    pages, table,
 };
 use crate::{
     api::{
@@ -141,6 +141,13 @@ pub enum FlowCommand {
         #[arg(required = true)]
         flows: Vec<String>,
     },
+    /// Replace all extra flows by these; by none, if none are given
+    Set {
+        /// The vNIC's address
+        mac: String,
+        /// In the syntax of ovs-ofctl
+        flows: Vec<String>,
+    },
     /// Remove an extra flow
     Remove {
         /// The vNIC's address
@@ -228,7 +235,7 @@ impl Run for NetCommand {
             }
             Self::Show { name } => {
                 let answer = client.ask(Method::GET, &network_path(&name), Parts::default()).await?;
-                out.answer(&answer, pretty::<NetworkDocument>)
+                out.answer(&answer, facts::<NetworkDocument>)
             }
             Self::Set(args) => {
                 let path = network_path(&args.name);
@@ -289,7 +296,7 @@ impl Run for MemberCommand {
             }
             Self::Show { network, name } => {
                 let answer = client.ask(Method::GET, &member_path(&network, &name), Parts::default()).await?;
-                out.answer(&answer, pretty::<MemberDocument>)
+                out.answer(&answer, facts::<MemberDocument>)
             }
             Self::Set(args) => {
                 let path = member_path(&args.network, &args.name);
@@ -343,6 +350,10 @@ impl Run for FlowCommand {
                 let answer = client.ask(Method::POST, &path(&mac), Parts::json(&ExtraFlows { flows })?).await?;
                 out.answer(&answer, flow_table)
             }
+            Self::Set { mac, flows } => {
+                let answer = client.ask(Method::PUT, &path(&mac), Parts::json(&ExtraFlows { flows })?).await?;
+                out.answer(&answer, flow_table)
+            }
             Self::Remove { mac, flow } => {
                 let path = format!("{}?flow={}", path(&mac), escape(&flow));
                 let answer = client.ask(Method::DELETE, &path, Parts::default()).await?;
@@ -371,7 +382,7 @@ impl Run for ConfigCommand {
             }
             Self::Parameters => {
                 let answer = client.ask(Method::GET, "/v1/parameters", Parts::default()).await?;
-                out.answer(&answer, pretty::<ParametersDocument>)
+                out.answer(&answer, facts::<ParametersDocument>)
             }
             Self::Set(args) => {
                 let merge = |old: Option<ParametersDocument>| {

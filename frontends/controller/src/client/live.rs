@@ -5,7 +5,7 @@ use http_body_util::BodyExt as _;
 use hyper::{Method, StatusCode};
 
 use super::{
-    Out, Run, escape,
+    Out, Run, escape, facts,
     http::{Client, Parts, Target},
     pages, pretty, table,
 };
@@ -15,7 +15,8 @@ use crate::{
         live::{Refusals, Summary},
     },
     status::{
-        EncryptedStatus, SWITCH_HEAD, SwitchStatus, VnicStatus, encrypted_row, switch_row, vnic_row, write_refusals,
+        EncryptedStatus, SWITCH_HEAD, SwitchStatus, VNIC_HEAD, VnicStatus, encrypted_row, switch_row, vnic_row,
+        write_refusals,
     },
 };
 
@@ -94,9 +95,7 @@ impl Run for VnicCommand {
                 if out.json {
                     return out.bytes(pretty(vnics).as_bytes());
                 }
-                let head =
-                    ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"];
-                out.bytes(table(head, vnics.iter().map(vnic_row)).as_bytes())
+                out.bytes(table(VNIC_HEAD, vnics.iter().map(vnic_row)).as_bytes())
             }
             Self::Refused => {
                 let answer = client.ask(Method::GET, "/v1/refusals", Parts::default()).await?;
@@ -108,12 +107,12 @@ impl Run for VnicCommand {
             }
             Self::Summary => {
                 let answer = client.ask(Method::GET, "/v1/summary", Parts::default()).await?;
-                out.answer(&answer, pretty::<Summary>)
+                out.answer(&answer, facts::<Summary>)
             }
             Self::Show { mac } => {
                 let path = format!("/v1/vnics/{}", escape(&mac));
                 let answer = client.ask(Method::GET, &path, Parts::default()).await?;
-                out.answer(&answer, pretty::<VnicStatus>)
+                out.answer(&answer, facts::<VnicStatus>)
             }
             Self::Trace { mac, direction, hex } => {
                 let path = format!("/v1/vnics/{}/trace", escape(&mac));

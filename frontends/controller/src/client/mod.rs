@@ -8,6 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 pub use desired::{ConfigCommand, FlowCommand, MemberCommand, NetCommand};
 use http::{Answer, Client, Parts, Target};
@@ -122,9 +123,41 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
     text
 }
 
-/// A document for people: its JSON, indented. It has every field, and people read it well enough.
+/// A document as indented JSON.
 fn pretty<T: Serialize>(document: T) -> String {
     serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default()
+}
+
+/// A document for people: each of its fields with its value, those of what is inside with the way there.
+fn facts<T: Serialize>(document: T) -> String {
+    let mut rows = Vec::new();
+    collect(String::new(), serde_json::to_value(document).unwrap_or_default(), &mut rows);
+    table(["FIELD", "VALUE"], rows.into_iter())
+}
+
+fn collect(name: String, value: Value, rows: &mut Vec<[String; 2]>) {
+    let inside = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            fields.into_iter().for_each(|(key, value)| collect(inside(&key), value, rows));
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            (1..)
+                .zip(items)
+                .for_each(|(number, value): (usize, _)| collect(inside(&number.to_string()), value, rows));
+        }
+        Value::Array(items) => rows.push([name, shown(items.iter().map(plain).collect::<Vec<_>>().join(", "))]),
+        Value::Object(_) | Value::Null => rows.push([name, shown(String::new())]),
+        value => rows.push([name, shown(plain(&value))]),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn shown(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
 /// Puts a name into a path or a query.
@@ -138,6 +171,29 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_field_has_a_line() {
+        let document = serde_json::json!({
+            "name": "vm1", "mtu": 1450, "port": null, "flows": [], "offloads": ["csum", "gro"], "drops": {},
+            "traffic": {"tx": {"bytes": 7}}, "errors": [{"field": "a"}, {"field": "b"}],
+        });
+        let text = facts(document);
+        let rows: Vec<Vec<&str>> =
+            text.lines().skip(1).map(|line| line.splitn(2, ' ').map(str::trim).collect()).collect();
+        let expected = [
+            ["drops", "-"],
+            ["errors.1.field", "a"],
+            ["errors.2.field", "b"],
+            ["flows", "-"],
+            ["mtu", "1450"],
+            ["name", "vm1"],
+            ["offloads", "csum, gro"],
+            ["port", "-"],
+            ["traffic.tx.bytes", "7"],
+        ];
+        assert_eq!(rows, expected);
+    }
 
     #[test]
     fn names_in_paths() {

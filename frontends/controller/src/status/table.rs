@@ -25,11 +25,7 @@ impl Status {
         out.push('\n');
         columns(out, SWITCH_HEAD, self.switches.iter().map(switch_row));
         out.push('\n');
-        columns(
-            out,
-            ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "HEARD"],
-            self.vnics.iter().map(vnic_row),
-        );
+        columns(out, VNIC_HEAD, self.vnics.iter().map(vnic_row));
         if !self.encrypted.is_empty() {
             out.push('\n');
             let head = ["ENCRYPTED", "TO", "SUITE", "STATE", "SPI", "AGE", "PACKETS", "ROTATIONS"];
@@ -58,7 +54,12 @@ pub(crate) fn encrypted_row(channel: &EncryptedStatus) -> [String; 8] {
     ]
 }
 
-pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 10] {
+pub(crate) const VNIC_HEAD: [&str; 11] =
+    ["VNIC", "NAME", "STATE", "PROTOCOL", "SWITCH", "PORT", "MTU", "OFFLOADS", "FLOWS", "KEYS", "HEARD"];
+
+pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 11] {
+    let ways: usize = vnic.encryption.values().sum();
+    let encrypted = vnic.encryption.get("encrypted").unwrap_or(&0);
     let show = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let port = match (&vnic.port, &vnic.port_name) {
         (Some(number), Some(name)) => format!("{number} ({name})"),
@@ -74,6 +75,7 @@ pub(crate) fn vnic_row(vnic: &VnicStatus) -> [String; 10] {
         show(vnic.mtu.map(|mtu| mtu.to_string())),
         show(vnic.offloads.as_ref().filter(|names| !names.is_empty()).map(|names| offloads(names, vnic))),
         format!("{}/{}", vnic.flows_confirmed, vnic.flows),
+        if ways == 0 { "clear".to_owned() } else { format!("{encrypted}/{ways}") },
         show(vnic.last_contact_seconds.map(age)),
     ]
 }

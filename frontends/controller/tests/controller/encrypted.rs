@@ -7,12 +7,14 @@ use super::support::{
     traffic::{Traffic, assert_nothing_lost, take_traffic},
     world::{Nic, World},
 };
-use cvsw_controller::{Mac, config::Config};
+use cvsw_controller::{Mac, api::trace::Traced, config::Config};
 use cvsw_core::{
     DropReason,
     control::{MessageType, SaCommand, SetSa},
     flow::Direction,
 };
+use cvsw_trace::parse_hex;
+use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(120);
@@ -150,6 +152,35 @@ fn every_suite_is_delivered() {
         let mut sas = PLACES.iter().flat_map(|place| world.nic(place.0, place.1).engine.sas());
         assert!(sas.all(|sa| sa.suite == suite), "{suite}");
     }
+}
+
+/// The controller has no keys any more, and yet tells what becomes of a frame: under which SPI it leaves, or that there is none.
+#[test]
+fn a_trace_seals_what_the_vnic_seals() {
+    let world = world(GCM);
+    let trace = |world: &World, direction, bytes: &[u8]| -> Value {
+        let traced = Traced::of(&world.controller, world.now, mac(1)).unwrap();
+        json!(traced.run(direction, bytes.to_vec()).unwrap())
+    };
+    let to = |number: u8| [&mac(number).0[..], &mac(1).0, &[0x08, 0x06], &[0; 46]].concat();
+    let verdict = |trace: &Value| trace["steps"].as_array().unwrap().last().unwrap().clone();
+    let mut spis_used = Vec::new();
+    for (number, destination) in [(2, [192, 0, 2, 2]), (3, [192, 0, 2, 3]), (9, [239, 1, 1, 42])] {
+        let sent = trace(&world, Direction::Tx, &to(number));
+        assert_eq!(verdict(&sent)["verdict"], "forward", "{sent}");
+        let packet = parse_hex(sent["output"].as_str().unwrap()).unwrap();
+        assert_eq!((packet[23], &packet[30..34]), (50, &destination[..]), "ESP to where it should go");
+        spis_used.push(u32::from_be_bytes(packet[34..38].try_into().unwrap()));
+        let back = trace(&world, Direction::Rx, &packet);
+        assert_eq!(verdict(&back)["verdict"], "drop", "it is not for this one");
+    }
+    spis_used.sort_unstable();
+    assert_eq!(spis_used, spis(&world, (0, 1), Direction::Tx));
+    let mut lonely = World::new(&config(&MEMBERS, GCM), 1);
+    lonely.add_switch(7, 2);
+    lonely.plug(0, 1, Nic::with_keys(mac(1), 100));
+    lonely.run(SOON);
+    assert_eq!(verdict(&trace(&lonely, Direction::Tx, &to(2)))["drop_reason"], "esp_no_sa", "there is nobody else");
 }
 
 #[test]
@@ -435,8 +466,14 @@ fn the_others_lose_nothing_when_one_is_unplugged() {
     let without = take_traffic(&mut world);
     let allowed = |reason: &DropReason| *reason == DropReason::EspNoSa;
     assert!(without.lost.keys().all(|(_, reason)| allowed(reason)), "{:?}", without.lost);
-    let between: Vec<_> =
-        world.status().encrypted.into_iter().filter(|channel| channel.state == "waiting").collect();
+    let status = world.status();
+    let ways = |at: usize| status.vnics[at].encryption.clone();
+    let counts =
+        |states: &[(&str, usize)]| states.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    assert_eq!(ways(0), counts(&[("encrypted", 2), ("waiting", 1)]), "to the one that is there, and to the group");
+    assert_eq!(ways(2), counts(&[("waiting", 3)]));
+    assert!(status.table().contains("2/3"), "{}", status.table());
+    let between: Vec<_> = status.encrypted.into_iter().filter(|channel| channel.state == "waiting").collect();
     assert_eq!(between.len(), 5, "to and from the one that is gone: {between:?}");
     world.plug(1, 1, nic);
     world.run_until_converged(LONG);
