@@ -67,6 +67,7 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     browser.wait("the question for a token", "document.getElementById('login')?.open");
     let refused = browser.complaints();
     assert!(refused.iter().all(|one| one.contains("401")), "{refused:?}");
+    browser.judge_access("the question for a token");
     browser.insert(TOKEN);
     browser.press("Enter");
     browser.wait("the health", "document.getElementById('health').textContent === 'not converged'");
@@ -92,8 +93,10 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     let light = browser.eval("getComputedStyle(document.body).backgroundColor");
     browser.scheme("dark");
     assert_ne!(browser.eval("getComputedStyle(document.body).backgroundColor"), light);
+    browser.judge_access("the overview in the dark");
     browser.picture("page-overview-dark.png");
     browser.scheme("light");
+    browser.judge_access("the overview");
 
     tab_to(&mut browser, "main svg a");
     browser.press("Enter");
@@ -116,12 +119,20 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     let seen = browser.eval("performance.now()");
     browser.wait("another look", &format!("performance.now() > {seen} + 4500"));
     assert_eq!(browser.eval("document.getElementById('trace-result').textContent.includes('verdict')"), true);
+    browser.judge_access("a vNIC");
+    browser.scheme("dark");
+    browser.judge_access("a vNIC in the dark");
+    browser.scheme("light");
     browser.picture("page-vnic.png");
-    assert_eq!(browser.eval("document.querySelector('dl').textContent.includes('offloads')"), true);
+    let offloads = "document.querySelector('dl').textContent.includes('offloadsnone, in force unknown')";
+    assert_eq!(browser.eval(offloads), true, "version 2 does not tell");
     assert_eq!(browser.eval("document.body.innerText.includes('[object')"), false);
+    a_late_answer_does_not_bring_an_earlier_view_back(&mut browser);
+    a_late_refusal_does_not_ask_again(&mut browser);
 
     browser.eval("location.hash = '#/network/red'");
     browser.wait("the pairs", "document.querySelectorAll('table[aria-label=Pairs] tbody tr').length === 4");
+    browser.judge_access("a network");
     browser.eval("location.hash = '#/network/blue'");
     browser.wait("clear pairs", "document.querySelector('table[aria-label=Pairs]')?.textContent.includes('clear')");
     browser.eval("location.hash = '#/events'");
@@ -129,7 +140,49 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
         "events",
         "document.querySelector('table[aria-label=Events]')?.textContent.includes('switch_connected')",
     );
+    browser.judge_access("events");
+    for (view, table) in [("vnics", "vNICs"), ("networks", "Networks")] {
+        browser.eval(&format!("location.hash = '#/{view}'"));
+        browser.wait(view, &format!("document.querySelector('table[aria-label={table}]')"));
+        let text = browser.eval(&format!("document.querySelector('table[aria-label={table}]').textContent"));
+        assert!(view != "vnics" || text.as_str().unwrap().contains("encrypted 0/2"), "{text}");
+        browser.judge_access(view);
+    }
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// While vm1 is looked at: answers about vm2, which was asked for before, come when nobody waits for them any more.
+fn a_late_answer_does_not_bring_an_earlier_view_back(browser: &mut Browser) {
+    browser.eval(
+        "window.held = []; window.really = fetch; \
+         window.fetch = (path, options) => path.includes('/02:00:00:00:01:02') \
+           ? new Promise((go) => held.push(() => go(really(path, options)))) : really(path, options); \
+         location.hash = '#/vnic/02:00:00:00:01:02'",
+    );
+    browser.wait("two questions that wait", "held.length === 2");
+    browser.eval("location.hash = '#/vnic/02:00:00:00:01:01'");
+    browser.eval("document.querySelector('main textarea').value = 'kept'");
+    browser.eval("window.fetch = really; held.forEach((go) => go())");
+    let seen = browser.eval("performance.now()");
+    browser.wait("another look", &format!("performance.now() > {seen} + 4500"));
+    assert_eq!(browser.eval("document.querySelector('main textarea').value"), "kept");
+    assert_eq!(browser.eval("document.querySelector('h2').textContent.startsWith('vm1 ')"), true);
+}
+
+/// A request that was sent with an earlier token is refused when there is a better one already.
+fn a_late_refusal_does_not_ask_again(browser: &mut Browser) {
+    browser.eval(
+        "window.late = null; sessionStorage.setItem('token', 'an earlier one'); \
+         window.fetch = (path, options) => path === '/v1/summary' && !late \
+           ? new Promise((go) => { late = () => go(new Response('{\"detail\": \"late\"}', { status: 401 })); }) \
+           : really(path, options); 0",
+    );
+    browser.wait("a question that waits", "late");
+    browser.eval(&format!("sessionStorage.setItem('token', '{TOKEN}'); late(); window.fetch = really; 0"));
+    let seen = browser.eval("performance.now()");
+    browser.wait("another look", &format!("performance.now() > {seen} + 4500"));
+    assert_eq!(browser.eval("document.getElementById('login').open"), false);
+    assert_eq!(browser.eval("document.getElementById('health').textContent"), "not converged");
 }
 
 #[test]

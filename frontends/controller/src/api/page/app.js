@@ -22,7 +22,7 @@ function showHealth(summary) {
   health.textContent = text;
 }
 
-/** Replaces the view's parts without touching those that have not changed, so that focus and selection stay. */
+/** Shows a view, named `key`: replaces its parts without touching those that have not changed, so that focus and selection stay. */
 function show(key, parts) {
   const fresh = shown !== key;
   shown = key;
@@ -49,7 +49,7 @@ async function overview(summary) {
   const count = (state) => summary.vnics[state] ?? 0;
   const troubled = count("diverged") + count("silent");
   const drops = Object.entries(summary.drops).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]);
-  show("overview", [
+  return ["overview", [
     summary.error ? h("section", { class: "card error", role: "alert" }, summary.error) : h("div", { hidden: "" }),
     h("div", { class: "tiles" }, tile("switches", summary.switches.up ?? 0), tile("vNICs ready", count("ready"), "good"),
       tile("being changed", count("pushing") + count("verifying"), count("pushing") + count("verifying") ? "busy" : ""),
@@ -60,18 +60,25 @@ async function overview(summary) {
       card("Drops and refusals, by reason", table("Drops by reason", ["reason", "count"], drops))),
     refusals.unknown.length + refusals.refused.length ? card("vNICs that were not let in", table("Refusals", ["vNIC", "switch", "port", "times", "heard", "reason"],
       [...refusals.refused.map((one) => refusalRow(one, one.times, one.seconds_ago)), ...refusals.unknown.map((one) => refusalRow(one, "–", one.since_seconds))])) : h("div", { hidden: "" }),
-  ]);
+  ]];
 }
 
 const refusalRow = (one, times, seconds) => [h("span", { class: "mono" }, one.mac), one.switch, one.port, times, ago(seconds), one.reason];
 
 const vnicRow = (vnic) => [vnicLink(vnic.mac), vnic.name, vnic.network ?? "QUARANTINE", badge(vnic.state), vnic.switch ?? "–",
-  vnic.port_name ?? "–", vnic.mtu ?? "–", `${vnic.flows_confirmed}/${vnic.flows}`, ago(vnic.last_contact_seconds)];
-const VNIC_HEAD = ["vNIC", "name", "network", "state", "switch", "port", "MTU", "flows", "heard"];
+  vnic.port_name ?? "–", vnic.mtu ?? "–", `${vnic.flows_confirmed}/${vnic.flows}`, keys(vnic), ago(vnic.last_contact_seconds)];
+
+/** How a vNIC sends: in clear, or on how many ways of all with a key in use. */
+function keys({ encryption }) {
+  const ways = Object.values(encryption).reduce((sum, count) => sum + count, 0);
+  if (ways === 0) return badge("clear");
+  return h("span", { class: `badge ${encryption.encrypted === ways ? "good" : "busy"}` }, `encrypted ${encryption.encrypted ?? 0}/${ways}`);
+}
+const VNIC_HEAD = ["vNIC", "name", "network", "state", "switch", "port", "MTU", "flows", "sends", "heard"];
 
 async function vnics() {
   const list = await get(`/v1/vnics?${selection("vnics")}`);
-  show("vnics", [search("vnics", loop), card("vNICs", table("vNICs", VNIC_HEAD, list.map(vnicRow)), turn("vnics", list, loop))]);
+  return ["vnics", [search("vnics", loop), card("vNICs", table("vNICs", VNIC_HEAD, list.map(vnicRow)), turn("vnics", list, loop))]];
 }
 
 function traceCard(mac) {
@@ -93,6 +100,14 @@ function traceCard(mac) {
   return section;
 }
 
+const names = (list) => list.join(", ") || "none";
+
+/** What is wanted of a vNIC's offloads, and what it says is in force. */
+function offloads(one) {
+  const refused = Object.entries(one.offloads_refused).map(([name, why]) => `, ${name} refused: ${why}`).join("");
+  return `${names(one.offloads ?? [])}, in force ${one.offloads_effective ? names(one.offloads_effective) : "unknown"}${refused}`;
+}
+
 async function vnic(mac) {
   const [one, flows] = await Promise.all([get(`/v1/vnics/${mac}`), get(`/v1/vnics/${mac}/flows`)]);
   const pairs = one.network ? await get(`/v1/networks/${encodeURIComponent(one.network)}/pairs?sender=${encodeURIComponent(one.name)}`) : [];
@@ -102,10 +117,10 @@ async function vnic(mac) {
   const place = one.switch ? `switch ${one.switch}, port ${one.port} (${one.port_name})` : null;
   const drops = Object.entries(one.counters?.drops ?? {}).filter(([, value]) => value > 0);
   const flow = (state) => (entry) => [badge(state ?? (entry.confirmed ? "ready" : "pushing")), entry.kind, h("code", {}, entry.flow)];
-  show(`vnic-${mac}`, [
+  return [`vnic-${mac}`, [
     h("div", { class: "two" },
       card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}, in force ${one.mtu_effective ?? "unknown"}`],
-        ["offloads", (one.offloads ?? []).join(", ") || "none"], ["protocol", one.protocol ? `version ${one.protocol}${one.authenticated ? ", authenticated" : ""}` : null],
+        ["offloads", offloads(one)], ["protocol", one.protocol ? `version ${one.protocol}${one.authenticated ? ", authenticated" : ""}` : null],
         ["heard", ago(one.last_contact_seconds)], ["registrations", String(one.registrations)], ["errors", one.errors.join("; ") || "none"]])),
       card("Throughput at its port", rates.chart("Throughput"),
         drops.length ? table("Drops by reason", ["reason", "count"], drops) : h("p", { class: "soft" }, `dropped by the switch: ${(one.traffic?.tx_dropped ?? 0) + (one.traffic?.rx_dropped ?? 0)}`))),
@@ -113,26 +128,26 @@ async function vnic(mac) {
     card("Flows", table("Flows", ["state", "kind", "flow"], [...flows.flows.map(flow()), ...flows.surplus.map(flow("diverged"))])),
     card("What it sends to whom", table("Pairs", ["to", "state", "suite"],
       pairs.map((pair) => [pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
-  ]);
+  ]];
 }
 
 async function networks() {
   const list = await get("/v1/networks");
   const link = (name) => h("a", { href: `#/network/${encodeURIComponent(name)}` }, name);
-  show("networks", [card("Networks", table("Networks", ["network", "VNI", "MTU", "group", "cipher", "members"],
-    list.map((one) => [link(one.name), String(one.vni), String(one.mtu ?? "auto"), one.group, one.cipher ?? badge("clear"), one.members])))]);
+  return ["networks", [card("Networks", table("Networks", ["network", "VNI", "MTU", "group", "cipher", "members"],
+    list.map((one) => [link(one.name), String(one.vni), String(one.mtu ?? "auto"), one.group, one.cipher ?? badge("clear"), one.members])))]];
 }
 
 async function network(name) {
   const path = encodeURIComponent(name);
   const key = `network-${name}`;
   const [list, pairs] = await Promise.all([get(`/v1/vnics?network=${path}&${selection(key)}`), get(`/v1/networks/${path}/pairs?limit=${PAIRS}`)]);
-  show(key, [
+  return [key, [
     search(key, loop),
     card(`Network ${name}`, table("Members", VNIC_HEAD, list.map(vnicRow)), turn(key, list, loop)),
     card(pairs.length === PAIRS ? `Encrypted and clear pairs (the first ${PAIRS}; each vNIC shows its own)` : "Encrypted and clear pairs", table("Pairs", ["from", "to", "state", "suite"],
       pairs.map((pair) => [pair.sender, pair.receiver ?? "(group)", badge(pair.state), pair.suite]))),
-  ]);
+  ]];
 }
 
 function eventText(event) {
@@ -142,12 +157,18 @@ function eventText(event) {
 
 function eventList() {
   const rows = events.slice(-200).reverse().map((event) => [new Date(event.unix_ms).toLocaleTimeString("en-GB"), event.type, eventText(event)]);
-  show("events", [card("Events, the latest first", table("Events", ["time", "type", "what"], rows))]);
+  return ["events", [card("Events, the latest first", table("Events", ["time", "type", "what"], rows))]];
 }
 
 const VIEWS = { overview, vnics, vnic: (_, mac) => vnic(mac), networks, network: (_, name) => network(name), events: eventList };
 
+let looks = 0;
+
 async function look() {
+  looks += 1;
+  const own = looks;
+  // Whoever asked for another view meanwhile does not want this one any more.
+  const showOwn = (parts) => own === looks && show(...parts);
   const [name, argument] = route();
   const view = VIEWS[name] ?? overview;
   for (const link of document.querySelectorAll("nav a")) {
@@ -158,11 +179,11 @@ async function look() {
     const summary = await get("/v1/summary");
     showHealth(summary);
     total.add(Date.now(), summary.traffic.tx.bytes, summary.traffic.rx.bytes);
-    await view(summary, argument);
+    showOwn(await view(summary, argument));
   } catch (error) {
     health.className = `badge ${mood("silent")}`;
     health.textContent = "no answer";
-    show("error", [h("section", { class: "card error", role: "alert" }, error.message)]);
+    showOwn(["error", [h("section", { class: "card error", role: "alert" }, error.message)]]);
   }
 }
 

@@ -26,7 +26,9 @@ async function send(path, options) {
     if (token) headers.Authorization = `Bearer ${token}`;
     const response = await fetch(path, { ...options, headers });
     if (response.status !== 401) return response;
-    await askForToken((await response.json()).detail);
+    const { detail } = await response.json();
+    // If there is another token by now, this refusal is about an earlier one.
+    if (sessionStorage.getItem("token") === token) await askForToken(detail);
   }
 }
 

@@ -1,6 +1,7 @@
 //! A headless Chromium, driven over two pipes by its own protocol (CDP): no port, no library.
 
 use std::{
+    cell::RefCell,
     fs::{File, OpenOptions},
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{PATIENCE, wait_for};
+
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/judges/axe_playwright_python/axe.min.js");
 
 /// A browser with one page; ended when dropped.
 pub struct Browser {
@@ -68,6 +71,7 @@ impl Browser {
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
             browser.call(domain, json!({}));
         }
+        browser.scheme("light");
         browser.call("Page.navigate", json!({"url": url}));
         browser
     }
@@ -115,18 +119,16 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub fn wait(&mut self, what: &str, expression: &str) {
-        let mut text = String::new();
-        wait_for(
-            what,
-            || {
-                let good = self.eval(&format!("Boolean({expression})")) == true;
-                if !good {
-                    text = self.eval("document.body.innerText").to_string();
-                }
-                good.then_some(())
-            },
-            || expression.to_owned(),
-        );
+        let text = RefCell::default();
+        let probe = || {
+            let good = self.eval(&format!("Boolean({expression})")) == true;
+            if !good {
+                let seen = self.eval("[document.activeElement?.outerHTML, document.body.innerText].join('\\n')");
+                text.replace(seen.as_str().unwrap_or_default().to_owned());
+            }
+            good.then_some(())
+        };
+        wait_for(what, probe, || format!("{expression}\n{}", text.borrow()));
     }
 
     /// Presses a key that is not a character.
@@ -148,13 +150,16 @@ impl Browser {
 
     /// Makes the page light or dark.
     pub fn scheme(&mut self, scheme: &str) {
-        let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": feature}));
+        // No transition, of which a judge would see the middle.
+        let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}, still]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
     /// Takes a picture, if the variable `CVSW_SCREENSHOTS` names a folder for it.
     pub fn picture(&mut self, name: &str) {
         if let Some(folder) = std::env::var_os("CVSW_SCREENSHOTS") {
+            self.eval("scrollTo(0, 0)");
             let image = self.call("Page.captureScreenshot", json!({"format": "png"}));
             let base64 = image["data"].as_str().unwrap();
             let mut decoder = Command::new("base64")
@@ -166,6 +171,19 @@ impl Browser {
             decoder.stdin.take().unwrap().write_all(base64.as_bytes()).unwrap();
             assert!(decoder.wait().unwrap().success());
         }
+    }
+
+    /// Has the page judged by axe-core, for the rules of WCAG 2.2 up to AA and good practice; nothing may be wrong.
+    pub fn judge_access(&mut self, what: &str) {
+        if self.eval("typeof axe") == "undefined" {
+            let axe = std::fs::read_to_string(AXE).expect("`cargo xtask setup` makes target/judges");
+            self.call("Runtime.evaluate", json!({"expression": axe}));
+        }
+        let judge = "axe.run().then(({ violations, passes }) => ({ passed: passes.length, wrong: violations.map(\
+                     (one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).slice(0, 3).join(' ')}`) }))";
+        let found = self.eval(judge);
+        assert_eq!(found["wrong"], json!([]), "{what}");
+        assert!(found["passed"].as_u64() > Some(10), "{what}: {found}");
     }
 
     /// What the page has complained about so far.

@@ -12,8 +12,9 @@ pub mod world;
 
 use std::time::{Duration, Instant};
 
-/// Longest time that any single expectation may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time that any single expectation may take to come true: a browser's start alone has taken half a minute where many
+/// others worked.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until `probe` gives a value; fails with what `describe` says.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>, describe: impl FnOnce() -> String) -> T {
