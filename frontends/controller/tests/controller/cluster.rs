@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
 
-use cvsw_controller::{Mac, cluster::first, config::Listen, store::etcd::TlsFiles};
+use cvsw_controller::{Mac, cluster::first, config::Listen, status::Status, store::etcd::TlsFiles};
 use cvsw_core::{control::MessageType, flow::Direction};
 use cvsw_sim::etcd::Etcd;
 
@@ -131,7 +131,11 @@ fn an_encrypted_network_on_the_switches_of_two_controllers() {
     let tables = || controllers.iter().map(|controller| controller.status().table()).collect::<String>();
     let both = || controllers.iter().all(|controller| controller.status().switches.iter().any(|s| s.up));
     let pair = [&vnics[0], &vnics[1]];
-    let before = wait_for("a switch for each, and keys", || keys(pair).filter(|_| both()), tables);
+    // Who came last makes keys necessary once more.
+    let is_calm =
+        |status: &Status| status.encrypted.iter().all(|way| ["encrypted", "elsewhere"].contains(&&*way.state));
+    let calm = || controllers.iter().all(|controller| is_calm(&controller.status()));
+    let before = wait_for("a switch for each, and keys", || keys(pair).filter(|_| both() && calm()), tables);
 
     controllers[0].end();
     let sent = |vnic: &Vnic| spis(vnic, Direction::Tx);
