@@ -308,7 +308,7 @@ impl Controller {
             let desired = self.desired.get(&mac).cloned();
             let desired = desired.unwrap_or_else(|| Arc::new(derive::quarantine(vnic.desired().name.clone())));
             if vnic.want(now, desired) {
-                self.enqueue(mac, few);
+                self.wanted_changed(now, mac, few);
             }
         }
         let claimed: Vec<_> = self.claims.macs().filter(|mac| !self.vnics.contains_key(mac)).collect();

@@ -14,7 +14,7 @@ use crate::{config::Timers, mac::Mac, window::Used};
 
 /// A vNIC whose switch must be given nothing now has its turn after this.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Changes that concern so many vNICs do not wait behind larger ones.
+/// Changes that concern so many vNICs do not wait for others.
 pub(super) const FEW: usize = 64;
 /// Places in the queue that are kept when nobody waits.
 const QUEUED_WHEN_IDLE: usize = 64;
@@ -22,18 +22,17 @@ const QUEUED_WHEN_IDLE: usize = 64;
 impl Controller {
     /// Lets a vNIC do what is due, now or when it has its turn.
     pub(super) fn poll_vnic(&mut self, now: Duration, mac: Mac) {
-        self.give_turn(now, mac);
+        self.give_turn(now, mac, false);
         self.admit(now);
     }
 
-    /// Something else is wanted of a vNIC: it is the next to have a turn, or the last.
-    pub(super) fn enqueue(&mut self, mac: Mac, next: bool) {
+    /// Something else is wanted of a vNIC: it has a turn at once, or is the last.
+    pub(super) fn wanted_changed(&mut self, now: Duration, mac: Mac, at_once: bool) {
+        if at_once {
+            return self.give_turn(now, mac, true);
+        }
         let Some(vnic) = self.vnics.get_mut(&mac) else { return };
-        let waits = std::mem::replace(&mut vnic.queued, true);
-        if next {
-            // If it has waited behind others it is there twice, and its second turn is none.
-            self.waiting.push_front(mac);
-        } else if !waits {
+        if !std::mem::replace(&mut vnic.queued, true) {
             self.waiting.push_back(mac);
         }
         self.touch(mac);
@@ -44,7 +43,7 @@ impl Controller {
         for (taken, macs) in self.wheel.take(now) {
             for mac in macs {
                 if self.vnics.get_mut(&mac).is_some_and(|vnic| taken.wakes(&mut vnic.wake)) {
-                    self.give_turn(now, mac);
+                    self.give_turn(now, mac, false);
                 }
             }
         }
@@ -61,7 +60,7 @@ impl Controller {
             && let Some(mac) = self.waiting.pop_front()
         {
             if self.vnics.get(&mac).is_some_and(|vnic| vnic.queued) {
-                self.give_turn(now, mac);
+                self.give_turn(now, mac, false);
             }
         }
         if self.waiting.is_empty() {
@@ -69,9 +68,10 @@ impl Controller {
         }
     }
 
-    fn give_turn(&mut self, now: Duration, mac: Mac) {
+    /// `at_once`: even if there is no room.
+    fn give_turn(&mut self, now: Duration, mac: Mac, at_once: bool) {
         let timers = self.config.timers;
-        let room = self.window.has_room(self.used());
+        let room = at_once || self.window.has_room(self.used());
         let Some(vnic) = self.vnics.get_mut(&mac) else { return };
         if !std::mem::replace(&mut vnic.touched, true) {
             self.touched.push(mac);
