@@ -326,14 +326,16 @@ impl Store for Etcd {
 
 type Writes = BTreeMap<String, Option<Vec<u8>>>;
 
-/// The transactions that a watch tells of. One that is not told to its end stays in `pending`.
+/// The transactions that a watch tells of. One that is not told to its end stays in `pending`. The watched range begins
+/// with records and ends with the guard; what lies between, such as [`IMPORT`], whose lease ends some time, is none of
+/// them.
 fn transactions(pending: &mut Writes, answer: WatchResponse) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::new();
     for event in answer.events {
         let Some(kv) = event.kv else { continue };
         if kv.key == REVISION.as_bytes() {
             changes.push(Change { revision: written(Some(&kv)), writes: std::mem::take(pending) });
-        } else {
+        } else if kv.key.starts_with(DESIRED.as_bytes()) {
             pending.insert(name(&kv)?, (event.kind != Event::REMOVED).then_some(kv.value));
         }
     }
@@ -408,6 +410,7 @@ mod tests {
         assert_eq!(tell(&mut pending, vec![event("/cvsw/desired/a", 5, Some(b"1"))]), []);
         let events = vec![
             event("/cvsw/desired/b", 6, None),
+            event(IMPORT, 6, None),
             event("/cvsw/revision", 6, Some(b"x")),
             event("/cvsw/revision", 7, Some(b"y")),
         ];
