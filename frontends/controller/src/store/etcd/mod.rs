@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/cvsw/desired/KEY` | a record |
 //! | `/cvsw/revision` | written by every transaction: the revision that wrote it is the store's; its value is random, so that whoever lost the answer can see whether the transaction was his |
+//! | `/cvsw/import` | whoever fills a new store in several parts has it, under a lease of 30 s; no record, though it lies where records are watched |
 //! | `/cvsw/switch/DATAPATH` | the name of the controller that manages a switch, under that controller's lease ([`crate::cluster`]) |
 //! | `/cvsw/controller/NAME` | a controller that is alive, under its lease |
 //!
