@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    precondition::{ETag, Precondition, tagged},
+    precondition::{Document, Precondition},
     problem::{Body, Params, Path, Problem, Text},
 };
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
 /// The parameters with their revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ParametersDocument {
-    /// Of the last change; the entity tag.
+    /// Of the last change; the first part of the entity tag.
     pub revision: Revision,
     /// The parameters.
     #[serde(flatten)]
@@ -37,7 +36,7 @@ pub struct ParametersDocument {
 pub struct NetworkDocument {
     /// Its name.
     pub name: String,
-    /// Of the last change of its settings; the entity tag.
+    /// Of the last change of its settings; the first part of the entity tag.
     pub revision: Revision,
     /// Its settings.
     #[serde(flatten)]
@@ -53,7 +52,7 @@ pub struct MemberDocument {
     pub network: String,
     /// Its name.
     pub name: String,
-    /// Of the last change; the entity tag.
+    /// Of the last change; the first part of the entity tag.
     pub revision: Revision,
     /// Its settings.
     #[serde(flatten)]
@@ -66,6 +65,15 @@ pub struct Removal {
     /// Remove its members, too; without it, a network with members is not removed.
     #[serde(default)]
     members: bool,
+}
+
+fn parameters_document(spec: &Spec) -> Document {
+    let revision = spec.parameters.revision;
+    Document::record(revision, &ParametersDocument { revision, parameters: spec.parameters.value.clone() })
+}
+
+fn config_document(spec: &Spec) -> Result<Document, Problem> {
+    Ok(Document::new(None, "application/toml", spec.to_toml().map_err(Problem::conflict)?))
 }
 
 fn network_document(name: &str, network: &NetworkSpec) -> NetworkDocument {
@@ -100,20 +108,17 @@ pub(super) fn find_member<'a>(
 }
 
 /// The parameters
-#[utoipa::path(get, path = "/v1/parameters", tag = "desired",
-    responses((status = OK, body = ParametersDocument), (status = NOT_MODIFIED)))]
-pub(super) async fn get_parameters(State(api): State<Api>, precondition: Precondition) -> Response {
-    let spec = api.desk.spec();
-    let revision = spec.parameters.revision;
-    tagged(
-        &precondition,
-        revision,
-        Json(ParametersDocument { revision, parameters: spec.parameters.value.clone() }),
-    )
+#[utoipa::path(get, path = "/v1/parameters", tag = "desired", params(Precondition),
+    responses((status = OK, body = ParametersDocument)))]
+pub(super) async fn get_parameters(
+    State(api): State<Api>,
+    precondition: Precondition,
+) -> Result<Response, Problem> {
+    precondition.read(parameters_document(&api.desk.spec()))
 }
 
 /// Replace the parameters
-#[utoipa::path(put, path = "/v1/parameters", tag = "desired", request_body = Parameters,
+#[utoipa::path(put, path = "/v1/parameters", tag = "desired", params(Precondition), request_body = Parameters,
     responses((status = OK, body = ParametersDocument), (status = "4XX", body = Problem)))]
 pub(super) async fn put_parameters(
     State(api): State<Api>,
@@ -126,24 +131,20 @@ pub(super) async fn put_parameters(
         Ok(())
     };
     let ((), spec) = api.desk.edit(change).await?;
-    let revision = spec.parameters.revision;
-    let document = ParametersDocument { revision, parameters: spec.parameters.value.clone() };
-    Ok((ETag(revision), Json(document)).into_response())
+    Ok(parameters_document(&spec).into_response())
 }
 
 /// The whole desired state as a configuration file
-#[utoipa::path(get, path = "/v1/config", tag = "desired",
+#[utoipa::path(get, path = "/v1/config", tag = "desired", params(Precondition),
     responses((status = OK, body = String, content_type = "application/toml")))]
 pub(super) async fn get_config(State(api): State<Api>, precondition: Precondition) -> Result<Response, Problem> {
-    let spec = api.desk.spec();
-    let text = spec.to_toml().map_err(Problem::conflict)?;
-    Ok(tagged(&precondition, spec.revision, ([(header::CONTENT_TYPE, "application/toml")], text)))
+    precondition.read(config_document(&api.desk.spec())?)
 }
 
 /// Replace the whole desired state by that of a configuration file
 ///
 /// Only networks and parameters are taken; `listen`, `tls`, `api` and `store` belong to the process.
-#[utoipa::path(put, path = "/v1/config", tag = "desired",
+#[utoipa::path(put, path = "/v1/config", tag = "desired", params(Precondition),
     request_body(content = String, content_type = "application/toml"),
     responses((status = NO_CONTENT), (status = "4XX", body = Problem)))]
 pub(super) async fn put_config(
@@ -156,26 +157,26 @@ pub(super) async fn put_config(
         Problem { detail: errors.to_string(), ..problem }
     })?;
     let change = move |spec: &mut Spec| {
-        precondition.check(Some(spec.revision))?;
+        precondition.check_whole(config_document(spec)?.tag)?;
         spec.replace(loaded.spec);
         Ok(())
     };
     let ((), spec) = api.desk.edit(change).await?;
-    Ok((StatusCode::NO_CONTENT, ETag(spec.revision), ()).into_response())
+    Ok((StatusCode::NO_CONTENT, config_document(&spec)?.tag, ()).into_response())
 }
 
 /// All networks
-#[utoipa::path(get, path = "/v1/networks", tag = "desired",
-    responses((status = OK, body = Vec<NetworkDocument>), (status = NOT_MODIFIED)))]
-pub(super) async fn list_networks(State(api): State<Api>, precondition: Precondition) -> Response {
+#[utoipa::path(get, path = "/v1/networks", tag = "desired", params(Precondition),
+    responses((status = OK, body = Vec<NetworkDocument>)))]
+pub(super) async fn list_networks(State(api): State<Api>, precondition: Precondition) -> Result<Response, Problem> {
     let spec = api.desk.spec();
     let list: Vec<_> = spec.networks.iter().map(|(name, network)| network_document(name, network)).collect();
-    tagged(&precondition, spec.revision, Json(list))
+    precondition.read(Document::list(&list))
 }
 
 /// One network
-#[utoipa::path(get, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path)),
-    responses((status = OK, body = NetworkDocument), (status = NOT_MODIFIED), (status = NOT_FOUND, body = Problem)))]
+#[utoipa::path(get, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path), Precondition),
+    responses((status = OK, body = NetworkDocument), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn get_network(
     State(api): State<Api>,
     precondition: Precondition,
@@ -183,11 +184,11 @@ pub(super) async fn get_network(
 ) -> Result<Response, Problem> {
     let spec = api.desk.spec();
     let document = network_document(&name, find_network(&spec, &name)?);
-    Ok(tagged(&precondition, document.revision, Json(document)))
+    precondition.read(Document::record(document.revision, &document))
 }
 
 /// Create a network, or replace its settings
-#[utoipa::path(put, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path)),
+#[utoipa::path(put, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path), Precondition),
     request_body = NetworkSettings,
     responses((status = OK, body = NetworkDocument), (status = CREATED, body = NetworkDocument),
               (status = "4XX", body = Problem)))]
@@ -206,11 +207,11 @@ pub(super) async fn put_network(
     };
     let (created, spec) = api.desk.edit(change).await?;
     let document = network_document(&name, find_network(&spec, &name)?);
-    Ok((status(created), ETag(document.revision), Json(document)).into_response())
+    Ok((status(created), Document::record(document.revision, &document)).into_response())
 }
 
 /// Remove a network
-#[utoipa::path(delete, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path), Removal),
+#[utoipa::path(delete, path = "/v1/networks/{network}", tag = "desired", params(("network" = String, Path), Removal, Precondition),
     responses((status = NO_CONTENT), (status = "4XX", body = Problem)))]
 pub(super) async fn delete_network(
     State(api): State<Api>,
@@ -235,21 +236,23 @@ pub(super) async fn delete_network(
 }
 
 /// The members of a network
-#[utoipa::path(get, path = "/v1/networks/{network}/members", tag = "desired", params(("network" = String, Path)),
+#[utoipa::path(get, path = "/v1/networks/{network}/members", tag = "desired", params(("network" = String, Path), Precondition),
     responses((status = OK, body = Vec<MemberDocument>), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn list_members(
     State(api): State<Api>,
+    precondition: Precondition,
     Path(network): Path<String>,
-) -> Result<Json<Vec<MemberDocument>>, Problem> {
+) -> Result<Response, Problem> {
     let spec = api.desk.spec();
     let members = find_network(&spec, &network)?.members.iter();
-    Ok(Json(members.map(|(name, member)| member_document(&network, name, member)).collect()))
+    let list: Vec<_> = members.map(|(name, member)| member_document(&network, name, member)).collect();
+    precondition.read(Document::list(&list))
 }
 
 /// One member
 #[utoipa::path(get, path = "/v1/networks/{network}/members/{member}", tag = "desired",
-    params(("network" = String, Path), ("member" = String, Path)),
-    responses((status = OK, body = MemberDocument), (status = NOT_MODIFIED), (status = NOT_FOUND, body = Problem)))]
+    params(("network" = String, Path), ("member" = String, Path), Precondition),
+    responses((status = OK, body = MemberDocument), (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn get_member(
     State(api): State<Api>,
     precondition: Precondition,
@@ -257,12 +260,12 @@ pub(super) async fn get_member(
 ) -> Result<Response, Problem> {
     let spec = api.desk.spec();
     let document = member_document(&network, &name, find_member(&spec, &network, &name)?);
-    Ok(tagged(&precondition, document.revision, Json(document)))
+    precondition.read(Document::record(document.revision, &document))
 }
 
 /// Create a member, or replace its settings
 #[utoipa::path(put, path = "/v1/networks/{network}/members/{member}", tag = "desired",
-    params(("network" = String, Path), ("member" = String, Path)), request_body = MemberSettings,
+    params(("network" = String, Path), ("member" = String, Path), Precondition), request_body = MemberSettings,
     responses((status = OK, body = MemberDocument), (status = CREATED, body = MemberDocument),
               (status = "4XX", body = Problem)))]
 pub(super) async fn put_member(
@@ -282,14 +285,14 @@ pub(super) async fn put_member(
     };
     let (created, spec) = api.desk.edit(change).await?;
     let document = member_document(&network, &name, find_member(&spec, &network, &name)?);
-    Ok((status(created), ETag(document.revision), Json(document)).into_response())
+    Ok((status(created), Document::record(document.revision, &document)).into_response())
 }
 
 /// Remove a member
 ///
 /// Its vNIC goes into quarantine: it drops everything until it is a member again.
 #[utoipa::path(delete, path = "/v1/networks/{network}/members/{member}", tag = "desired",
-    params(("network" = String, Path), ("member" = String, Path)),
+    params(("network" = String, Path), ("member" = String, Path), Precondition),
     responses((status = NO_CONTENT), (status = "4XX", body = Problem)))]
 pub(super) async fn delete_member(
     State(api): State<Api>,

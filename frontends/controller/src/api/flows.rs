@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api,
     desired::find_member,
-    precondition::{ETag, Precondition, tagged},
+    precondition::{Document, Precondition},
     problem::{Body, Params, Path, Problem},
     trace::Traced,
 };
@@ -48,7 +48,7 @@ pub struct FlowDocument {
 /// The flows of a vNIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlowsDocument {
-    /// Of the member's last change; the entity tag. 0 in quarantine.
+    /// Of the member's last change; the first part of the entity tag. 0 in quarantine.
     pub revision: Revision,
     /// Entries that it should have.
     pub flows: Vec<FlowDocument>,
@@ -142,25 +142,28 @@ async fn flows(api: &Api, mac: Mac) -> Result<FlowsDocument, Problem> {
 /// A vNIC's flows
 ///
 /// As JSON, or as text for `ovs-ofctl` with `Accept: text/plain`.
-#[utoipa::path(get, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path)),
+#[utoipa::path(get, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path), Precondition),
     responses((status = OK, content((FlowsDocument = "application/json"), (String = "text/plain"))),
               (status = NOT_FOUND, body = Problem)))]
 pub(super) async fn get_flows(
     State(api): State<Api>,
+    precondition: Precondition,
     Path(mac): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let document = flows(&api, parse_mac(&mac)?).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.split(',').any(|kind| kind.trim().starts_with("text/plain")) {
+    let representation = if accept.split(',').any(|kind| kind.trim().starts_with("text/plain")) {
         let text: String = document.flows.iter().map(|flow| format!("{}\n", flow.flow)).collect();
-        return Ok((ETag(document.revision), text).into_response());
-    }
-    Ok(tagged(&Precondition::default(), document.revision, Json(document)))
+        Document::new(Some(document.revision), "text/plain; charset=utf-8", text)
+    } else {
+        Document::record(document.revision, &document)
+    };
+    Ok(([(header::VARY, "accept")], precondition.read(representation)?).into_response())
 }
 
 /// Replace a vNIC's extra flows
-#[utoipa::path(put, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path)),
+#[utoipa::path(put, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path), Precondition),
     request_body = ExtraFlows, responses((status = OK, body = FlowsDocument), (status = "4XX", body = Problem)))]
 pub(super) async fn put_flows(
     State(api): State<Api>,
@@ -176,7 +179,7 @@ pub(super) async fn put_flows(
 }
 
 /// Add extra flows to a vNIC
-#[utoipa::path(post, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path)),
+#[utoipa::path(post, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path), Precondition),
     request_body = ExtraFlows, responses((status = OK, body = FlowsDocument), (status = "4XX", body = Problem)))]
 pub(super) async fn add_flows(
     State(api): State<Api>,
@@ -192,7 +195,7 @@ pub(super) async fn add_flows(
 }
 
 /// Remove an extra flow from a vNIC
-#[utoipa::path(delete, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path), Which),
+#[utoipa::path(delete, path = "/v1/vnics/{mac}/flows", tag = "desired", params(("mac" = String, Path), Which, Precondition),
     responses((status = OK, body = FlowsDocument), (status = "4XX", body = Problem)))]
 pub(super) async fn delete_flow(
     State(api): State<Api>,
@@ -230,7 +233,7 @@ async fn change_flows(
     };
     api.desk.edit(edit).await?;
     let document = flows(api, mac).await?;
-    Ok((ETag(document.revision), Json(document)).into_response())
+    Ok(Document::record(document.revision, &document).into_response())
 }
 
 /// What a vNIC's wanted flows would do to a frame

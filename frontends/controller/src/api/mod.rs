@@ -88,8 +88,10 @@ pub fn listen_instead(process: &mut Config, addresses: &[Listen]) -> anyhow::Res
     info(
         title = "CVSW controller",
         description = "Manages the virtual NICs of VMs: what they should have, and what they have.\n\n\
-                       Every error is a problem detail (RFC 9457). Records carry entity tags; a change with `If-Match` \
-                       fails with 412 if somebody else was quicker. Reading needs the role reader, changing admin."
+                       Every error is a problem detail (RFC 9457). Everything that is wanted carries a strong entity tag: \
+                       reading with `If-None-Match` gets 304 if nothing has changed, a change with `If-Match` \
+                       fails with 412 if somebody else was quicker. What there is has none: it has another age at every look. \
+                       Reading needs the role reader, changing admin."
     ),
     components(schemas(problem::Problem)),
     modifiers(&Bearer),
@@ -112,7 +114,7 @@ impl Modify for Bearer {
 }
 
 fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::<Api>::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::<Api>::with_openapi(Document::openapi())
         .routes(routes!(desired::get_parameters, desired::put_parameters))
         .routes(routes!(desired::get_config, desired::put_config))
         .routes(routes!(desired::list_networks))
@@ -133,7 +135,9 @@ fn documented() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(flows::trace_frame))
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(healthz))
-        .split_for_parts()
+        .split_for_parts();
+    precondition::document(&mut document);
+    (router, document)
 }
 
 /// The OpenAPI document.

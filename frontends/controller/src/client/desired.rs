@@ -408,8 +408,8 @@ async fn set<D: DeserializeOwned, S: Serialize>(
         // For its error.
         _ => (Some(client.ask(Method::GET, path, Parts::default()).await?.read()?), None),
     };
-    let only_new = old.is_none();
-    let parts = Parts { if_match, only_new, ..Parts::json(&merge(old)?)? };
+    let if_none_match = old.is_none().then(|| "*".to_owned());
+    let parts = Parts { if_match, if_none_match, ..Parts::json(&merge(old)?)? };
     client.ask(Method::PUT, path, parts).await?;
     Ok(())
 }

@@ -87,8 +87,8 @@ pub struct Parts<'a> {
     pub accept: Option<&'a str>,
     /// `If-Match`.
     pub if_match: Option<String>,
-    /// `If-None-Match: *`: only if there is nothing yet.
-    pub only_new: bool,
+    /// `If-None-Match`; `*`: only if there is nothing yet.
+    pub if_none_match: Option<String>,
 }
 
 impl Parts<'_> {
@@ -180,8 +180,8 @@ impl Client {
         if let Some(tag) = parts.if_match {
             request = request.header(header::IF_MATCH, tag);
         }
-        if parts.only_new {
-            request = request.header(header::IF_NONE_MATCH, "*");
+        if let Some(tag) = parts.if_none_match {
+            request = request.header(header::IF_NONE_MATCH, tag);
         }
         let body = match parts.body {
             None => Bytes::new(),
