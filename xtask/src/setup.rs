@@ -37,9 +37,15 @@ const LAB_PACKAGES: &[(&str, &str)] = &[
 const EVALUATION_PACKAGES: &[(&str, &str)] =
     &[("wireguard-go", "wireguard-go"), ("wireguard-tools", "wg"), ("util-linux", "taskset")];
 
-/// What only the checks need: a C++ compiler for libFuzzer, valgrind to count instructions.
-const CHECK_PACKAGES: &[(&str, &str)] =
-    &[("g++", "c++"), ("valgrind", "valgrind"), ("etcd-server", "etcd"), ("etcd-client", "etcdctl")];
+/// What only the checks need: a C++ compiler for libFuzzer, valgrind to count instructions, shells that complete commands.
+const CHECK_PACKAGES: &[(&str, &str)] = &[
+    ("g++", "c++"),
+    ("valgrind", "valgrind"),
+    ("etcd-server", "etcd"),
+    ("etcd-client", "etcdctl"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+];
 
 /// `(crate, version, program)` of cargo's additional commands.
 const CARGO_TOOLS: &[(&str, &str, &str)] =

@@ -4,6 +4,7 @@
 mod common;
 mod api;
 mod bench;
+mod completions;
 mod flows;
 mod keys;
 mod program;
