@@ -22,7 +22,7 @@ use super::{
     round_trip::RoundTrip,
 };
 use crate::{flow::MacAddr, frame::NoRoom, openflow::FlowRemoved, stats::ControlError, time::Instant};
-use flight::{Asked, Attempts, InFlight};
+use flight::{Asked, Attempts, InFlight, numbered};
 use heapless::Deque;
 
 /// A session with a vNIC. `WINDOW`: commands that may be unanswered, at most the vNIC's
@@ -261,12 +261,10 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         }
         let sequence = self.next;
         let command = InFlight {
-            sequence,
             token,
             sent: Instant::ZERO,
-            attempts: Attempts::None,
+            attempts: Some(Attempts::None),
             chained,
-            answered: false,
             due: true,
             tail: false,
         };
@@ -291,13 +289,13 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
             return None;
         }
         self.find_overdue(now);
-        let due = self.window.iter_mut().find(|command| command.due && !command.answered);
-        if let Some(command) = due {
+        let due = numbered(&mut self.window, self.next).find(|(_, command)| command.is_due());
+        if let Some((sequence, command)) = due {
             command.due = false;
             command.sent = now;
-            self.repeated = self.repeated.saturating_add((command.attempts != Attempts::None).into());
-            command.attempts = command.attempts.and_one();
-            let InFlight { sequence, token, chained, .. } = *command;
+            self.repeated = self.repeated.saturating_add((command.attempts != Some(Attempts::None)).into());
+            command.attempts = command.attempts.map(Attempts::and_one);
+            let InFlight { token, chained, .. } = *command;
             return Some(Outgoing::Command { sequence, token, chained });
         }
         let timeout = self.round_trip.timeout();
@@ -330,12 +328,12 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
             return None;
         }
         let left = |sent: Instant, attempts| match attempts {
-            Attempts::None => 0,
+            Some(Attempts::None) => 0,
             _ => self.round_trip.timeout().saturating_sub(self.waited(now, sent)),
         };
-        let due = self.window.iter().any(|command| command.due && !command.answered).then_some(0);
-        let command = self.window.iter().find(|command| !command.answered).map(|c| left(c.sent, c.attempts));
-        let request = self.request.map(|asked| left(asked.last.1, asked.attempts));
+        let due = self.window.iter().any(InFlight::is_due).then_some(0);
+        let command = self.window.iter().find(|command| !command.is_answered()).map(|c| left(c.sent, c.attempts));
+        let request = self.request.map(|asked| left(asked.last.1, Some(asked.attempts)));
         due.into_iter().chain(command).chain(request).min()
     }
 
@@ -350,7 +348,7 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
         let timeout = self.round_trip.timeout();
         let lossy = self.round_trip.is_late() && self.unheard == 0;
         let answered_at = self.answered_at;
-        let Some(oldest) = self.window.iter_mut().find(|command| !command.answered) else { return };
+        let Some(oldest) = self.window.iter_mut().find(|command| !command.is_answered()) else { return };
         if !oldest.is_under_way() || now.nanos_since(oldest.sent.max(answered_at)) < timeout {
             return;
         }
@@ -419,16 +417,17 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
             return Event::Nothing;
         }
         let sequence = message.header.sequence;
-        let found = self.window.iter_mut().find(|command| command.sequence == sequence && !command.answered);
-        let Some(command) = found else { return Event::Nothing };
-        command.answered = true;
+        let mut commands = numbered(&mut self.window, self.next);
+        let Some((_, command)) = commands.find(|(number, _)| *number == sequence) else { return Event::Nothing };
+        let InFlight { token, sent, tail, .. } = *command;
+        let Some(attempts) = command.attempts.take() else { return Event::Nothing };
+        drop(commands);
         self.answered_at = now;
-        let InFlight { token, sent, attempts, tail, .. } = *command;
         if attempts == Attempts::One {
             self.measured(now, sent);
         }
         self.find_lost(sent, attempts, tail);
-        while self.window.front().is_some_and(|command| command.answered) {
+        while self.window.front().is_some_and(InFlight::is_answered) {
             self.window.pop_front();
         }
         Event::Answered { token, answer: *answer }
@@ -455,7 +454,8 @@ impl<const WINDOW: usize> ControllerSession<WINDOW> {
     fn fill_gap(&mut self, now: Instant, answer: &Answer) {
         let executed = if answer.epoch == self.epoch { answer.executed } else { 0 };
         let just_now = self.round_trip.smoothed().unwrap_or(self.round_trip.expected()) / 2;
-        for command in self.window.iter_mut().filter(|command| command.sequence > executed) {
+        let commands = numbered(&mut self.window, self.next).filter(|(number, _)| *number > executed);
+        for (_, command) in commands {
             command.due |= now.nanos_since(command.sent) >= just_now;
         }
     }

@@ -7,9 +7,9 @@ use cvsw_core::control::{SaAnswer, SaCommand, SaResult, SetSa};
 use super::ChannelId;
 
 /// Messages that may be unanswered: fewer than a vNIC's answers that can wait.
-const WINDOW: usize = 8;
+const WINDOW: u16 = 8;
 /// The same when another controller brings them.
-const FAR_WINDOW: usize = 64;
+const FAR_WINDOW: u16 = 64;
 /// Pause after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Pause when the vNIC has no room for another association.
@@ -42,29 +42,27 @@ struct Sent {
 /// The messages for one vNIC.
 #[derive(Debug)]
 pub struct Courier {
-    window: usize,
-    waiting: VecDeque<Order>,
-    sent: Vec<Sent>,
+    window: u16,
     next_transaction: u32,
     generation: Option<u64>,
-    paused_until: Duration,
-    /// Since when it has no room.
-    full: Option<Duration>,
     repeated: u64,
+    /// Boxed: every vNIC has a courier, and most couriers have nothing to do most of the time.
+    work: Option<Box<Work>>,
+}
+
+/// What there is to do.
+#[derive(Debug, Default)]
+struct Work {
+    waiting: VecDeque<Order>,
+    sent: Vec<Sent>,
+    paused_until: Duration,
+    /// Since when the vNIC has no room.
+    full: Option<Duration>,
 }
 
 impl Default for Courier {
     fn default() -> Self {
-        Self {
-            window: WINDOW,
-            waiting: VecDeque::new(),
-            sent: Vec::new(),
-            next_transaction: 0,
-            generation: None,
-            paused_until: Duration::ZERO,
-            full: None,
-            repeated: 0,
-        }
+        Self { window: WINDOW, next_transaction: 0, generation: None, repeated: 0, work: None }
     }
 }
 
@@ -76,18 +74,18 @@ impl Courier {
 
     /// Whether it has this order of another controller already.
     pub fn has(&self, from: &(Arc<str>, u32)) -> bool {
-        let mut all = self.sent.iter().map(|sent| &sent.order).chain(&self.waiting);
-        all.any(|order| order.from.as_ref() == Some(from))
+        let Some(Work { sent, waiting, .. }) = self.work.as_deref() else { return false };
+        sent.iter().map(|sent| &sent.order).chain(waiting).any(|order| order.from.as_ref() == Some(from))
     }
 
     /// Whether it has nothing to do.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sent.is_empty()
+    pub const fn is_idle(&self) -> bool {
+        self.work.is_none()
     }
 
     /// Puts an order behind the others.
     pub fn push(&mut self, order: Order) {
-        self.waiting.push_back(order);
+        self.work.get_or_insert_default().waiting.push_back(order);
     }
 
     /// Whether an answer with this boot generation comes from another life of the vNIC than the ones before.
@@ -101,26 +99,27 @@ impl Courier {
     /// # Errors
     /// Why it was refused. It is repeated later.
     pub fn answered(&mut self, now: Duration, answer: &SaAnswer) -> Result<Option<Order>, String> {
-        let Some(at) = self.sent.iter().position(|sent| sent.transaction == answer.transaction) else {
+        let Some(work) = &mut self.work else { return Ok(None) };
+        let Some(at) = work.sent.iter().position(|sent| sent.transaction == answer.transaction) else {
             return Ok(None);
         };
         let why = match answer.result {
             SaResult::Done | SaResult::Present | SaResult::NotFound => {
-                let order = self.sent.remove(at).order;
+                let order = work.sent.remove(at).order;
                 if matches!(order.command, SaCommand::Add(..)) {
-                    self.full = None;
+                    work.full = None;
                 }
-                if self.is_idle() {
-                    // As most are most of the time.
-                    (self.waiting, self.sent) = (VecDeque::new(), Vec::new());
+                if work.waiting.is_empty() && work.sent.is_empty() {
+                    self.work = None;
                 }
                 return Ok(Some(order));
             }
             // What makes room may wait behind it: a sender's new key, after which receivers lose the old one.
             SaResult::Full => {
-                self.waiting.push_back(self.sent.remove(at).order);
-                self.paused_until = now.saturating_add(FULL_PAUSE);
-                let since = *self.full.get_or_insert(now);
+                let order = work.sent.remove(at).order;
+                work.waiting.push_back(order);
+                work.paused_until = now.saturating_add(FULL_PAUSE);
+                let since = *work.full.get_or_insert(now);
                 let late = now.saturating_sub(since) >= FULL_PATIENCE;
                 return if late {
                     Err("it has no room for another security association".to_owned())
@@ -134,19 +133,20 @@ impl Courier {
             SaResult::Unsupported => "it cannot compute the network's cipher suite",
             SaResult::Refused => "it refuses a security association",
         };
-        self.paused_until = now.saturating_add(REFUSED_PAUSE);
-        if let Some(sent) = self.sent.get_mut(at) {
-            sent.again_at = self.paused_until;
+        work.paused_until = now.saturating_add(REFUSED_PAUSE);
+        if let Some(sent) = work.sent.get_mut(at) {
+            sent.again_at = work.paused_until;
         }
         Err(why.to_owned())
     }
 
     /// When something is to be sent, after [`Courier::poll`] and if nobody answers; `None`: never.
     pub fn due(&self, now: Duration) -> Option<Duration> {
-        if now < self.paused_until {
-            return (!self.sent.is_empty() || !self.waiting.is_empty()).then_some(self.paused_until);
+        let work = self.work.as_ref()?;
+        if now < work.paused_until {
+            return Some(work.paused_until);
         }
-        self.sent.iter().map(|sent| sent.again_at).min()
+        work.sent.iter().map(|sent| sent.again_at).min()
     }
 
     /// Messages that were sent again since this was asked last.
@@ -156,28 +156,25 @@ impl Courier {
 
     /// Messages that were sent once and are not answered: those that may be answered yet.
     pub fn in_flight(&self) -> usize {
-        self.sent.iter().filter(|sent| sent.attempts == 1).count()
+        self.work.as_ref().map_or(0, |work| work.sent.iter().filter(|sent| sent.attempts == 1).count())
     }
 
     /// How long ago the message with this number was sent first, if it is not answered.
     pub fn waited(&self, now: Duration, transaction: u32) -> Option<Duration> {
-        let sent = self.sent.iter().find(|sent| sent.transaction == transaction);
-        sent.map(|sent| now.saturating_sub(sent.first))
+        let sent = self.work.as_ref()?.sent.iter().find(|sent| sent.transaction == transaction)?;
+        Some(now.saturating_sub(sent.first))
     }
 
     /// Whether something waits that could be sent, as far as this vNIC is concerned.
     pub fn has_more(&self, now: Duration) -> bool {
-        let flush = self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush));
-        now >= self.paused_until && !self.waiting.is_empty() && self.sent.len() < self.window && !flush
+        self.work.as_ref().is_some_and(|work| work.has_more(now, self.window))
     }
 
     /// What is to be sent now: again, and `room` messages more.
     pub fn poll(&mut self, now: Duration, timeout: Duration, room: usize) -> Vec<SetSa> {
         let mut out = Vec::new();
-        if now < self.paused_until {
-            return out;
-        }
-        for sent in &mut self.sent {
+        let Some(work) = self.work.as_mut().filter(|work| now >= work.paused_until) else { return out };
+        for sent in &mut work.sent {
             if now >= sent.again_at {
                 sent.attempts = sent.attempts.saturating_add(1);
                 self.repeated += 1;
@@ -188,15 +185,22 @@ impl Courier {
         }
         let repeated = out.len();
         // A flush that arrives late would take away what was sent behind it.
-        while out.len() - repeated < room && self.has_more(now) {
-            let Some(order) = self.waiting.pop_front() else { break };
+        while out.len() - repeated < room && work.has_more(now, self.window) {
+            let Some(order) = work.waiting.pop_front() else { break };
             self.next_transaction = self.next_transaction.wrapping_add(1);
             let transaction = self.next_transaction;
             out.push(SetSa { transaction, command: order.command.clone() });
             let again_at = now.saturating_add(timeout);
-            self.sent.push(Sent { transaction, order, first: now, again_at, attempts: 1 });
+            work.sent.push(Sent { transaction, order, first: now, again_at, attempts: 1 });
         }
         out
+    }
+}
+
+impl Work {
+    fn has_more(&self, now: Duration, window: u16) -> bool {
+        let flush = self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush));
+        now >= self.paused_until && !self.waiting.is_empty() && self.sent.len() < window.into() && !flush
     }
 }
 
@@ -223,7 +227,7 @@ mod tests {
         let (mut now, mut removed) = (Duration::ZERO, false);
         while !removed {
             assert!(now < seconds(20), "a removal is behind what needs room, and never comes");
-            for message in courier.poll(now, seconds(1), WINDOW) {
+            for message in courier.poll(now, seconds(1), WINDOW.into()) {
                 removed |= matches!(message.command, SaCommand::Remove { .. });
                 let result = if removed { SaResult::Done } else { SaResult::Full };
                 let transaction = message.transaction;
@@ -234,6 +238,9 @@ mod tests {
             }
             now = courier.due(now).expect("there is more to do");
         }
-        assert!(courier.poll(now + seconds(1), seconds(1), WINDOW).len() == WINDOW, "nothing was lost");
+        assert!(
+            courier.poll(now + seconds(1), seconds(1), WINDOW.into()).len() == usize::from(WINDOW),
+            "nothing was lost"
+        );
     }
 }

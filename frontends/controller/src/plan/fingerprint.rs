@@ -1,7 +1,8 @@
 //! What is kept of an entry.
 
 use std::{
-    hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState},
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, BuildHasherDefault, Hash as _, Hasher, RandomState},
     sync::LazyLock,
 };
 
@@ -26,6 +27,31 @@ impl Identity {
 
     pub(super) fn of_flow(flow: &FlowMod) -> Self {
         Self::of(&EntryId::of(flow))
+    }
+}
+
+/// Something for each of a few entries. An identity is the result of a keyed hash: it need not be hashed once more, and the map
+/// needs no key of its own.
+pub(super) type ByIdentity<T> = HashMap<Identity, T, BuildHasherDefault<Hashed>>;
+/// Some entries.
+pub(super) type Identities = HashSet<Identity, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash for what it is.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        // Only identities are keys, and they are written as below.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -245,19 +245,13 @@ impl Link {
     /// It has told its state, in REGISTER or because it was asked.
     pub fn told(&mut self, now: Duration, state: &State, timers: &Timers, belief: &mut Belief, desired: &Desired) {
         self.state = Some(*state);
-        let was_settled = self.is_settled();
         let known = self.convergence.told(instant(now), state, &self.wanted, nanos(timers.keepalive));
         if known != Known::Nothing {
             belief.parameters(IpMtu::new(state.mtu), state.offload.map(OffloadFlags));
         }
         match known {
             Known::Empty => belief.replace(Listing::default(), desired),
-            Known::Wanted if was_settled => {}
-            Known::Wanted => {
-                let mut listing = Listing::default();
-                desired.flows.iter().for_each(|flow| listing.add(belief, &flow));
-                belief.replace(listing, desired);
-            }
+            Known::Wanted => belief.replace_with_wanted(),
             Known::Listing => self.listed = Listing::default(),
             Known::Listed | Known::Nothing => {}
         }
@@ -285,7 +279,7 @@ impl Link {
         self.vain_hellos = 0;
         match event {
             Event::Nothing => {}
-            Event::Answered { token, answer } => self.answered(token, &answer, belief, &mut told),
+            Event::Answered { token, answer } => self.answered(token, &answer, (belief, desired), &mut told),
             Event::Page(page, items) if page.subject == Subject::Statistics => {
                 told.counted = self.counters(now, &page, items, timers, &mut told.sa_digest)?;
             }
@@ -297,9 +291,9 @@ impl Link {
             Event::Removed(removed) => {
                 let entry = EntryId { matching: removed.matching, priority: removed.priority };
                 if removed.reason == RemovedReason::Delete {
-                    belief.forget(entry);
+                    belief.forget(entry, desired);
                 } else {
-                    belief.expire(entry);
+                    belief.expire(entry, desired);
                     self.expect(desired, belief);
                 }
                 self.convergence.check();
@@ -312,7 +306,13 @@ impl Link {
         Ok(told)
     }
 
-    fn answered(&mut self, token: u32, answer: &Answer, belief: &mut Belief, told: &mut Told) {
+    fn answered(
+        &mut self,
+        token: u32,
+        answer: &Answer,
+        (belief, desired): (&mut Belief, &Desired),
+        told: &mut Told,
+    ) {
         let Some(at) = self.sent.iter().position(|(sent, _)| *sent == token) else { return };
         let Some((_, sent)) = self.sent.remove(at) else { return };
         match sent {
@@ -323,7 +323,7 @@ impl Link {
                 (None, None) => told.errors.push("it acknowledges SET_SA without an answer".to_owned()),
             },
             Sent::Command(command) => match answer.refusal {
-                None => belief.acknowledged(&command),
+                None => belief.acknowledged(&command, desired),
                 Some(refusal) => {
                     // The rest of the plan was chained to it; what is missing is found by the next comparison.
                     self.outbox.clear();

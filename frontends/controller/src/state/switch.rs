@@ -96,8 +96,8 @@ pub struct Switch {
     pub datapath_id: u64,
     /// When it connected.
     pub connected_at: Duration,
-    /// Its physical ports.
-    pub ports: BTreeMap<u16, PortState>,
+    /// Its physical ports. Boxed: half of a tree is room for more.
+    pub ports: BTreeMap<u16, Box<PortState>>,
     /// Messages received.
     pub received: u64,
     /// Messages sent.
@@ -271,7 +271,7 @@ impl Switch {
             return;
         }
         self.look_at = now;
-        let state = self.ports.entry(port.number).or_insert_with(|| PortState::new(now, port));
+        let state = self.ports.entry(port.number).or_insert_with(|| Box::new(PortState::new(now, port)));
         if port.is_up() && !state.up {
             state.look_again(now);
         }
@@ -282,7 +282,7 @@ impl Switch {
     /// A port, for whoever may look for a vNIC there.
     pub fn port_mut(&mut self, number: u16) -> Option<&mut PortState> {
         self.look_at = Duration::ZERO;
-        self.ports.get_mut(&number)
+        self.ports.get_mut(&number).map(|port| &mut **port)
     }
 
     /// Looks for vNICs on ports that have none. `hello` is the pause between attempts, `slow` the one for ports whose

@@ -341,7 +341,8 @@ impl Vnic {
 
     /// One of its entries timed out.
     pub fn removed(&mut self, removed: &FlowRemoved) {
-        self.belief.expire(EntryId { matching: removed.matching, priority: removed.priority });
+        let entry = EntryId { matching: removed.matching, priority: removed.priority };
+        self.belief.expire(entry, &self.desired);
     }
 
     /// Does what is due. Returns how many messages were sent again, because no answer came in time.
@@ -413,7 +414,7 @@ impl Vnic {
     /// How many of the wanted entries it has listed.
     pub fn confirmed(&self) -> usize {
         let wanted = self.desired.flows.len();
-        if self.phase() == Phase::Ready && self.belief.len() >= wanted {
+        if self.phase() == Phase::Ready && self.belief.len(&self.desired) >= wanted {
             return wanted;
         }
         self.belief.confirmed(&self.desired)

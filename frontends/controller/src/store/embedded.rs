@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Memory for pages of the file; everything that is wanted often is kept by whoever asks.
-const CACHE: usize = 8 << 20;
+const CACHE: usize = 1 << 20;
 
 /// A store in one file.
 #[derive(Clone, Debug)]

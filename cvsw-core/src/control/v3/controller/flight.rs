@@ -1,17 +1,18 @@
 //! What was sent and is not answered.
 
 use crate::{control::v3::report::Request, time::Instant};
+use heapless::Deque;
 
-/// A command.
+/// A command. Its number follows from its place ([`numbered`]): a controller has as many of these as there is room for in
+/// the windows of all its vNICs, most of which have nothing under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
-    pub(super) sequence: u64,
     pub(super) token: u32,
     /// When it was sent last.
     pub(super) sent: Instant,
-    pub(super) attempts: Attempts,
+    /// `None`: it is answered.
+    pub(super) attempts: Option<Attempts>,
     pub(super) chained: bool,
-    pub(super) answered: bool,
     pub(super) due: bool,
     /// It was repeated to find out what became of those before it.
     pub(super) tail: bool,
@@ -48,6 +49,24 @@ pub(super) struct Asked {
 impl InFlight {
     /// It was sent, and its answer is awaited.
     pub(super) fn is_under_way(&self) -> bool {
-        self.attempts != Attempts::None && !self.answered && !self.due
+        matches!(self.attempts, Some(Attempts::One | Attempts::Several)) && !self.due
     }
+
+    pub(super) const fn is_answered(&self) -> bool {
+        self.attempts.is_none()
+    }
+
+    /// It is to be sent now.
+    pub(super) const fn is_due(&self) -> bool {
+        self.due && !self.is_answered()
+    }
+}
+
+/// The commands of a window with their numbers: they follow one another, up to the one before `next`.
+pub(super) fn numbered<const WINDOW: usize>(
+    window: &mut Deque<InFlight, WINDOW>,
+    next: u64,
+) -> impl Iterator<Item = (u64, &mut InFlight)> {
+    let first = next.saturating_sub(window.len() as u64);
+    (first..next).zip(window.iter_mut())
 }

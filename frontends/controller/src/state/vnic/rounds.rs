@@ -151,7 +151,7 @@ impl Vnic {
             && let Some(command) = self.outbox.pop_front()
         {
             count += 1;
-            self.belief.sent(&command);
+            self.belief.sent(&command, &self.desired);
             self.send(wire, &Control::Command(command));
         }
         if self.outbox.is_empty() {
