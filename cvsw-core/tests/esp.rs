@@ -11,6 +11,7 @@ use cvsw_core::{
     Checksum, Direction, DropReason, Frame, Gso, GsoKind, Offload, Verdict,
     crypto::{NoCiphers, Portable, SaConfig, SaCounters, Suite},
     flow::text::parse_flow,
+    tunnel::esp::association_of,
 };
 use cvsw_testkit::{
     checksums,
@@ -51,6 +52,8 @@ fn opens_what_it_sealed() {
                 let frame = inner(len);
                 let sealed = sender.send(&frame).unwrap();
                 assert_eq!(checksums::verify(&sealed), Ok(()), "{suite}\n{}", hex::dump(&sealed));
+                assert_eq!(association_of(&sealed), Some((RECEIVER, SPI)));
+                assert_eq!(association_of(&frame), None);
                 let plain = UDP_VXLAN + frame.len();
                 assert_eq!(sealed.len(), OUTER_LEN + plain + suite.overhead(plain));
                 assert_eq!(receiver.receive(&sealed), Ok(frame), "{suite}, {len}");

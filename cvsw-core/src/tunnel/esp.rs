@@ -12,7 +12,7 @@ use crate::{
     crypto::{Ciphers, PacketHeader, SaTable, Suite},
     flow::{FlowKey, Ipv4Addr},
     frame::{Buffer, Checksum, Frame, GsoKind, Offload},
-    parse::{Headers, Network, Transport},
+    parse::{Headers, Network, Transport, parse},
     stats::DropReason,
     time::Instant,
     wire::{checksum, esp, ethernet, ipv4, udp},
@@ -183,6 +183,15 @@ pub fn open<B: Buffer, C: Ciphers, const SAS: usize>(
     headers.transport_offset = payload as u16;
     frame.offload = Offload::default();
     Ok(Done { slot: inbound.slot, bytes: len })
+}
+
+/// Outer destination and SPI of the ESP packet `bytes`, by which [`open`] finds its association; `None`: it is none that
+/// [`open`] would look for.
+pub fn association_of(bytes: &[u8]) -> Option<(Ipv4Addr, u32)> {
+    let parsed = parse(bytes, 0, 0)?;
+    let (ip, packet) = ip_payload(bytes, &parsed.headers, ipv4::PROTOCOL_ESP, DropReason::EspNotEsp).ok()?;
+    let (wire, _) = esp::Header::ref_from_prefix(packet).ok()?;
+    Some((ip.dst, wire.spi.get()))
 }
 
 /// Moves the headers in front of an ESP header, `len` bytes, to its end. By way of a copy, which the compiler sees cannot

@@ -127,14 +127,14 @@ pub struct VnicStatus {
     pub mtu: Option<u16>,
     /// MTU that was sent.
     pub mtu_sent: Option<u16>,
-    /// MTU that it says it has been given; only vNICs of version 3 tell.
+    /// MTU that it says it has been given. None: it has not said so; version 2 of the protocol has no message for it.
     #[serde(default)]
     pub mtu_effective: Option<u16>,
     /// Wanted offloads.
     pub offloads: Option<Vec<String>>,
     /// Offloads that were sent.
     pub offloads_sent: Option<Vec<String>>,
-    /// Offloads that it says are in force; only vNICs of version 3 tell.
+    /// Offloads that it says are in force. None: it has not said so; version 2 of the protocol has no message for it.
     #[serde(default)]
     pub offloads_effective: Option<Vec<String>>,
     /// Offloads that it was asked for and says are not in force: `{name: reason}`.

@@ -2,6 +2,7 @@
 //!
 //! Give a [`Recorder`] to [`cvsw_core::Cvsw::trace`], and make a [`Trace`] of what it has recorded.
 
+mod association;
 mod change;
 mod fields;
 mod frame;
@@ -15,6 +16,7 @@ use anyhow::{bail, ensure};
 use cvsw_core::flow::Direction;
 use serde::Serialize;
 
+pub use association::{Association, Known};
 pub use frame::{empty_frame, load};
 pub use parser::Parser;
 pub use steps::{Recorder, Step};

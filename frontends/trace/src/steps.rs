@@ -1,6 +1,7 @@
 //! The steps of a trace, recorded for printing.
 
 use crate::{
+    association::Association,
     change::Change,
     fields::{self, Named},
     parser::Parser,
@@ -18,6 +19,8 @@ use std::fmt;
 #[derive(Debug, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
+    /// The frame is sealed.
+    Sealed(Association),
     /// A look-up begins.
     Lookup {
         /// 1 for the first.
@@ -91,6 +94,8 @@ pub enum EffectName {
     Applied,
     NotApplicable,
     Dropped,
+    /// It takes a key that only the vNIC has.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -99,6 +104,8 @@ pub enum VerdictName {
     Forward,
     Consumed,
     Drop,
+    /// It takes a key that only the vNIC has.
+    Unknown,
 }
 
 /// Records the engine's events.
@@ -210,6 +217,7 @@ const fn field_name(field: Field) -> &'static str {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Sealed(association) => writeln!(f, "{association}"),
             Self::Lookup { number, fields, headers } => {
                 writeln!(f, "look-up {number}")?;
                 for (name, value) in fields {
@@ -234,6 +242,7 @@ impl fmt::Display for Step {
                     EffectName::Applied => "applied",
                     EffectName::NotApplicable => "not applicable: the frame has no such field",
                     EffectName::Dropped => "dropped",
+                    EffectName::Unknown => "the vNIC has the key, and nobody else",
                 };
                 writeln!(f, "  action {action}\n    {effect}{}", reason(*drop_reason))?;
                 write!(f, "{change}")
@@ -243,6 +252,9 @@ impl fmt::Display for Step {
                     VerdictName::Forward => "forward",
                     VerdictName::Consumed => "consumed (a control frame)",
                     VerdictName::Drop => "drop",
+                    VerdictName::Unknown => {
+                        "unknown: what is sealed decides it; trace what is inside, as its sender's VM sends it"
+                    }
                 };
                 writeln!(f, "verdict: {verdict}{}", reason(*drop_reason))
             }

@@ -99,6 +99,9 @@ fn everything_that_the_api_does() {
     assert!(good(&["flow", "list", VNIC, "--text"]).lines().any(|line| line.contains("tp_dst=9")));
     let frame = "020000000102 020000000101 0800 4500001d00000000401100000a0000010a000002 0007000900090000 00";
     assert!(good(&["vnic", "trace", VNIC, "--direction", "tx", "--hex", frame]).contains("verdict: drop (policy)"));
+    let trace = ["vnic", "trace", VNIC, "--direction", "rx", "--hex", frame, "--from"];
+    assert!(bad(&[&trace[..], &[VNIC]].concat()).contains("does not let it out: policy"));
+    assert!(bad(&[&trace[..], &["02:00:00:00:01:77"]].concat()).contains("is neither a member"));
     assert!(!good(&["flow", "remove", VNIC, FLOW]).contains("extra"));
     assert!(bad(&["flow", "remove", VNIC, FLOW]).contains("no extra flow"));
     assert!(good(&["flow", "set", VNIC, FLOW, "priority=7,in_port=HOST,arp,actions=drop"]).contains("priority=7"));
@@ -165,6 +168,10 @@ fn vnics_are_searched_for_and_those_that_were_not_let_in_are_shown() {
     assert_eq!((&unknown["mac"], &unknown["reason"]), (&stranger.as_str().into(), &"not_in_configuration".into()));
     assert_eq!(refused["refused"], Value::Array(Vec::new()));
 
+    let shown: Value = serde_json::from_str(&controller.good(&["vnic", "show", &member, "--json"])).unwrap();
+    let told = !shown["mtu_effective"].is_null();
+    assert_eq!((shown["protocol"] == 2, told), (!told, told), "{shown}");
+    assert_eq!(controller.good(&["vnic", "show", &member]).contains("has no message in which"), !told);
     for (text, lines) in [("mail", 2), ("MAIL-7", 2), (&member[9..], 2), ("web", 1), (stranger.as_str(), 1)] {
         let table = controller.good(&["vnic", "list", "--search", text]);
         assert_eq!(table.lines().count(), lines, "{text}: {table}");

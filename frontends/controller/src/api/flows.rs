@@ -24,6 +24,7 @@ use crate::{
     derive::{EntryId, Kind},
     mac::Mac,
     spec::{MemberSettings, Spec},
+    state::Controller,
     store::Revision,
 };
 
@@ -83,6 +84,10 @@ pub struct TraceRequest {
     pub direction: String,
     /// From the Ethernet destination on, in hexadecimal; blanks and colons are ignored.
     pub frame: String,
+    /// With `rx`: address of the vNIC that sends it. The frame is then as that one's VM sends it, and what is traced is what
+    /// arrives of it, tunnelled and sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 fn kind(flow: &FlowMod) -> &'static str {
@@ -239,8 +244,10 @@ async fn change_flows(
 /// What a vNIC's wanted flows would do to a frame
 ///
 /// The vNIC's wanted MTU holds. What it sends encrypted is sealed if it has a key for it, under the SPI in use but with a key
-/// that is made for the trace, since the controller keeps none: all but the sealed bytes is as it would be. What comes encrypted
-/// cannot be opened, and ends with `esp_no_sa`.
+/// that is made for the trace, since the controller forgets keys once they are delivered: all but the sealed bytes is as it
+/// would be. So is what is sent by `from`, which the vNIC opens like anything else. A sealed frame from the real network can be
+/// opened by its receiver only: the first step, `sealed`, tells its SPI, its sender, where its key is in its life and whether
+/// this vNIC has it; if so, the verdict is `unknown`, and to trace what is inside, give it with `from`; if not, `esp_no_sa`.
 #[utoipa::path(post, path = "/v1/vnics/{mac}/trace", tag = "desired", params(("mac" = String, Path)),
     request_body = TraceRequest,
     responses((status = OK, body = Object, description = "As `cvsw trace --json`"), (status = "4XX", body = Problem)))]
@@ -260,8 +267,21 @@ pub(super) async fn trace_frame(
     if bytes.len() > MAX_TRACED {
         return Err(Problem::bad_request(format!("a frame has at most {MAX_TRACED} bytes")));
     }
-    let traced = api.handle.ask(move |controller, now| Traced::of(controller, now, mac)).await?;
-    let traced = traced.ok_or_else(|| no_vnic(mac))?;
+    let from = request.from.as_deref().map(parse_mac).transpose()?;
+    if from.is_some() && direction == Direction::Tx {
+        return Err(Problem::bad_request("from: only what is received (`rx`) comes from another vNIC"));
+    }
+    let frame = bytes.clone();
+    let look = move |controller: &mut Controller, now| {
+        let vnic = |mac| Traced::of(controller, now, mac).ok_or_else(|| no_vnic(mac));
+        let traced = vnic(mac)?;
+        Ok::<_, Problem>(match (direction, from) {
+            (Direction::Tx, _) => traced,
+            (Direction::Rx, None) => traced.receiving(controller, &frame),
+            (Direction::Rx, Some(sender)) => traced.receiving_from(controller, vnic(sender)?),
+        })
+    };
+    let traced = api.handle.ask(look).await??;
     // It takes megabytes, and a while.
     let traced = tokio::task::spawn_blocking(move || traced.run(direction, bytes)).await;
     let trace = traced.map_err(|_| Problem::conflict("the trace has failed"))?;

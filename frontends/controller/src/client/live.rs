@@ -1,6 +1,7 @@
 //! `cvsw vnic`, `cvsw switch`, `cvsw key` and `cvsw events`.
 
 use anyhow::Context as _;
+use cvsw_core::control::VERSION_2;
 use http_body_util::BodyExt as _;
 use hyper::{Method, StatusCode};
 
@@ -19,6 +20,10 @@ use crate::{
         write_refusals,
     },
 };
+
+/// Behind what a vNIC of version 2 has.
+const NOT_TOLD: &str = "\nmtu_effective and offloads_effective are not known: version 2 of the control protocol has no message \
+                        in which a vNIC tells them\n";
 
 /// `cvsw vnic`.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -54,6 +59,10 @@ pub enum VnicCommand {
         /// The frame's bytes, from the Ethernet destination on; blanks and colons are ignored
         #[arg(long)]
         hex: String,
+        /// With rx: the vNIC that sends it; the bytes are then as that one's VM sends them, and what is traced is what arrives,
+        /// tunnelled and sealed
+        #[arg(long, value_name = "MAC")]
+        from: Option<String>,
     },
 }
 
@@ -112,11 +121,14 @@ impl Run for VnicCommand {
             Self::Show { mac } => {
                 let path = format!("/v1/vnics/{}", escape(&mac));
                 let answer = client.ask(Method::GET, &path, Parts::default()).await?;
-                out.answer(&answer, facts::<VnicStatus>)
+                out.answer(&answer, |vnic: VnicStatus| {
+                    let why = if vnic.protocol == Some(VERSION_2) { NOT_TOLD } else { "" };
+                    facts(vnic) + why
+                })
             }
-            Self::Trace { mac, direction, hex } => {
+            Self::Trace { mac, direction, hex, from } => {
                 let path = format!("/v1/vnics/{}/trace", escape(&mac));
-                let parts = Parts::json(&TraceRequest { direction, frame: hex })?;
+                let parts = Parts::json(&TraceRequest { direction, frame: hex, from })?;
                 let accept = if out.json { "application/json" } else { "text/plain" };
                 let answer = client.ask(Method::POST, &path, Parts { accept: Some(accept), ..parts }).await?;
                 out.bytes(&answer.body)

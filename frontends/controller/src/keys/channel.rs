@@ -277,6 +277,17 @@ impl Channel {
         None
     }
 
+    /// In one word, where the key with this SPI is in its life, and whether the receiver `mac` has been given it.
+    pub fn stage(&self, spi: u32, mac: Mac) -> Option<(&'static str, bool)> {
+        if self.uses(spi) {
+            return Some(("in_use", true));
+        }
+        if let Some(next) = self.next.as_ref().filter(|next| next.spi == spi) {
+            return Some(("coming", !next.pending.contains(&mac)));
+        }
+        self.old.iter().any(|(old, _)| *old == spi).then_some(("leaving", true))
+    }
+
     pub fn spis(&self) -> impl Iterator<Item = u32> + '_ {
         let keys = self.current.map(|key| key.spi).into_iter().chain(self.next.as_ref().map(|key| key.spi));
         keys.chain(self.old.iter().map(|(spi, _)| *spi))

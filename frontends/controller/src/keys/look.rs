@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, ops::Bound, time::Duration};
 
 use cvsw_core::crypto::Suite;
+use cvsw_trace::{Association, Known};
 
 use super::{Channel, ChannelId, Keys};
-use crate::mac::Mac;
+use crate::{config::Network, mac::Mac};
 
 /// A channel, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,32 @@ impl Keys {
     pub fn iter_of(&self, now: Duration, sender: Mac) -> impl Iterator<Item = ChannelStatus> {
         let vni = self.encrypted.get(&sender).into_iter();
         vni.flat_map(move |vni| self.iter_in(now, *vni, Some(sender), None))
+    }
+
+    /// Whether this vNIC opens what is sent in this channel.
+    pub fn receives(&self, id: ChannelId, mac: Mac) -> bool {
+        self.channels.get(&id).is_some_and(|channel| channel.receivers.contains(&mac))
+    }
+
+    /// With what a packet to `destination` with this SPI is sealed, in the network of this vNIC; the controller has the key
+    /// no more.
+    pub fn association(&self, mac: Mac, destination: Ipv4Addr, spi: u32) -> Association {
+        let network = self.encrypted.get(&mac).and_then(|vni| self.networks.get(vni));
+        let of_sender = |network: &Network, sender| {
+            let id = ChannelId { vni: network.vni, sender, destination };
+            let channel = self.channels.get(&id)?;
+            let (state, given) = channel.stage(spi, mac)?;
+            Some(Known {
+                vni: id.vni,
+                sender: sender.to_string(),
+                suite: channel.suite.to_string(),
+                state,
+                here: given && channel.receivers.contains(&mac) && self.is_reachable(mac),
+            })
+        };
+        let known =
+            network.and_then(|network| network.members.iter().find_map(|sender| of_sender(network, sender.mac)));
+        Association { spi: format!("{spi:#010x}"), destination: destination.to_string(), known }
     }
 
     fn status(&self, now: Duration, id: ChannelId, channel: &Channel) -> ChannelStatus {

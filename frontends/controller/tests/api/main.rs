@@ -131,6 +131,20 @@ fn flows_and_traces() {
     );
     assert_eq!(removed.status, 200, "{removed:?}");
     assert_eq!(verdict("tx"), Value::Null, "it goes into the tunnel");
+    let from = |direction: &str, from: &str| {
+        let request = body(&json!({"direction": direction, "frame": frame, "from": from}));
+        api.ask(Method::POST, "/v1/vnics/02:00:00:00:00:02/trace", request)
+    };
+    assert_eq!(from("rx", "02:00:00:00:00:01").status, 404, "there is no such vNIC");
+    let second = json!({"mac": "02:00:00:00:00:02", "ip": "10.0.0.2", "underlay_mac": "02:00:00:00:01:02",
+                        "underlay_ip": "192.0.2.2"});
+    assert_eq!(api.ask(Method::PUT, "/v1/networks/n/members/second", body(&second)).status, 201);
+    let arrived: Value = from("rx", "02:00:00:00:00:01").read().unwrap();
+    assert_eq!(arrived["steps"].as_array().unwrap().last().unwrap()["verdict"], "forward", "{arrived}");
+    assert_eq!(arrived["output"], frame.replace(' ', ""), "out of the tunnel again");
+    assert_eq!(from("rx", "02:00:00:00:00:99").status, 404);
+    let sent = problem(&from("tx", "02:00:00:00:00:01"));
+    assert!(sent.status == 400 && sent.detail.contains("only what is received"), "{sent:?}");
     assert_eq!(api.ask(Method::GET, "/v1/vnics/02:00:00:00:00:99/flows", Parts::default()).status, 404);
     assert_eq!(api.ask(Method::GET, "/v1/vnics/nobody", Parts::default()).status, 400);
 }

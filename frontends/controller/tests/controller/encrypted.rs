@@ -7,26 +7,24 @@ use super::support::{
     traffic::{Traffic, assert_nothing_lost, take_traffic},
     world::{Nic, World},
 };
-use cvsw_controller::{Mac, api::trace::Traced, config::Config};
+use cvsw_controller::{Mac, config::Config};
 use cvsw_core::{
     DropReason,
     control::{MessageType, SaCommand, SetSa},
     flow::Direction,
 };
-use cvsw_trace::parse_hex;
-use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(120);
-const MEMBERS: [u8; 3] = [1, 2, 3];
-const GCM: &str = "cipher = \"aes-128-gcm\"\n";
+pub(super) const MEMBERS: [u8; 3] = [1, 2, 3];
+pub(super) const GCM: &str = "cipher = \"aes-128-gcm\"\n";
 
-fn mac(number: u8) -> Mac {
+pub(super) fn mac(number: u8) -> Mac {
     Mac([2, 0, 0, 0, 1, number])
 }
 
 /// A network of these members, with a line or two about its cipher.
-fn config(members: &[u8], cipher: &str) -> String {
+pub(super) fn config(members: &[u8], cipher: &str) -> String {
     let keys = if cipher.is_empty() { "" } else { "keys_in_clear = true\n" };
     let mut text = format!("{keys}[[network]]\nname = \"blue\"\nvni = 42\ngroup = \"239.1.1.42\"\n{cipher}");
     for number in members {
@@ -40,7 +38,7 @@ fn config(members: &[u8], cipher: &str) -> String {
 }
 
 /// Three vNICs on two switches, with their keys, and traffic between all of them.
-fn world(cipher: &str) -> World {
+pub(super) fn world(cipher: &str) -> World {
     let mut world = World::new(&config(&MEMBERS, cipher), 1);
     world.add_switch(7, 2);
     world.add_switch(8, 1);
@@ -52,11 +50,11 @@ fn world(cipher: &str) -> World {
     world
 }
 
-fn rotations(world: &World) -> u64 {
+pub(super) fn rotations(world: &World) -> u64 {
     world.status().encrypted.iter().map(|channel| channel.rotations).min().unwrap()
 }
 
-fn until(world: &mut World, what: &str, mut done: impl FnMut(&World) -> bool) {
+pub(super) fn until(world: &mut World, what: &str, mut done: impl FnMut(&World) -> bool) {
     let start = world.now;
     while !done(world) {
         assert!(world.now - start < LONG, "{what}: not in {LONG:?}\n{}", world.status().table());
@@ -65,7 +63,7 @@ fn until(world: &mut World, what: &str, mut done: impl FnMut(&World) -> bool) {
 }
 
 /// SPIs of a vNIC's associations, in one direction.
-fn spis(world: &World, place: (usize, u16), direction: Direction) -> Vec<u32> {
+pub(super) fn spis(world: &World, place: (usize, u16), direction: Direction) -> Vec<u32> {
     let engine = &world.nic(place.0, place.1).engine;
     let mut spis: Vec<_> =
         engine.sas().filter(|sa| sa.config.direction == direction).map(|sa| sa.config.spi).collect();
@@ -73,7 +71,7 @@ fn spis(world: &World, place: (usize, u16), direction: Direction) -> Vec<u32> {
     spis
 }
 
-const PLACES: [(usize, u16); 3] = [(0, 1), (0, 2), (1, 1)];
+pub(super) const PLACES: [(usize, u16); 3] = [(0, 1), (0, 2), (1, 1)];
 
 /// Each sends to two peers and to the group, and receives from two peers directly and by the group.
 fn assert_only_current_keys(world: &World) {
@@ -152,35 +150,6 @@ fn every_suite_is_delivered() {
         let mut sas = PLACES.iter().flat_map(|place| world.nic(place.0, place.1).engine.sas());
         assert!(sas.all(|sa| sa.suite == suite), "{suite}");
     }
-}
-
-/// The controller has no keys any more, and yet tells what becomes of a frame: under which SPI it leaves, or that there is none.
-#[test]
-fn a_trace_seals_what_the_vnic_seals() {
-    let world = world(GCM);
-    let trace = |world: &World, direction, bytes: &[u8]| -> Value {
-        let traced = Traced::of(&world.controller, world.now, mac(1)).unwrap();
-        json!(traced.run(direction, bytes.to_vec()).unwrap())
-    };
-    let to = |number: u8| [&mac(number).0[..], &mac(1).0, &[0x08, 0x06], &[0; 46]].concat();
-    let verdict = |trace: &Value| trace["steps"].as_array().unwrap().last().unwrap().clone();
-    let mut spis_used = Vec::new();
-    for (number, destination) in [(2, [192, 0, 2, 2]), (3, [192, 0, 2, 3]), (9, [239, 1, 1, 42])] {
-        let sent = trace(&world, Direction::Tx, &to(number));
-        assert_eq!(verdict(&sent)["verdict"], "forward", "{sent}");
-        let packet = parse_hex(sent["output"].as_str().unwrap()).unwrap();
-        assert_eq!((packet[23], &packet[30..34]), (50, &destination[..]), "ESP to where it should go");
-        spis_used.push(u32::from_be_bytes(packet[34..38].try_into().unwrap()));
-        let back = trace(&world, Direction::Rx, &packet);
-        assert_eq!(verdict(&back)["verdict"], "drop", "it is not for this one");
-    }
-    spis_used.sort_unstable();
-    assert_eq!(spis_used, spis(&world, (0, 1), Direction::Tx));
-    let mut lonely = World::new(&config(&MEMBERS, GCM), 1);
-    lonely.add_switch(7, 2);
-    lonely.plug(0, 1, Nic::with_keys(mac(1), 100));
-    lonely.run(SOON);
-    assert_eq!(verdict(&trace(&lonely, Direction::Tx, &to(2)))["drop_reason"], "esp_no_sa", "there is nobody else");
 }
 
 #[test]

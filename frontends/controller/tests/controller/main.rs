@@ -10,4 +10,5 @@ mod page;
 mod simulated;
 mod spanning;
 mod support;
+mod traces;
 mod version_3;

@@ -124,9 +124,25 @@ fn an_operator_sees_and_reaches_everything_with_the_keyboard() {
     browser.judge_access("a vNIC in the dark");
     browser.scheme("light");
     browser.picture("page-vnic.png");
-    let offloads = "document.querySelector('dl').textContent.includes('offloadsnone, in force unknown')";
+    let offloads = "document.querySelector('dl').textContent.includes('offloadsnone, in force unknown (protocol version 2 has')";
     assert_eq!(browser.eval(offloads), true, "version 2 does not tell");
     assert_eq!(browser.eval("document.body.innerText.includes('[object')"), false);
+    // From here to the neighbour, out of the tunnel again.
+    browser.eval("location.hash = '#/vnic/02:00:00:00:01:02'");
+    browser.wait(
+        "the neighbour's page",
+        "document.querySelector('main h2').textContent.includes('02:00:00:00:01:02')",
+    );
+    browser.eval("document.querySelector('main select[name=direction]').value = 'rx'");
+    browser.eval("document.querySelector('main input[name=from]').value = '02:00:00:00:01:01'");
+    tab_to(&mut browser, "main textarea");
+    browser.insert("020000000102 020000000101 0806");
+    browser.press("Tab");
+    browser.press("Enter");
+    browser
+        .wait("what arrives", "document.getElementById('trace-result').textContent.includes('verdict: forward')");
+    browser.eval("location.hash = '#/vnic/02:00:00:00:01:01'");
+    browser.wait("its page", "document.querySelector('main h2').textContent.includes('02:00:00:00:01:01')");
     a_late_answer_does_not_bring_an_earlier_view_back(&mut browser);
     a_late_refusal_does_not_ask_again(&mut browser);
 

@@ -85,15 +85,18 @@ function traceCard(mac) {
   const result = h("pre", { role: "status", id: "trace-result" });
   const frame = h("textarea", { name: "frame", rows: 3, required: "", spellcheck: "false" });
   const direction = h("select", { name: "direction" }, h("option", { value: "tx" }, "tx: from the VM"), h("option", { value: "rx" }, "rx: from the network"));
+  const from = h("input", { name: "from", spellcheck: "false", placeholder: "02:00:00:00:01:02" });
   const run = async (event) => {
     event.preventDefault();
+    const sender = from.value.trim() ? { from: from.value.trim() } : {};
     try {
-      result.textContent = await post(`/v1/vnics/${mac}/trace`, { direction: direction.value, frame: frame.value });
+      result.textContent = await post(`/v1/vnics/${mac}/trace`, { direction: direction.value, frame: frame.value, ...sender });
     } catch (error) {
       result.textContent = error.message;
     }
   };
   const form = h("form", { onsubmit: run }, h("label", {}, "Direction", direction),
+    h("label", {}, "With rx: the vNIC whose VM sends it", from),
     h("label", { class: "wide" }, "Frame, in hexadecimal, from the Ethernet destination on", frame), h("button", {}, "Trace"));
   const section = card("What would happen to a frame", form, result);
   section.dataset.keep = `trace-${mac}`;
@@ -102,10 +105,13 @@ function traceCard(mac) {
 
 const names = (list) => list.join(", ") || "none";
 
+/** What a vNIC says is in force, or why it does not say. */
+const inForce = (one, told) => told ?? (one.protocol === 2 ? "unknown (protocol version 2 has no message that tells)" : "unknown");
+
 /** What is wanted of a vNIC's offloads, and what it says is in force. */
 function offloads(one) {
   const refused = Object.entries(one.offloads_refused).map(([name, why]) => `, ${name} refused: ${why}`).join("");
-  return `${names(one.offloads ?? [])}, in force ${one.offloads_effective ? names(one.offloads_effective) : "unknown"}${refused}`;
+  return `${names(one.offloads ?? [])}, in force ${inForce(one, one.offloads_effective && names(one.offloads_effective))}${refused}`;
 }
 
 async function vnic(mac) {
@@ -119,7 +125,7 @@ async function vnic(mac) {
   const flow = (state) => (entry) => [badge(state ?? (entry.confirmed ? "ready" : "pushing")), entry.kind, h("code", {}, entry.flow)];
   return [`vnic-${mac}`, [
     h("div", { class: "two" },
-      card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}, in force ${one.mtu_effective ?? "unknown"}`],
+      card(`${one.name} (${mac})`, facts([["state", badge(one.state)], ["network", one.network], ["place", place], ["MTU", `${one.mtu ?? "–"}, sent ${one.mtu_sent ?? "–"}, in force ${inForce(one, one.mtu_effective)}`],
         ["offloads", offloads(one)], ["protocol", one.protocol ? `version ${one.protocol}${one.authenticated ? ", authenticated" : ""}` : null],
         ["heard", ago(one.last_contact_seconds)], ["registrations", String(one.registrations)], ["errors", one.errors.join("; ") || "none"]])),
       card("Throughput at its port", rates.chart("Throughput"),
