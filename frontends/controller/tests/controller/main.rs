@@ -4,6 +4,7 @@ mod cluster;
 mod derived;
 mod encrypted;
 mod failures;
+mod happenings;
 mod lifecycle;
 mod os_ken;
 mod page;
