@@ -33,6 +33,7 @@ use cvsw_core::{
     },
     mtu::IpMtu,
 };
+use smol_str::SmolStr;
 
 use crate::{
     config::{Config, Forwarding, Member, Network},
@@ -112,9 +113,9 @@ impl EntryId {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// Name of its network; `None` for a vNIC in quarantine.
-    pub network: Option<String>,
+    pub network: Option<SmolStr>,
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
     /// Its MTU; `None`: leave it.
     pub mtu: Option<IpMtu>,
     /// Its offloads; `None`: leave them.
@@ -145,7 +146,7 @@ pub fn of_network(network: &Arc<Network>) -> impl Iterator<Item = (Mac, Desired)
 
 /// The state of a vNIC whose member was removed from the configuration: it would pass frames unencapsulated if its
 /// table were empty, so it drops everything (control frames never reach the table).
-pub fn quarantine(name: String) -> Desired {
+pub fn quarantine(name: SmolStr) -> Desired {
     let drop_from = |port: u16| FlowMod {
         matching: Match::ANY.with(Field::InPort, port.into()),
         priority: u16::MAX,

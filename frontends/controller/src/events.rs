@@ -216,8 +216,8 @@ impl Reporter {
         let desired = controller.desired().get(&mac);
         news.push(What::VnicState {
             mac: mac.to_string(),
-            name: desired.map(|desired| desired.name.clone()).unwrap_or_default(),
-            network: desired.and_then(|desired| desired.network.clone()),
+            name: desired.map(|desired| desired.name.to_string()).unwrap_or_default(),
+            network: desired.and_then(|desired| Some(desired.network.as_ref()?.to_string())),
             from: phase.name().to_owned(),
             to: Phase::Absent.name().to_owned(),
         });
@@ -266,8 +266,8 @@ impl Reporter {
 fn vnic_state(mac: Mac, vnic: &Vnic, from: Phase, to: Phase) -> What {
     What::VnicState {
         mac: mac.to_string(),
-        name: vnic.desired().name.clone(),
-        network: vnic.desired().network.clone(),
+        name: vnic.desired().name.to_string(),
+        network: vnic.desired().network.as_ref().map(ToString::to_string),
         from: from.name().to_owned(),
         to: to.name().to_owned(),
     }

@@ -358,7 +358,7 @@ fn switch_status(switch: &Switch, now: Duration) -> SwitchStatus {
             .values()
             .map(|port| PortStatus {
                 number: port.number,
-                name: port.name.clone(),
+                name: port.name.to_string(),
                 up: port.up,
                 vnics: port.vnics.iter().map(Mac::to_string).collect(),
             })
@@ -383,14 +383,14 @@ fn vnic_status(controller: &Controller, now: Duration, mac: Mac, desired: &Desir
     let told = vnic.and_then(Vnic::link).and_then(Link::state);
     VnicStatus {
         mac: mac.to_string(),
-        name: desired.name.clone(),
-        network: desired.network.clone(),
+        name: desired.name.to_string(),
+        network: desired.network.as_ref().map(ToString::to_string),
         state: vnic.map_or(Phase::Absent, Vnic::phase).name().to_owned(),
         protocol: vnic.map(|vnic| if vnic.link().is_some() { VERSION_3 } else { VERSION_2 }),
         authenticated: vnic.and_then(Vnic::link).is_some_and(|link| link.session().keys().is_set()),
         switch: switch.map(datapath_id),
         port: port.map(|port| port.number),
-        port_name: port.map(|port| port.name.clone()),
+        port_name: port.map(|port| port.name.to_string()),
         mtu: desired.mtu.map(|mtu| mtu.get()),
         mtu_sent: vnic.and_then(|vnic| vnic.belief().mtu()).map(|mtu| mtu.get()),
         mtu_effective: told.map(|state| state.mtu).filter(|mtu| *mtu != 0),

@@ -104,7 +104,7 @@ pub(super) fn find_member<'a>(
     name: &str,
 ) -> Result<&'a Versioned<MemberSettings>, Problem> {
     let missing = || Problem::not_found(format!("the network {network:?} has no member {name:?}"));
-    find_network(spec, network)?.members.get(name).ok_or_else(missing)
+    find_network(spec, network)?.members.get(name).map(|member| &**member).ok_or_else(missing)
 }
 
 /// The parameters
@@ -278,9 +278,9 @@ pub(super) async fn put_member(
     let change = move |spec: &mut Spec| {
         find_network(spec, &network_key)?;
         let network = Arc::make_mut(spec.networks.entry(network_key).or_default());
-        let old = network.members.get(&key).map(|member| member.revision);
+        let old = network.members.get(&*key).map(|member| member.revision);
         precondition.check(old)?;
-        network.members.entry(key).or_default().value = settings;
+        network.members.entry(key.into()).or_default().value = settings;
         Ok::<_, Problem>(old.is_none())
     };
     let (created, spec) = api.desk.edit(change).await?;
@@ -302,7 +302,7 @@ pub(super) async fn delete_member(
     let change = move |spec: &mut Spec| {
         precondition.check(Some(find_member(spec, &network, &name)?.revision))?;
         if let Some(network) = spec.networks.get_mut(&network) {
-            Arc::make_mut(network).members.remove(&name);
+            Arc::make_mut(network).members.remove(&*name);
         }
         Ok::<_, Problem>(())
     };

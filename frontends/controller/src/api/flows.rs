@@ -234,7 +234,7 @@ async fn change_flows(
         let (network, name) = member(spec, mac)?;
         precondition.check(Some(find_member(spec, &network, &name)?.revision))?;
         let network = Arc::make_mut(spec.networks.entry(network).or_default());
-        change(&mut network.members.entry(name).or_default().value)
+        change(&mut network.members.entry(name.into()).or_default().value)
     };
     api.desk.edit(edit).await?;
     let document = flows(api, mac).await?;

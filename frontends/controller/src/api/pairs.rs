@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -95,9 +96,9 @@ fn channel_of(
     (sender, to_group, receiver): Place<'_>,
 ) -> Result<ChannelId, Problem> {
     let destination = if to_group {
-        Some(&network.settings.value.group)
+        Some(&*network.settings.value.group)
     } else {
-        network.members.get(receiver).map(|member| &member.value.underlay_ip)
+        network.members.get(receiver).map(|member| &*member.value.underlay_ip)
     };
     let channel = mac_of(network, sender).zip(destination.and_then(|address| address.parse().ok()));
     let gone = || {
@@ -107,9 +108,9 @@ fn channel_of(
 }
 
 fn clear_pairs(network: &NetworkSpec) -> impl Iterator<Item = Pair> {
-    let pair = |sender: &String, receiver: Option<&String>| Pair {
-        sender: sender.clone(),
-        receiver: receiver.cloned(),
+    let pair = |sender: &SmolStr, receiver: Option<&SmolStr>| Pair {
+        sender: sender.to_string(),
+        receiver: receiver.map(ToString::to_string),
         state: "clear".to_owned(),
         suite: None,
     };
@@ -126,8 +127,8 @@ fn encrypted_pairs(network: &NetworkSpec, keys: &[EncryptedStatus]) -> impl Iter
     let by_address: HashMap<_, _> =
         network.members.iter().map(|(name, member)| (member.value.underlay_ip.clone(), name.clone())).collect();
     keys.iter().map(move |key| Pair {
-        sender: by_mac.get(&key.sender).unwrap_or(&key.sender).clone(),
-        receiver: by_address.get(&key.destination).cloned(),
+        sender: by_mac.get(&key.sender).map_or_else(|| key.sender.clone(), ToString::to_string),
+        receiver: by_address.get(&*key.destination).map(ToString::to_string),
         state: key.state.clone(),
         suite: Some(key.suite.clone()),
     })

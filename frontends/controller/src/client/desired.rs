@@ -324,11 +324,11 @@ impl MemberArgs {
         let fields = [&mut settings.mac, &mut settings.ip, &mut settings.underlay_mac, &mut settings.underlay_ip];
         for (field, value) in fields.into_iter().zip(given) {
             if let Some(value) = value {
-                field.clone_from(value);
+                *field = value.into();
             }
         }
         if let Some(offloads) = &self.offloads {
-            settings.offloads = offloads.iter().filter(|name| *name != "none").cloned().collect();
+            settings.offloads = offloads.iter().filter(|name| *name != "none").map(Into::into).collect();
         }
         Ok(settings)
     }
@@ -450,7 +450,9 @@ fn member_row(member: MemberDocument) -> [String; 7] {
     let settings = member.settings;
     let offloads = if settings.offloads.is_empty() { "-".to_owned() } else { settings.offloads.join(",") };
     let flows = settings.flows.len().to_string();
-    [member.name, settings.mac, settings.ip, settings.underlay_mac, settings.underlay_ip, offloads, flows]
+    let [mac, ip, underlay_mac, underlay_ip] =
+        [settings.mac, settings.ip, settings.underlay_mac, settings.underlay_ip].map(String::from);
+    [member.name, mac, ip, underlay_mac, underlay_ip, offloads, flows]
 }
 
 fn flow_table(document: FlowsDocument) -> String {

@@ -107,6 +107,7 @@ mod tests {
     use super::*;
     use crate::spec::{MemberSettings, NetworkSettings, NetworkSpec, Versioned};
     use proptest::prelude::*;
+    use smol_str::format_smolstr;
 
     /// Numbers of a network's VNI and group, and of its members' addresses; few, so that some are used twice.
     type Numbers = (u8, u8, Vec<u8>);
@@ -120,13 +121,13 @@ mod tests {
             network.settings.value = NetworkSettings { vni: (*vni).into(), group, ..NetworkSettings::default() };
             for number in members {
                 let value = MemberSettings {
-                    mac: format!("02:00:00:00:00:{number:02x}"),
-                    ip: format!("10.0.0.{number}"),
-                    underlay_mac: format!("02:00:00:00:01:{number:02x}"),
-                    underlay_ip: format!("192.0.2.{number}"),
+                    mac: format_smolstr!("02:00:00:00:00:{number:02x}"),
+                    ip: format_smolstr!("10.0.0.{number}"),
+                    underlay_mac: format_smolstr!("02:00:00:00:01:{number:02x}"),
+                    underlay_ip: format_smolstr!("192.0.2.{number}"),
                     ..MemberSettings::default()
                 };
-                network.members.insert(format!("m{number}"), Versioned { revision: 0, value });
+                network.members.insert(format_smolstr!("m{number}"), Box::new(Versioned { revision: 0, value }));
             }
             spec.networks.insert(name.to_string(), Arc::new(network));
         }

@@ -10,6 +10,7 @@ use cvsw_core::{
     crypto::{Suite, vxlan_mtu},
     mtu::IpMtu,
 };
+use smol_str::SmolStr;
 use toml::Spanned;
 
 use super::{
@@ -67,7 +68,7 @@ pub(super) fn config(raw: raw::File, control: Option<&Control>, report: &mut Rep
 /// Where each value that must be unique was first used.
 #[derive(Default)]
 struct Seen {
-    networks: Unique<String>,
+    networks: Unique<SmolStr>,
     vnis: Unique<u32>,
     groups: Unique<Ipv4Addr>,
     macs: Unique<Mac>,
@@ -247,14 +248,14 @@ fn network(raw: &raw::Network, underlay_mtu: IpMtu, seen: &mut Seen, report: &mu
     Network { name, vni, mtu, group, cipher, rotate, members }
 }
 
-fn name(value: &Spanned<String>, what: &str, report: &mut Report<'_>) -> String {
+fn name(value: &Spanned<String>, what: &str, report: &mut Report<'_>) -> SmolStr {
     let name = value.get_ref();
     let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
         let help = "use 1 to 64 letters, digits, '-', '_' and '.'";
         report.error(value.span(), format!("this cannot be the name of a {what}"), help);
     }
-    name.clone()
+    name.into()
 }
 
 fn vni(value: &Spanned<i64>, seen: &mut Seen, report: &mut Report<'_>) -> u32 {

@@ -52,8 +52,8 @@ fn inner<T: Clone>(value: &Option<Spanned<T>>) -> Option<T> {
     value.as_ref().map(|value| value.get_ref().clone())
 }
 
-fn all(values: &[Spanned<String>]) -> Vec<String> {
-    values.iter().map(|value| value.get_ref().clone()).collect()
+fn all<T: for<'a> From<&'a str>>(values: &[Spanned<String>]) -> Vec<T> {
+    values.iter().map(|value| value.get_ref().as_str().into()).collect()
 }
 
 const fn fresh<T>(value: T) -> Versioned<T> {
@@ -73,14 +73,14 @@ fn network_spec(raw: &raw::Network) -> NetworkSpec {
     };
     let members = raw.member.iter().map(|member| {
         let settings = MemberSettings {
-            mac: member.mac.get_ref().clone(),
-            ip: member.ip.get_ref().clone(),
-            underlay_mac: member.underlay_mac.get_ref().clone(),
-            underlay_ip: member.underlay_ip.get_ref().clone(),
+            mac: member.mac.get_ref().into(),
+            ip: member.ip.get_ref().into(),
+            underlay_mac: member.underlay_mac.get_ref().into(),
+            underlay_ip: member.underlay_ip.get_ref().into(),
             offloads: all(&member.offloads),
             flows: all(&member.flows),
         };
-        (member.name.get_ref().clone(), fresh(settings))
+        (member.name.get_ref().into(), Box::new(fresh(settings)))
     });
     NetworkSpec { settings: fresh(settings), members: members.collect() }
 }
@@ -106,8 +106,12 @@ impl Fields {
         value.as_ref().map(|value| self.text(path, value))
     }
 
-    fn texts(&mut self, path: &str, values: &[String]) -> Vec<Spanned<String>> {
-        values.iter().enumerate().map(|(index, value)| self.text(&format!("{path}/{index}"), value)).collect()
+    fn texts(&mut self, path: &str, values: &[impl AsRef<str>]) -> Vec<Spanned<String>> {
+        values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| self.text(&format!("{path}/{index}"), value.as_ref()))
+            .collect()
     }
 
     fn line(&mut self, path: &str, value: &str) -> Range<usize> {

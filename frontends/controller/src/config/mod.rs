@@ -73,6 +73,7 @@ pub use diagnostic::{ConfigErrors, Diagnostic, Severity};
 pub use process::{Api, Listen, NotAListenAddress, Tls};
 
 use crate::{mac::Mac, spec::Spec};
+use smol_str::SmolStr;
 
 /// Bytes that VXLAN over IPv4 puts around an inner IP packet: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14.
 pub const VXLAN_OVERHEAD: u16 = 50;
@@ -150,7 +151,7 @@ impl Default for Timers {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     /// Its name, unique.
-    pub name: String,
+    pub name: SmolStr,
     /// VXLAN network identifier, 1 to 2^24 - 1, unique.
     pub vni: u32,
     /// MTU of its members' vNICs.
@@ -169,7 +170,7 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     /// Its name, unique in the network.
-    pub name: String,
+    pub name: SmolStr,
     /// The vNIC's own address, by which it registers; unique.
     pub mac: Mac,
     /// The VM's address inside; unique in the network.

@@ -1,6 +1,7 @@
 use super::*;
 use cvsw_core::flow::{Action, ActionList, Field, Match};
 use proptest::prelude::*;
+use smol_str::SmolStr;
 use std::collections::HashMap;
 
 fn flow(port: u16, priority: u16, action: Option<u16>) -> FlowMod {
@@ -15,7 +16,7 @@ fn flow(port: u16, priority: u16, action: Option<u16>) -> FlowMod {
 fn desired(flows: Vec<FlowMod>, mtu: u16) -> Desired {
     Desired {
         network: None,
-        name: String::new(),
+        name: SmolStr::default(),
         mtu: IpMtu::new(mtu),
         offloads: Some(OffloadFlags(1)),
         flows: flows.into_iter().collect(),

@@ -9,6 +9,7 @@ mod toml_text;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use utoipa::ToSchema;
 
 use crate::store::Revision;
@@ -30,8 +31,8 @@ pub struct Spec {
 pub struct NetworkSpec {
     /// Its settings.
     pub settings: Versioned<NetworkSettings>,
-    /// Members by name.
-    pub members: BTreeMap<String, Versioned<MemberSettings>>,
+    /// Members by name. Boxed: half of a tree is room for more.
+    pub members: BTreeMap<SmolStr, Box<Versioned<MemberSettings>>>,
 }
 
 /// A record and the revision that wrote it.
@@ -122,16 +123,21 @@ pub enum MtuSetting {
                           "underlay_ip": "192.0.2.1", "offloads": ["csum"]}))]
 pub struct MemberSettings {
     /// The vNIC's own address, by which it registers; unique.
-    pub mac: String,
+    #[schema(value_type = String)]
+    pub mac: SmolStr,
     /// The VM's address inside; unique in the network.
-    pub ip: String,
+    #[schema(value_type = String)]
+    pub ip: SmolStr,
     /// Outer Ethernet address; unique.
-    pub underlay_mac: String,
+    #[schema(value_type = String)]
+    pub underlay_mac: SmolStr,
     /// Outer IPv4 address; unique.
-    pub underlay_ip: String,
+    #[schema(value_type = String)]
+    pub underlay_ip: SmolStr,
     /// Offloads that are switched on (csum, tso, ufo, gso, gro); all others are switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offloads: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub offloads: Vec<SmolStr>,
     /// Extra flows, in the syntax of ovs-ofctl.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flows: Vec<String>,

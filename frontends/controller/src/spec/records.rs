@@ -111,7 +111,7 @@ impl Spec {
             (Key::Member(network, name), Some(value)) => {
                 let member = record(revision, value).map_err(bad)?;
                 let network = Arc::make_mut(self.networks.entry(network.to_owned()).or_default());
-                network.members.insert(name.to_owned(), member);
+                network.members.insert(name.into(), Box::new(member));
             }
             (Key::Member(network, name), None) => {
                 if let Some(network) = self.networks.get_mut(network) {
@@ -181,8 +181,8 @@ mod tests {
                 network.settings.value = NetworkSettings { vni, ..NetworkSettings::default() };
                 for (name, (mac, flows)) in members {
                     let flows = (0..flows).map(|n| n.to_string()).collect();
-                    let value = MemberSettings { mac: mac.to_string(), flows, ..MemberSettings::default() };
-                    network.members.insert(name, Versioned { revision: 0, value });
+                    let value = MemberSettings { mac: mac.to_string().into(), flows, ..MemberSettings::default() };
+                    network.members.insert(name.into(), Box::new(Versioned { revision: 0, value }));
                 }
                 spec.networks.insert(name, Arc::new(network));
             }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cvsw_core::openflow::{Port, PortStats};
+use smol_str::SmolStr;
 
 use super::vnic::Control;
 use crate::mac::Mac;
@@ -21,7 +22,7 @@ pub struct PortState {
     /// OpenFlow port number.
     pub number: u16,
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
     /// Up by configuration and link.
     pub up: bool,
     /// vNICs that are registered here: hardly ever more than one.
@@ -45,7 +46,7 @@ impl PortState {
     pub fn new(now: Duration, port: &Port) -> Self {
         Self {
             number: port.number,
-            name: port.name.as_str().to_owned(),
+            name: port.name.as_str().into(),
             up: port.is_up(),
             vnics: Vec::new(),
             claims: BTreeSet::new(),

@@ -275,7 +275,7 @@ impl Switch {
         if port.is_up() && !state.up {
             state.look_again(now);
         }
-        port.name.as_str().clone_into(&mut state.name);
+        state.name = port.name.as_str().into();
         state.up = port.is_up();
     }
 
