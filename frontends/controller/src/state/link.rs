@@ -3,11 +3,9 @@
 
 mod associations;
 mod message;
+mod work;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use cvsw_core::{
     Instant,
@@ -33,8 +31,8 @@ use crate::{
     plan::{Belief, Command, Listing},
 };
 
-use associations::Associations;
 use message::describe;
+use work::{Sent, Work};
 
 /// Repetitions without an answer after which a vNIC counts as silent.
 const SILENT_AFTER: u32 = 2;
@@ -48,14 +46,6 @@ const MAX_COUNTERS: usize = 1024;
 const HELLO_PAUSE: Duration = Duration::from_secs(2);
 /// The pause grows to this while it says nothing at all.
 const MAX_HELLO_PAUSE: Duration = Duration::from_secs(30);
-
-/// Something that was sent and is not answered.
-#[derive(Debug)]
-enum Sent {
-    Command(Command),
-    /// Boxed: most vNICs have none most of the time, and it is large.
-    Order(Box<SetSa>),
-}
 
 /// A session with a few commands under way: more would only wait, since many vNICs are brought to their state at once.
 pub type Session = ControllerSession<8>;
@@ -91,16 +81,13 @@ pub struct Link {
     session: Session,
     convergence: Convergence,
     wanted: Wanted,
-    /// What is to be sent, without the orders of the keys, which go first.
-    outbox: VecDeque<Command>,
-    orders: VecDeque<Box<SetSa>>,
-    sent: VecDeque<(u32, Sent)>,
+    /// Boxed, and here only while there is something: most vNICs have nothing under way most of the time.
+    work: Option<Box<Work>>,
     next_token: u32,
     /// What is sent next depends on what was sent last.
     chained: bool,
     /// The plan has to be made when nothing of the last one is under way.
     replan: bool,
-    listed: Listing,
     /// It has said that it has come up, and waits for a HELLO.
     greet: bool,
     /// The last HELLO.
@@ -108,8 +95,6 @@ pub struct Link {
     /// HELLOs since it was heard.
     vain_hellos: u8,
     statistics: Statistics,
-    /// Its associations are being asked for.
-    associations: Option<Box<Associations>>,
     /// What it said last about itself.
     state: Option<State>,
 }
@@ -129,15 +114,11 @@ impl Link {
             session,
             convergence: Convergence::default(),
             wanted: wanted(desired, &Belief::default()),
-            outbox: VecDeque::new(),
-            orders: VecDeque::new(),
-            sent: VecDeque::new(),
+            work: None,
             next_token: 0,
             chained: false,
             replan: false,
-            listed: Listing::default(),
             statistics: Statistics::default(),
-            associations: None,
             state: None,
             greet: false,
             greeted_at: None,
@@ -163,12 +144,9 @@ impl Link {
         (self.greet, self.vain_hellos) = (false, 0);
         if registered.fresh {
             self.convergence = Convergence::default();
-            self.outbox.clear();
-            self.orders.clear();
-            self.sent.clear();
+            self.work = None;
             self.replan = false;
             self.statistics = Statistics::default();
-            self.associations = None;
         }
         Ok(registered)
     }
@@ -213,12 +191,17 @@ impl Link {
         self.greet = true;
     }
 
+    fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_default()
+    }
+
     /// Gives it an order about an association, unless it has this one already.
     pub fn order(&mut self, order: SetSa) {
         let under_way =
             |(_, sent): &(u32, Sent)| matches!(sent, Sent::Order(o) if o.transaction == order.transaction);
-        if !self.sent.iter().any(under_way) && self.orders.iter().all(|o| o.transaction != order.transaction) {
-            self.orders.push_back(Box::new(order));
+        let work = self.work();
+        if !work.sent.iter().any(under_way) && work.orders.iter().all(|o| o.transaction != order.transaction) {
+            work.orders.push_back(Box::new(order));
         }
     }
 
@@ -252,7 +235,7 @@ impl Link {
         match known {
             Known::Empty => belief.replace(Listing::default(), desired),
             Known::Wanted => belief.replace_with_wanted(),
-            Known::Listing => self.listed = Listing::default(),
+            Known::Listing => self.work().listed = Listing::default(),
             Known::Listed | Known::Nothing => {}
         }
         self.replan |= matches!(known, Known::Empty | Known::Wanted) && self.convergence.is_pushing();
@@ -313,8 +296,9 @@ impl Link {
         (belief, desired): (&mut Belief, &Desired),
         told: &mut Told,
     ) {
-        let Some(at) = self.sent.iter().position(|(sent, _)| *sent == token) else { return };
-        let Some((_, sent)) = self.sent.remove(at) else { return };
+        let Some(work) = &mut self.work else { return };
+        let Some(at) = work.sent.iter().position(|(sent, _)| *sent == token) else { return };
+        let Some((_, sent)) = work.sent.remove(at) else { return };
         match sent {
             Sent::Order(_) => match (answer.association, answer.refusal) {
                 (Some(about), _) => told.orders.push(about),
@@ -326,7 +310,7 @@ impl Link {
                 None => belief.acknowledged(&command, desired),
                 Some(refusal) => {
                     // The rest of the plan was chained to it; what is missing is found by the next comparison.
-                    self.outbox.clear();
+                    work.outbox.clear();
                     self.chained = false;
                     if refusal != Refusal::Control(Reason::Skipped) {
                         told.errors.push(format!("it refuses {}: {refusal}", describe(&command)));
@@ -350,11 +334,12 @@ impl Link {
             items = rest;
         }
         match self.convergence.page(page) {
-            Known::Listing => self.listed = Listing::default(),
+            Known::Listing => self.work().listed = Listing::default(),
             known => {
-                flows.iter().for_each(|flow| self.listed.add(belief, flow));
+                let listed = &mut self.work().listed;
+                flows.iter().for_each(|flow| listed.add(belief, flow));
                 if known == Known::Listed {
-                    belief.replace(std::mem::take(&mut self.listed), desired);
+                    belief.replace(std::mem::take(listed), desired);
                     self.replan = true;
                 }
             }
@@ -397,13 +382,14 @@ impl Link {
         if self.session.unheard() > 0 {
             return 0;
         }
-        let commands = self.sent.iter().filter(|(_, sent)| matches!(sent, Sent::Command(_))).count();
+        let sent = self.work.iter().flat_map(|work| &work.sent);
+        let commands = sent.filter(|(_, sent)| matches!(sent, Sent::Command(_))).count();
         u32::try_from(commands).unwrap_or(u32::MAX).saturating_add(self.session.is_asking().into())
     }
 
     /// Whether it has orders that are not carried out.
     pub fn has_orders(&self) -> bool {
-        !self.orders.is_empty() || self.sent.iter().any(|(_, sent)| matches!(sent, Sent::Order(_)))
+        self.work.as_ref().is_some_and(|work| work.has_orders())
     }
 
     /// What the last answer that could be measured took; told once.
@@ -441,7 +427,7 @@ impl Link {
         }
         // When the last command is answered, the next step is to ask.
         match self.convergence.step(instant(now)) {
-            Step::Nothing if self.associations.is_some() => self.ask_for_associations(),
+            Step::Nothing if self.asks_for_associations() => self.ask_for_associations(),
             Step::Nothing if now >= self.statistics.due => self.ask_for_counters(),
             Step::Nothing | Step::Push => {}
             Step::Ask(request) => drop(self.session.ask(request)),
@@ -463,12 +449,7 @@ impl Link {
             wire.control(port, mac, &Control::Hello);
             count += 1;
         }
-        if self.session.is_idle() {
-            // Most vNICs have nothing under way most of the time. What has to wait is kept.
-            self.outbox.shrink_to_fit();
-            self.orders.shrink_to_fit();
-            self.sent.shrink_to_fit();
-        }
+        self.work.take_if(|work| work.is_nothing());
         count
     }
 
@@ -489,7 +470,7 @@ impl Link {
 
     fn submit_orders(&mut self) {
         while self.session.has_room() {
-            let Some(order) = self.orders.pop_front() else { break };
+            let Some(order) = self.work.as_mut().and_then(|work| work.orders.pop_front()) else { break };
             // Whether it is carried out says nothing about the plan, and the other way round.
             self.submit(Sent::Order(order), false);
             self.chained = false;
@@ -497,21 +478,22 @@ impl Link {
     }
 
     fn push(&mut self, belief: &Belief, desired: &Desired) {
-        let plan_under_way = self.sent.iter().any(|(_, sent)| matches!(sent, Sent::Command(_)));
-        if self.replan && !plan_under_way {
+        if self.replan && !self.work.as_ref().is_some_and(|work| work.plan_is_under_way()) {
             self.replan = false;
             self.chained = false;
-            self.outbox = belief.plan(desired).into();
-            if !self.outbox.iter().any(|command| matches!(command, Command::Set(_) | Command::Delete(_))) {
+            let outbox = &mut self.work.get_or_insert_default().outbox;
+            *outbox = belief.plan(desired).into();
+            if !outbox.iter().any(|command| matches!(command, Command::Set(_) | Command::Delete(_))) {
                 self.convergence.listing_is_acceptable();
             }
         }
         while !self.replan && self.session.has_room() {
-            let Some(command) = self.outbox.pop_front() else { break };
+            let Some(command) = self.work.as_mut().and_then(|work| work.outbox.pop_front()) else { break };
             self.submit(Sent::Command(command), self.chained);
             self.chained = true;
         }
-        if !self.replan && self.outbox.is_empty() && self.session.is_idle() {
+        let all_is_sent = self.work.as_ref().is_none_or(|work| work.outbox.is_empty());
+        if !self.replan && all_is_sent && self.session.is_idle() {
             self.convergence.pushed();
         }
     }
@@ -520,7 +502,7 @@ impl Link {
         let token = self.next_token;
         self.next_token = token.wrapping_add(1);
         if self.session.submit(token, chained).is_some() {
-            self.sent.push_back((token, sent));
+            self.work().sent.push_back((token, sent));
         }
     }
 }

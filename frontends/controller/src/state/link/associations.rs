@@ -18,11 +18,16 @@ pub(super) struct Associations {
 impl Link {
     /// Asks it for its associations, from the first one on.
     pub fn list_associations(&mut self) {
-        self.associations.get_or_insert_default();
+        self.work().associations.get_or_insert_default();
+    }
+
+    pub(super) fn asks_for_associations(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.associations.is_some())
     }
 
     pub(super) fn ask_for_associations(&mut self) {
-        let from = self.associations.as_ref().map_or(0, |listing| listing.from);
+        let listing = self.work.as_ref().and_then(|work| work.associations.as_ref());
+        let from = listing.map_or(0, |listing| listing.from);
         // If another request is under way, this one has its turn later.
         let _ = self.session.ask(Request { subject: Subject::Associations, from });
     }
@@ -39,10 +44,11 @@ impl Link {
             listed.push(association);
             items = rest;
         }
-        let Some(listing) = &mut self.associations else { return Ok(None) };
+        let Some(work) = &mut self.work else { return Ok(None) };
+        let Some(listing) = &mut work.associations else { return Ok(None) };
         if listing.from > 0 && listing.digest != page.digest {
             // They have changed in between.
-            **listing = Associations::default();
+            *listing = Associations::default();
             return Ok(None);
         }
         listing.digest = page.digest;
@@ -51,6 +57,6 @@ impl Link {
             listing.from = page.next;
             return Ok(None);
         }
-        Ok(self.associations.take().map(|listing| listing.listed))
+        Ok(work.associations.take().map(|listing| listing.listed))
     }
 }

@@ -38,7 +38,8 @@ impl Link {
         let flow = |kind, flow: &FlowMod, out: &mut [u8]| {
             header(kind, sequence, chained, 0).emit(ethertype, keys, out, |room| encode_flow_mod(flow, 0, room))
         };
-        let Some((_, sent)) = self.sent.iter().find(|(sent, _)| *sent == token) else {
+        let mut all = self.work.iter().flat_map(|work| &work.sent);
+        let Some((_, sent)) = all.find(|(sent, _)| *sent == token) else {
             return ("a command", Err(EncodeError::NoRoom));
         };
         match sent {
