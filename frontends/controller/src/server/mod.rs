@@ -369,7 +369,13 @@ impl Server {
                 self.connections.remove(&id);
                 self.controller.disconnected(now, id);
             }
-            Event::Ask(question) => question(&mut self.controller, now),
+            Event::Ask(question) => {
+                let generation = self.controller.generation();
+                question(&mut self.controller, now);
+                if self.controller.generation() != generation {
+                    self.ticked();
+                }
+            }
         }
     }
 
@@ -444,6 +450,7 @@ impl Server {
         }
         self.controller.reconfigure(self.now(), loaded.config, loaded.warnings)?;
         self.desk.read_again(loaded.spec, self.controller.generation());
+        self.ticked();
         Ok(())
     }
 }

@@ -273,7 +273,9 @@ impl Controller {
         self.counters.repeated + self.keys.repeated()
     }
 
-    /// Takes over another configuration. Only the differences are sent.
+    /// Takes over another configuration. Only the differences are sent, those of many vNICs by the next
+    /// [`Controller::tick`], to be called at once and with its own time: what takes this long is not to be taken for the
+    /// time that vNICs take to answer.
     ///
     /// # Errors
     /// A text that says which setting cannot change while the controller runs. Nothing has changed then.
@@ -315,7 +317,6 @@ impl Controller {
         for mac in claimed {
             self.promote(now, mac);
         }
-        self.tick(now);
         Ok(())
     }
 

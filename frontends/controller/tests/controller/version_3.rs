@@ -96,6 +96,31 @@ fn reasons(status: &Status) -> Vec<(u16, &str)> {
 }
 
 #[test]
+fn the_time_that_a_large_change_takes_is_not_taken_for_that_of_the_vnics() {
+    let numbers: Vec<u8> = (1..=70).collect();
+    let folder = key_folder(&numbers);
+    let (blue, red) = numbers.split_at(35);
+    let networks = |mtu: u16| {
+        let network = format!("mtu = {mtu}");
+        let other = config("", &network, red, "").replace("blue", "red").replace("= 42", "= 43");
+        config(&with_keys(&folder), &network, blue, "") + &other.replace("239.1.1.42", "239.1.1.43")
+    };
+    let mut world = World::new(&networks(1400), 3);
+    let switch = world.add_switch(7, 70);
+    for number in 1..=70 {
+        world.plug(switch, number.into(), Nic::of_version_3(mac(number), number.into(), keys(number)));
+        world.announce(switch, number.into());
+    }
+    world.run_until_converged(SOON);
+    world.reconfigure(&networks(1300)).unwrap();
+    // On a busy machine, with many more of them.
+    world.now += Duration::from_secs(3);
+    world.run(SOON);
+    world.check_ready_vnics();
+    assert_eq!(world.controller.repeated(), 0, "nothing was lost");
+}
+
+#[test]
 fn vnics_with_keys_get_their_state_once() {
     let mut pair = Pair::new("", 0);
     pair.world.run_until_converged(SOON);
