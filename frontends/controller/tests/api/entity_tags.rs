@@ -24,6 +24,11 @@ fn everything_that_is_wanted_has_a_strong_entity_tag() {
     let items = document["paths"].as_object().unwrap();
     let paths: Vec<_> = items.iter().filter(|(_, item)| is_wanted(item)).map(|(path, _)| real(path)).collect();
     assert_eq!(paths.len(), 7, "{paths:?}");
+    for (path, item) in items.iter().filter(|(_, item)| is_wanted(item)) {
+        let answers = &item["get"]["responses"];
+        let tagged = ["200", "304"].iter().all(|status| answers[status]["headers"]["ETag"].is_object());
+        assert!(tagged && answers["412"].is_object(), "what is documented of {path}: {answers}");
+    }
     let tag_of = |api: &Api, path: &str| api.get(path).etag.unwrap();
     let read = |api: &Api| paths.iter().map(|path| tag_of(api, path)).collect::<Vec<_>>();
     let tags = read(&api);
