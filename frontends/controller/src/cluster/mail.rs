@@ -34,17 +34,18 @@ pub(super) struct Mail {
     name: String,
     /// Of this part in the cluster; none: it has none yet.
     session: Option<Session>,
-    /// Those that are alive.
+    /// Those that have been alive since this part began.
     others: BTreeMap<String, Other>,
 }
 
 /// Another controller.
 #[derive(Default)]
 struct Other {
+    /// Empty: it is not alive.
     session: String,
     /// With which letters between it and this one are sealed; none: it is of another version, and gets and sends none.
     key: Option<PairKey>,
-    /// Number of the last letter to it.
+    /// Number of the last letter to it, in whatever life of its: letters to an earlier one may lie there yet.
     sent: u64,
     /// A letter that could not be posted yet.
     letter: Option<Vec<u8>>,
@@ -72,7 +73,9 @@ impl Mail {
 
     /// These others are alive.
     pub(super) fn meet(&mut self, alive: &BTreeMap<String, String>) {
-        self.others.retain(|name, _| alive.contains_key(name));
+        for (_, other) in self.others.iter_mut().filter(|(name, _)| !alive.contains_key(*name)) {
+            *other = Other { sent: other.sent, ..Other::default() };
+        }
         for (name, session) in alive {
             let other = self.others.entry(name.clone()).or_default();
             if other.session != *session {
@@ -116,33 +119,57 @@ impl Mail {
         name: &Arc<str>,
         (lease, since): (Lease, i64),
     ) -> Result<bool, Trouble> {
-        let (Some(other), Some(session)) = (self.others.get_mut(&**name), &self.session) else { return Ok(false) };
-        let Some(key) = &other.key else { return Ok(false) };
-        let number = other.sent.saturating_add(1);
+        let Some(other) = self.others.get(&**name).filter(|other| other.key.is_some()) else { return Ok(false) };
         if other.letter.is_none() {
             let to = Arc::clone(name);
             let notes = handle.ask(move |controller, now| controller.take_notes(now, &to, NOTES)).await?;
-            let letter = write(&notes);
-            let envelope = Envelope { from: (&self.name, session.name()), to: (&**name, &other.session), number };
             let no_randomness = || StoreError::Unusable("the system gave no random numbers".to_owned());
-            other.letter = Some(key.seal(&envelope, &letter).ok_or_else(no_randomness)?);
+            self.seal(name, &notes).ok_or_else(no_randomness)?;
         }
-        let place = |number: u64| format!("{MAIL}{name}/{}/{}/{number:016x}", self.name, session.name());
-        let value = other.letter.clone().unwrap_or_default();
-        let put = PutRequest { key: place(number).into(), value, lease: lease.id };
+        let Some((number, value)) = self.next(name) else { return Ok(false) };
+        let put = PutRequest { key: self.place(name, number).into(), value, lease: lease.id };
         let request = TxnRequest {
             compare: vec![
                 Compare::made_by(&format!("{CONTROLLERS}{}", self.name), since),
-                Compare::absent(&place(number.saturating_sub(UNREAD))),
+                Compare::absent(&self.place(name, number.saturating_sub(UNREAD))),
             ],
             success: vec![Request::Put(put).into()],
             failure: Vec::new(),
         };
         let posted = client.transact_much(&request).await?.succeeded;
         if posted {
-            (other.letter, other.sent) = (None, number);
+            self.posted(name);
         }
         Ok(posted)
+    }
+
+    /// Makes a letter of these notes the next one to a controller. `None`: it cannot be sealed.
+    fn seal(&mut self, name: &str, notes: &[Note]) -> Option<()> {
+        let other = self.others.get_mut(name)?;
+        let number = other.sent.saturating_add(1);
+        let from = (&*self.name, self.session.as_ref()?.name());
+        let envelope = Envelope { from, to: (name, &other.session), number };
+        other.letter = Some(other.key.as_ref()?.seal(&envelope, &write(notes))?);
+        Some(())
+    }
+
+    /// The letter that is to be posted to a controller, and its number.
+    fn next(&self, name: &str) -> Option<(u64, Vec<u8>)> {
+        let other = self.others.get(name)?;
+        Some((other.sent.saturating_add(1), other.letter.clone()?))
+    }
+
+    /// It was posted.
+    fn posted(&mut self, name: &str) {
+        if let Some(other) = self.others.get_mut(name) {
+            (other.letter, other.sent) = (None, other.sent.saturating_add(1));
+        }
+    }
+
+    /// Key of a letter to a controller.
+    fn place(&self, name: &str, number: u64) -> String {
+        let session = self.session.as_ref().map_or("", Session::name);
+        format!("{MAIL}{name}/{}/{session}/{number:016x}", self.name)
     }
 
     async fn read(&mut self, client: &Client, handle: &Handle) -> Result<bool, Trouble> {
@@ -177,19 +204,23 @@ impl Mail {
     fn open(&mut self, own: &str, letter: KeyValue) -> Option<(String, Vec<Note>)> {
         let Place { from, session, number } = place(own, &letter.key)?;
         let other = self.others.get_mut(&from).filter(|other| other.session == session)?;
-        let known = number <= other.read;
-        other.read = other.read.max(number);
+        if number <= other.read {
+            // It was read, and then the store did not answer when it was to be removed.
+            return Some((from, Vec::new()));
+        }
         let to = self.session.as_ref().map_or("", Session::name);
         let envelope = Envelope { from: (&from, &session), to: (&self.name, to), number };
         let letter = other.key.as_ref().and_then(|key| key.open(&envelope, letter.value));
-        let notes = letter.and_then(|letter| read(&letter));
-        if notes.is_none() {
+        let Some(notes) = letter.and_then(|letter| read(&letter)) else {
             tracing::warn!(
                 from,
                 "a letter was not for this life of this controller, or not sealed with our --cluster-key"
             );
-        }
-        Some((from, notes.filter(|_| !known).unwrap_or_default()))
+            return Some((from, Vec::new()));
+        };
+        // Only of letters to this life: those to an earlier one may have higher numbers.
+        other.read = number;
+        Some((from, notes))
     }
 }
 
@@ -215,4 +246,137 @@ fn place(own: &str, key: &[u8]) -> Option<Place> {
     let (from, session, number) = (parts.next()?, parts.next()?, parts.next()?);
     let number = u64::from_str_radix(number, 16).ok()?;
     Some(Place { from: from.to_owned(), session: session.to_owned(), number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mac::Mac;
+    use proptest::prelude::*;
+
+    /// A writer, a reader, and what lies in the store.
+    struct Pair {
+        writer: Mail,
+        reader: Mail,
+        /// Sessions: the writer's, and the reader's of now.
+        sessions: [String; 2],
+        store: BTreeMap<String, Vec<u8>>,
+        written: u8,
+        /// What was written to the reader's life of now, and not read yet.
+        expected: Vec<u8>,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let mail = |name: &str| Mail::new(ClusterKey::new(&[7; 16]), name.to_owned());
+            let mut pair = Self {
+                writer: mail("writer"),
+                reader: mail("reader"),
+                sessions: [const { String::new() }; 2],
+                store: BTreeMap::new(),
+                written: 0,
+                expected: Vec::new(),
+            };
+            pair.sessions[0] = begin(&mut pair.writer);
+            pair.sessions[1] = begin(&mut pair.reader);
+            pair.meet();
+            pair
+        }
+
+        /// Both see each other.
+        fn meet(&mut self) {
+            let alive = |name: &str, session: &String| BTreeMap::from([(name.to_owned(), session.clone())]);
+            self.writer.meet(&alive("reader", &self.sessions[1]));
+            self.reader.meet(&alive("writer", &self.sessions[0]));
+        }
+
+        /// Writes a letter; `met`: to the reader's life of now.
+        fn write(&mut self, met: bool) {
+            self.written += 1;
+            let mac = Mac([2, 0, 0, 0, 0, self.written]);
+            self.writer.seal("reader", &[Note::Gone { mac, at_work: true }]).unwrap();
+            let (number, letter) = self.writer.next("reader").unwrap();
+            self.store.insert(self.writer.place("reader", number), letter);
+            self.writer.posted("reader");
+            self.expected.extend(met.then_some(self.written));
+        }
+
+        /// Reads what lies there, as it is sorted there; `removed`: it does not lie there any more then.
+        fn read(&mut self, removed: bool) -> Vec<u8> {
+            let mut read = Vec::new();
+            for (key, value) in self.store.clone() {
+                let letter = KeyValue { key: key.clone().into(), value, ..KeyValue::default() };
+                let Some((from, notes)) = self.reader.open("/cvsw/to/reader/", letter) else { continue };
+                assert_eq!(from, "writer");
+                read.extend(notes.iter().map(|note| match note {
+                    Note::Gone { mac, .. } => mac.0[5],
+                    other => panic!("{other:?}"),
+                }));
+                if removed {
+                    self.store.remove(&key);
+                }
+            }
+            read
+        }
+
+        /// The reader begins another life; `seen`: the writer sees that it was away.
+        fn another_life(&mut self, seen: bool) {
+            self.expected.clear();
+            self.sessions[1] = begin(&mut self.reader);
+            if seen {
+                self.writer.meet(&BTreeMap::new());
+            }
+        }
+    }
+
+    fn begin(mail: &mut Mail) -> String {
+        let session = Session::new().unwrap();
+        let name = session.name().to_owned();
+        mail.begin(session);
+        name
+    }
+
+    #[test]
+    fn a_letter_is_read_after_unread_ones_to_an_earlier_life() {
+        for seen in [true, false] {
+            let mut pair = Pair::new();
+            (0..5).for_each(|_| pair.write(true));
+            pair.another_life(seen);
+            pair.meet();
+            pair.write(true);
+            assert_eq!(pair.read(true), [6], "the others are for nobody");
+            pair.write(true);
+            assert_eq!((pair.read(false), pair.read(true)), (vec![7], vec![]), "and each once");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_lives_gets_each_letter_once_and_in_order(steps in proptest::collection::vec(0u8..7, 1..60)) {
+            let (mut pair, mut met) = (Pair::new(), true);
+            for step in steps {
+                match step {
+                    0..3 => {
+                        let alive = !pair.writer.others["reader"].session.is_empty();
+                        if alive {
+                            pair.write(met);
+                        }
+                    }
+                    3 | 4 => {
+                        let read = pair.read(step == 3);
+                        prop_assert_eq!(read, std::mem::take(&mut pair.expected));
+                    }
+                    step => {
+                        if step == 5 {
+                            pair.another_life(pair.written % 2 == 0);
+                        }
+                        met = step == 6;
+                        if met {
+                            pair.meet();
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -68,7 +68,8 @@ impl ClusterKey {
         Ok(Self::new(&*cvsw_keyfile::control_key_bytes(path)?))
     }
 
-    fn new(key: &[u8]) -> Self {
+    /// One of these octets.
+    pub(super) fn new(key: &[u8]) -> Self {
         Self(Salt::new(HKDF_SHA256, PURPOSE).extract(key))
     }
 
