@@ -104,6 +104,8 @@ impl Keys {
         for id in surplus {
             tracing::info!(vnic = %mac, id = format_args!("{id:#010x}"), "it has an association that nobody uses: it is removed");
             self.order(mac, None, SaCommand::Remove { id });
+            // If another controller uses it all the same, it makes a new key.
+            self.peers.tell(&Note::Lost { mac, spi: id });
         }
         for (_, (spi, _, channel)) in expected {
             tracing::warn!(vnic = %mac, spi = format_args!("{spi:#010x}"), "it lacks an association: there will be a new key");

@@ -121,8 +121,11 @@ impl Channel {
     /// Returns the question.
     pub fn learn(&mut self, now: Duration, id: ChannelId) -> SaCommand {
         self.learning = true;
-        // It may have changed over to it, or not.
-        self.drop_next(now);
+        if self.next.is_some() {
+            // It may have changed over to it, or not; there was a reason for another one.
+            self.rekey_at.get_or_insert(now);
+            self.drop_next(now);
+        }
         SaCommand::Query { id: sending_id(id.destination) }
     }
 
@@ -138,11 +141,12 @@ impl Channel {
     }
 
     /// The sender is another controller's now, and so are its keys; `fresh`: it has none. Returns the SPIs that are not ours
-    /// to look after any more.
-    pub fn hand_over(&mut self, now: Duration, fresh: bool) -> Vec<u32> {
-        (self.learning, self.awaited, self.rekey_at) = (false, None, None);
+    /// to look after any more, and whether it is not known which of them it uses.
+    pub fn hand_over(&mut self, now: Duration, fresh: bool) -> (Vec<u32>, bool) {
         let until = now.saturating_add(GRACE);
         let (current, next) = (self.current.take().map(|current| current.spi), self.next.take());
+        let unclear = self.learning || next.is_some();
+        (self.learning, self.awaited, self.rekey_at) = (false, None, None);
         // The one that it may use is removed by whoever replaces it.
         let (used, unused) = match next {
             Some(next) if next.switching => (current.into_iter().chain([next.spi]).collect(), None),
@@ -150,7 +154,16 @@ impl Channel {
         };
         let (kept, removed) = if fresh { (Vec::new(), used) } else { (used, Vec::new()) };
         self.old.extend(removed.into_iter().chain(unused).map(|spi| (spi, until)));
-        kept
+        (kept, unclear)
+    }
+
+    /// These keys of an earlier controller's may be at receivers: they lose them, except the one that the sender uses. If that
+    /// is not known yet, it is when it has answered.
+    pub fn inherit(&mut self, now: Duration, spis: impl Iterator<Item = u32>) {
+        let next = self.next.as_ref().map(|next| next.spi);
+        let others = spis.filter(|spi| !self.uses(*spi) && next != Some(*spi));
+        let others: Vec<_> = others.map(|spi| (spi, now.saturating_add(GRACE))).collect();
+        self.old.extend(others);
     }
 
     /// A receiver has come and was at work before. Returns what it is asked.
@@ -324,6 +337,11 @@ impl Generation {
     }
 }
 
+/// Whether this is an SPI, and so the id of a receiving association.
+pub const fn is_spi(id: u32) -> bool {
+    id >= SPIS
+}
+
 /// The channels of a network: outer source and receivers of each.
 pub fn of_network(network: &Network) -> impl Iterator<Item = (ChannelId, Ipv4Addr, BTreeSet<Mac>)> {
     network.members.iter().flat_map(move |sender| {
@@ -345,4 +363,36 @@ pub fn of_member(network: &Network, mac: Mac) -> Vec<ChannelId> {
         [id(mac, peer.underlay_ip), id(peer.mac, member.underlay_ip), id(peer.mac, network.group)]
     };
     peers.flat_map(with).chain([id(mac, network.group)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cvsw_core::control::SaResult;
+
+    #[test]
+    fn a_key_that_a_sender_comes_back_without_is_made_again() {
+        let (sender, receiver) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let id = ChannelId { vni: 42, sender, destination: Ipv4Addr::new(192, 0, 2, 2) };
+        let (now, old) = (Duration::from_secs(9), SPIS + 7);
+        let mut channel = Channel::new(Suite::Aes128Gcm);
+        channel.receivers = BTreeSet::from([receiver]);
+        channel.current = Some(InUse { spi: old, since: Duration::ZERO });
+        let next = Generation::new(Suite::Aes128Gcm, &[receiver], 0, &HashSet::from([old])).unwrap();
+        channel.begin(id, next, &[receiver]);
+        assert!(!channel.wants_key(now), "it is on its way");
+        let question = channel.learn(now, id);
+        assert!(matches!(question, SaCommand::Query { id } if id == u32::from_be_bytes([192, 0, 2, 2])));
+        assert!(!channel.wants_key(now), "it has not answered");
+        let answer = SaAnswer {
+            transaction: 1,
+            operation: 4,
+            id: u32::from_be_bytes([192, 0, 2, 2]),
+            result: SaResult::Done,
+            association: Some((SaState::Active, old, 3)),
+            generation: 1,
+        };
+        assert_eq!(channel.reported(now, true, &answer), None, "it has what it had");
+        assert!(channel.wants_key(now));
+    }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use cvsw_core::control::{SaAnswer, SaCommand, SaResult, SetSa};
 
-use super::ChannelId;
+use super::{ChannelId, channel::is_spi};
 
 /// Messages that may be unanswered: fewer than a vNIC's answers that can wait.
 const WINDOW: u16 = 8;
@@ -70,6 +70,17 @@ impl Courier {
     /// One that goes by way of another controller. `number`: no two have the same.
     pub fn far(number: u32) -> Self {
         Self { window: FAR_WINDOW, next_transaction: number << 16, ..Self::default() }
+    }
+
+    /// Receiving associations that the vNIC was to lose because we have said so, and may have yet.
+    pub fn removals(self) -> Vec<u32> {
+        let Work { sent, waiting, .. } = self.work.map(|work| *work).unwrap_or_default();
+        let orders = sent.into_iter().map(|sent| sent.order).chain(waiting);
+        let removal = |order: Order| match order.command {
+            SaCommand::Remove { id } if order.from.is_none() && is_spi(id) => Some(id),
+            _ => None,
+        };
+        orders.filter_map(removal).collect()
     }
 
     /// Whether it has this order of another controller already.
@@ -187,6 +198,9 @@ impl Courier {
         // A flush that arrives late would take away what was sent behind it.
         while out.len() - repeated < room && work.has_more(now, self.window) {
             let Some(order) = work.waiting.pop_front() else { break };
+            if let SaCommand::Remove { id } = order.command {
+                work.give_up_adding(id);
+            }
             self.next_transaction = self.next_transaction.wrapping_add(1);
             let transaction = self.next_transaction;
             out.push(SetSa { transaction, command: order.command.clone() });
@@ -198,6 +212,17 @@ impl Courier {
 }
 
 impl Work {
+    /// An association that is to be removed is not added any more: if that was sent and got lost, to repeat it would undo the
+    /// removal.
+    fn give_up_adding(&mut self, id: u32) {
+        let adds = |order: &Order| matches!(&order.command, SaCommand::Add(config, _) if config.id == id);
+        self.sent.retain(|sent| !adds(&sent.order));
+        // What found no room waits behind it. A sending association's id is used again.
+        if is_spi(id) {
+            self.waiting.retain(|order| !adds(order));
+        }
+    }
+
     fn has_more(&self, now: Duration, window: u16) -> bool {
         let flush = self.sent.iter().any(|sent| matches!(sent.order.command, SaCommand::Flush));
         now >= self.paused_until && !self.waiting.is_empty() && self.sent.len() < window.into() && !flush
@@ -216,6 +241,33 @@ mod tests {
         let key = KeyMaterial::new(Suite::Aes128Gcm, &[1; 20]).unwrap();
         let config = SaConfig::new(spi, Direction::Rx, spi, [192, 0, 2, 1]);
         Order { command: SaCommand::Add(config, key), channel: None, from: None }
+    }
+
+    #[test]
+    fn what_is_removed_is_not_added_afterwards() {
+        let seconds = Duration::from_secs;
+        let spi = 0xf000_0001;
+        for full in [false, true] {
+            let mut courier = Courier::default();
+            courier.push(add(spi));
+            let added = courier.poll(seconds(0), seconds(1), WINDOW.into()).remove(0);
+            if full {
+                let (transaction, result) = (added.transaction, SaResult::Full);
+                let answer =
+                    SaAnswer { transaction, operation: 1, id: spi, result, association: None, generation: 1 };
+                courier.answered(seconds(0), &answer).unwrap();
+            }
+            courier.push(Order { command: SaCommand::Remove { id: spi }, channel: None, from: None });
+            let later: Vec<_> = (1..30)
+                .flat_map(|now| courier.poll(seconds(now), seconds(1), WINDOW.into()))
+                .map(|m| m.command)
+                .collect();
+            let removes = |command: &SaCommand| matches!(command, SaCommand::Remove { .. });
+            let since: Vec<_> = later.iter().skip_while(|command| !removes(command)).collect();
+            assert!(since.len() > 1, "it is repeated");
+            assert!(since.into_iter().all(removes), "{later:?}");
+            assert_eq!(courier.removals(), [spi]);
+        }
     }
 
     #[test]

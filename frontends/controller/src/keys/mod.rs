@@ -18,6 +18,7 @@ mod audit;
 mod channel;
 pub mod clear;
 mod courier;
+mod delivery;
 mod log;
 mod look;
 pub mod note;
@@ -56,8 +57,6 @@ const QUESTIONS: usize = 300;
 const QUESTIONS_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before another attempt to make a key.
 const NO_KEY_PAUSE: Duration = Duration::from_secs(1);
-/// Old associations that are remembered of one vNIC that is not here.
-const MISSED: usize = 256;
 /// Keys taken into use that are remembered.
 const NEWS: usize = 1024;
 
@@ -214,10 +213,11 @@ impl Keys {
 
     /// A vNIC has come that was at work before: nothing is taken from it before it has something else in its place.
     pub fn resumed(&mut self, now: Duration, mac: Mac) {
-        self.replace_courier(mac, Some(Courier::default()));
+        let removals = self.replace_courier(mac, Some(Courier::default()));
         let Some(vni) = self.encrypted.get(&mac).copied() else { return };
         self.guests.arrived(now, mac);
         self.order(mac, None, SaCommand::Require { vni, on: true });
+        self.take_all_away(mac, removals);
         self.receiver_came(now, mac, false);
         for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
             let question = self.channels.get_mut(&id).map(|channel| channel.learn(now, id));
@@ -267,12 +267,16 @@ impl Keys {
     /// A vNIC has gone. `at_work`: only its switch was lost, or it is on its way to another port; it may go on with what it
     /// has.
     pub fn left(&mut self, now: Duration, mac: Mac, at_work: bool) {
-        self.replace_courier(mac, None);
+        let removals = self.replace_courier(mac, None);
         self.guests.left(mac);
         self.look_at_channels_of(mac);
-        if !self.peers.have(mac) {
+        if self.peers.have(mac) {
+            // Another controller has said so before we have noticed.
+            self.settle_away(now, mac);
+        } else {
             self.missing(now, mac, at_work);
         }
+        self.take_all_away(mac, removals);
         if self.encrypted.contains_key(&mac) {
             self.peers.tell(&Note::Gone { mac, at_work });
         }
@@ -293,15 +297,6 @@ impl Keys {
         for id in self.channels_of(mac) {
             self.channels_due.soon(id);
         }
-    }
-
-    /// What a courier had sent is not waited for any longer.
-    fn replace_courier(&mut self, mac: Mac, courier: Option<Courier>) {
-        let old = match courier {
-            Some(courier) => self.couriers.insert(mac, Box::new(courier)),
-            None => self.couriers.remove(&mac),
-        };
-        self.in_flight = self.in_flight.saturating_sub(old.map_or(0, |old| old.in_flight()));
     }
 
     /// Replaces every key in use.
@@ -378,32 +373,6 @@ impl Keys {
         messages
     }
 
-    /// Sends what one vNIC is to be sent now.
-    fn dispatch(
-        &mut self,
-        now: Duration,
-        timeout: Duration,
-        mac: Mac,
-        limit: usize,
-        messages: &mut Vec<(Mac, SetSa)>,
-    ) {
-        let Some(courier) = self.couriers.get_mut(&mac) else {
-            let due = self.peers.poll(now, mac);
-            return due.into_iter().for_each(|at| self.couriers_due.at(mac, at));
-        };
-        let before = courier.in_flight();
-        let room = limit.saturating_sub(self.in_flight);
-        messages.extend(courier.poll(now, timeout, room).into_iter().map(|message| (mac, message)));
-        self.in_flight = self.in_flight.saturating_sub(before) + courier.in_flight();
-        self.repeated += courier.take_repeated();
-        if courier.has_more(now) {
-            self.couriers_due.soon(mac);
-        }
-        if let Some(at) = courier.due(now) {
-            self.couriers_due.at(mac, at);
-        }
-    }
-
     /// Messages that were sent once and are not answered.
     pub const fn in_flight(&self) -> usize {
         self.in_flight
@@ -430,46 +399,6 @@ impl Keys {
             self.used.remove(&spi);
         }
         self.count_no_more(channel.counted);
-    }
-
-    /// These vNICs no longer receive in the channel.
-    fn withdraw(&mut self, channel: &Channel, receivers: &BTreeSet<Mac>) {
-        for mac in receivers {
-            for spi in channel.spis() {
-                self.take_away(*mac, spi);
-            }
-        }
-    }
-
-    /// A receiver loses an association: now, or when it comes back.
-    fn take_away(&mut self, mac: Mac, spi: u32) {
-        if self.is_reachable(mac) {
-            return self.order(mac, None, SaCommand::Remove { id: spi });
-        }
-        let missed = self.missed.entry(mac).or_default();
-        if missed.len() < MISSED {
-            missed.insert(spi);
-        }
-    }
-
-    /// Gives a vNIC something to do, if it is here or on a switch of another controller.
-    fn order(&mut self, mac: Mac, channel: Option<ChannelId>, command: SaCommand) {
-        let order = Order { command, channel, from: None };
-        let taken = match self.couriers.get_mut(&mac) {
-            Some(courier) => {
-                courier.push(order);
-                true
-            }
-            None => self.peers.push(mac, order),
-        };
-        if taken {
-            self.couriers_due.soon(mac);
-        }
-    }
-
-    /// Whether a vNIC is here, or on a switch of another controller.
-    fn is_reachable(&self, mac: Mac) -> bool {
-        self.couriers.contains_key(&mac) || self.peers.have(mac)
     }
 
     /// The channels in which this vNIC sends or receives.

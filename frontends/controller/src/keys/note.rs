@@ -1,5 +1,7 @@
 //! What controllers write to each other about keys, as bytes.
 
+use std::net::Ipv4Addr;
+
 use cvsw_core::{
     control::{SaAnswer, SetSa},
     crypto::MAX_KEY_MATERIAL,
@@ -40,6 +42,16 @@ pub enum Note {
         /// The association's SPI.
         spi: u32,
     },
+    /// It is on one of the reader's switches; the writer had it before, and does not know which of these keys it sends with.
+    /// Receivers may have all of them.
+    Had {
+        /// Its address.
+        mac: Mac,
+        /// What it sends to this outer address, ...
+        destination: Ipv4Addr,
+        /// ... it seals with one of these. 0: there is none.
+        spis: [u32; 2],
+    },
     /// It is on the reader's switch and shall do this.
     Order {
         /// Its address.
@@ -65,6 +77,7 @@ const GONE: u8 = 2;
 const ORDER: u8 = 3;
 const ANSWER: u8 = 4;
 const LOST: u8 = 5;
+const HAD: u8 = 6;
 
 impl Note {
     /// Appends it: kind (1 byte), address (6), length of the body (2, big-endian), body. At most [`LONGEST`] bytes, and
@@ -84,6 +97,12 @@ impl Note {
             Self::Lost { mac, spi } => {
                 room[..4].copy_from_slice(&spi.to_be_bytes());
                 (LOST, mac, 4)
+            }
+            Self::Had { mac, destination, spis: [one, other] } => {
+                room[..4].copy_from_slice(&destination.octets());
+                room[4..8].copy_from_slice(&one.to_be_bytes());
+                room[8..12].copy_from_slice(&other.to_be_bytes());
+                (HAD, mac, 12)
             }
             Self::Order { mac, order } => match order.emit(&mut *room) {
                 Ok(len) => (ORDER, mac, len),
@@ -118,6 +137,12 @@ impl Note {
             }
             (GONE, [at_work @ (0 | 1)]) => Self::Gone { mac, at_work: *at_work == 1 },
             (LOST, &[a, b, c, d]) => Self::Lost { mac, spi: u32::from_be_bytes([a, b, c, d]) },
+            (HAD, body) => {
+                let (destination, spis) = body.split_first_chunk::<4>().ok_or(Malformed)?;
+                let &[a, b, c, d, e, f, g, h] = spis else { return Err(Malformed) };
+                let spis = [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])];
+                Self::Had { mac, destination: (*destination).into(), spis }
+            }
             (ORDER, body) => Self::Order { mac, order: SetSa::parse(body).map_err(|_| Malformed)? },
             (ANSWER, body) => Self::Answer { mac, answer: SaAnswer::parse(body).map_err(|_| Malformed)? },
             _ => return Err(Malformed),
@@ -156,6 +181,7 @@ mod tests {
             Note::Here { mac, fresh: false, epoch: 1 },
             Note::Gone { mac, at_work: true },
             Note::Lost { mac, spi: 0xf000_1234 },
+            Note::Had { mac, destination: [192, 0, 2, 1].into(), spis: [0xf000_1234, 0] },
             Note::Answer { mac, answer },
         ];
         orders.map(|order| Note::Order { mac, order }).into_iter().chain(others).collect()
@@ -186,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_a_note_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..7) {
+        fn whatever_comes_is_a_note_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..8) {
             let bytes = [&[kind], &bytes[..]].concat();
             if let Ok((note, rest)) = Note::read(&bytes) {
                 let mut again = Vec::new();

@@ -4,10 +4,13 @@
 //! writes to that one, which passes it on to the vNIC and writes back what the vNIC says; so a sender changes over only when
 //! every receiver has acknowledged the new key, wherever it is. Each controller tells every other who is on its switches.
 //!
-//! Notes are written in order and may get lost only with the session of one of both ends; then both begin anew.
+//! Notes are written in order and may get lost only with the session of one of both ends; then both begin anew. What a vNIC has
+//! not been told yet when it goes elsewhere is told by whoever has it then: keys are made anew, and what it was to lose is
+//! remembered.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +21,8 @@ use cvsw_core::{
 };
 
 use super::{
-    Keys,
+    ChannelId, Keys,
+    channel::is_spi,
     courier::{Courier, Order},
     note::Note,
 };
@@ -47,10 +51,32 @@ struct Peer {
 /// A vNIC on a switch of another controller.
 #[derive(Debug)]
 struct Away {
-    at: Arc<str>,
-    /// That one's epoch when it said so. Letters of two controllers may be read in another order than they were written.
-    epoch: u64,
+    /// Everybody who says so, in the order of epochs; there is one at least. Letters of two controllers may be read in another
+    /// order than they were written: so the last one is believed, and the one before it if that one takes it back.
+    claims: Vec<Claim>,
     courier: Courier,
+}
+
+/// That a vNIC is on a switch of this controller.
+#[derive(Debug)]
+struct Claim {
+    at: Arc<str>,
+    /// Of that controller when it said so.
+    epoch: u64,
+    /// The vNIC had just been started.
+    fresh: bool,
+}
+
+impl Away {
+    /// The claim that is believed.
+    fn believed(&self) -> Option<&Claim> {
+        self.claims.last()
+    }
+
+    /// Whether it is on a switch of this controller.
+    fn is_at(&self, name: &Arc<str>) -> bool {
+        self.believed().is_some_and(|claim| claim.at == *name)
+    }
 }
 
 impl Peers {
@@ -69,10 +95,33 @@ impl Peers {
     /// Writes what is due to it; returns when there is more to be written.
     pub fn poll(&mut self, now: Duration, mac: Mac) -> Option<Duration> {
         let away = self.away.get_mut(&mac)?;
-        let peer = self.controllers.get_mut(&away.at)?;
+        let peer = self.controllers.get_mut(&away.claims.last()?.at)?;
         let orders = away.courier.poll(now, PATIENCE, usize::MAX).into_iter();
         peer.outbox.extend(orders.map(|order| Note::Order { mac, order }));
         away.courier.due(now)
+    }
+
+    /// A controller says that it has a vNIC. Returns whether it is believed.
+    fn claim(&mut self, mac: Mac, claim: Claim) -> bool {
+        let away = self.away.entry(mac).or_insert_with(|| Away { claims: Vec::new(), courier: Courier::default() });
+        away.claims.retain(|other| other.at != claim.at);
+        let at = away.claims.partition_point(|other| other.epoch <= claim.epoch);
+        away.claims.insert(at, claim);
+        at + 1 == away.claims.len()
+    }
+
+    /// A controller has a vNIC no more.
+    fn unclaim(&mut self, mac: Mac, name: &Arc<str>) {
+        if let Some(away) = self.away.get_mut(&mac) {
+            away.claims.retain(|claim| claim.at != *name);
+        }
+    }
+
+    /// Whatever a vNIC elsewhere has not been told yet it is not told any more. Returns the associations that it was to lose.
+    pub fn recall(&mut self, mac: Mac) -> Vec<u32> {
+        let Some(away) = self.away.get_mut(&mac) else { return Vec::new() };
+        self.couriers = self.couriers.wrapping_add(1);
+        std::mem::replace(&mut away.courier, Courier::far(self.couriers)).removals()
     }
 
     /// Whether there is nobody else.
@@ -87,11 +136,16 @@ impl Peers {
         }
     }
 
+    /// Tells one of them, if it is there.
+    fn write(&mut self, name: &Arc<str>, note: Note) {
+        if let Some(peer) = self.controllers.get_mut(name) {
+            peer.outbox.push_back(note);
+        }
+    }
+
     /// Tells the controller that gave an order what came of it.
     pub fn answer(&mut self, (name, transaction): (Arc<str>, u32), mac: Mac, answer: &SaAnswer) {
-        if let Some(peer) = self.controllers.get_mut(&name) {
-            peer.outbox.push_back(Note::Answer { mac, answer: SaAnswer { transaction, ..*answer } });
-        }
+        self.write(&name, Note::Answer { mac, answer: SaAnswer { transaction, ..*answer } });
     }
 }
 
@@ -105,9 +159,10 @@ impl Keys {
         for name in gone {
             self.peers.controllers.remove(&name);
             self.guests.controllers_changed(now);
-            let lost = self.peers.away.iter().filter(|(_, away)| away.at == name).map(|(mac, _)| *mac);
+            let claimed = |away: &Away| away.claims.iter().any(|claim| claim.at == name);
+            let lost = self.peers.away.iter().filter(|(_, away)| claimed(away)).map(|(mac, _)| *mac);
             for mac in lost.collect::<Vec<_>>() {
-                self.gone(now, mac, true);
+                self.gone(now, mac, &name, true);
             }
         }
         for (name, session) in alive {
@@ -137,16 +192,17 @@ impl Keys {
             return;
         };
         match note {
-            Note::Here { mac, fresh, epoch } => self.is_away(now, mac, (from, epoch), fresh),
-            Note::Gone { mac, at_work } => {
-                if self.peers.away.get(&mac).is_some_and(|away| away.at == from) {
-                    self.gone(now, mac, at_work);
+            Note::Here { mac, fresh, epoch } => {
+                if self.peers.claim(mac, Claim { at: from, epoch, fresh }) {
+                    self.is_away(now, mac);
                 }
             }
+            Note::Gone { mac, at_work } => self.gone(now, mac, &from, at_work),
             Note::Lost { mac, spi } => self.lost_by(now, mac, spi),
+            Note::Had { mac, destination, spis } => self.inherit(now, mac, destination, spis),
             Note::Order { mac, order } => self.pass_on(from, mac, order),
             Note::Answer { mac, answer } => {
-                let away = self.peers.away.get_mut(&mac).filter(|away| away.at == from);
+                let away = self.peers.away.get_mut(&mac).filter(|away| away.is_at(&from));
                 // It only passes on what is not a reason to try again.
                 if let Some(Ok(Some(order))) = away.map(|away| away.courier.answered(now, &answer)) {
                     self.couriers_due.soon(mac);
@@ -156,36 +212,62 @@ impl Keys {
         }
     }
 
-    /// A vNIC is on a switch of another controller.
-    fn is_away(&mut self, now: Duration, mac: Mac, (at, epoch): (Arc<str>, u64), fresh: bool) {
-        if self.peers.away.get(&mac).is_some_and(|away| away.epoch > epoch) {
-            return;
+    /// A vNIC is on another switch of another controller than before, or has begun anew there.
+    fn is_away(&mut self, now: Duration, mac: Mac) {
+        let removals = self.peers.recall(mac);
+        // If it is here, too, it has moved away and we have not noticed, or here and they have not: who is right will be seen.
+        if !self.couriers.contains_key(&mac) {
+            self.settle_away(now, mac);
         }
-        self.peers.couriers = self.peers.couriers.wrapping_add(1);
-        let courier = Courier::far(self.peers.couriers);
-        self.peers.away.insert(mac, Away { at, epoch, courier });
-        if self.couriers.contains_key(&mac) {
-            // It has moved away and we have not noticed, or here and they have not: who is right will be seen.
-            return;
-        }
-        for id in self.channels_of(mac) {
-            if id.sender == mac
-                && let Some(channel) = self.channels.get_mut(&id)
-            {
-                for spi in channel.hand_over(now, fresh) {
-                    self.used.remove(&spi);
-                }
-                self.channels_due.soon(id);
+        self.take_all_away(mac, removals);
+    }
+
+    /// From now on a vNIC is managed by the controller that is believed to have it.
+    pub(super) fn settle_away(&mut self, now: Duration, mac: Mac) {
+        let claim = self.peers.away.get(&mac).and_then(Away::believed);
+        let Some((at, fresh)) = claim.map(|claim| (Arc::clone(&claim.at), claim.fresh)) else { return };
+        for id in self.channels_of(mac).into_iter().filter(|id| id.sender == mac) {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            let (spis, unclear) = channel.hand_over(now, fresh);
+            self.channels_due.soon(id);
+            for spi in &spis {
+                self.used.remove(spi);
+            }
+            if unclear && let Some(one) = spis.first() {
+                let spis = [*one, spis.get(1).copied().unwrap_or(0)];
+                self.peers.write(&at, Note::Had { mac, destination: id.destination, spis });
             }
         }
         self.receiver_came(now, mac, fresh);
     }
 
-    /// It is there no more.
-    fn gone(&mut self, now: Duration, mac: Mac, at_work: bool) {
+    /// A controller does not have a vNIC any more, if it had it.
+    fn gone(&mut self, now: Duration, mac: Mac, name: &Arc<str>, at_work: bool) {
+        let was_there = self.peers.away.get(&mac).is_some_and(|away| away.is_at(name));
+        self.peers.unclaim(mac, name);
+        if !was_there {
+            return;
+        }
+        if self.peers.away.get(&mac).is_some_and(|away| !away.claims.is_empty()) {
+            return self.is_away(now, mac);
+        }
+        let removals = self.peers.recall(mac);
         self.peers.away.remove(&mac);
         if !self.couriers.contains_key(&mac) {
             self.missing(now, mac, at_work);
+        }
+        self.take_all_away(mac, removals);
+    }
+
+    /// Another controller had a vNIC before. If somebody else has it by now, this is for nobody.
+    fn inherit(&mut self, now: Duration, sender: Mac, destination: Ipv4Addr, spis: [u32; 2]) {
+        let Some(vni) = self.encrypted.get(&sender).copied().filter(|_| self.couriers.contains_key(&sender)) else {
+            return;
+        };
+        let id = ChannelId { vni, sender, destination };
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.inherit(now, spis.into_iter().filter(|spi| is_spi(*spi)));
+            self.channels_due.soon(id);
         }
     }
 
@@ -193,7 +275,7 @@ impl Keys {
     fn pass_on(&mut self, from: Arc<str>, mac: Mac, order: SetSa) {
         let receives = match &order.command {
             SaCommand::Add(config, _) => config.direction == Direction::Rx,
-            SaCommand::Remove { .. } | SaCommand::Query { .. } => true,
+            SaCommand::Remove { id } | SaCommand::Query { id } => is_spi(*id),
             SaCommand::Require { .. } | SaCommand::Flush => false,
         };
         let from = (from, order.transaction);
@@ -203,6 +285,37 @@ impl Keys {
         {
             courier.push(Order { command: order.command, channel: None, from: Some(from) });
             self.couriers_due.soon(mac);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_that_claim_a_vnic_the_one_that_does_not_take_it_back_has_it() {
+        let (now, mac) = (Duration::ZERO, Mac([2, 0, 0, 0, 0, 1]));
+        let here = |epoch| Note::Here { mac, fresh: false, epoch };
+        let gone = Note::Gone { mac, at_work: true };
+        // It has moved from c2 to c0; letters of different writers may be read in any order, and c0's epoch be the lower one.
+        let moves = [
+            [("c2", here(6)), ("c0", here(1)), ("c2", gone.clone())],
+            [("c0", here(1)), ("c2", here(6)), ("c2", gone.clone())],
+            [("c2", here(6)), ("c2", gone.clone()), ("c0", here(1))],
+        ];
+        for notes in moves {
+            let mut keys = Keys::default();
+            let alive = ["c0", "c2"].map(|name| (name.to_owned(), "session".to_owned()));
+            keys.meet(now, &BTreeMap::from(alive));
+            notes.into_iter().for_each(|(from, note)| keys.noted(now, from, note));
+            assert!(keys.peers.away[&mac].is_at(&"c0".into()));
+            keys.noted(now, "c0", gone.clone());
+            assert!(!keys.peers.have(mac));
+            // Whoever is out of the cluster has nothing.
+            keys.noted(now, "c0", here(7));
+            keys.meet(now, &BTreeMap::new());
+            assert!(!keys.peers.have(mac));
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod authority;
 pub mod browser;
 pub mod controller;
 pub mod ovs;
+pub mod post;
 pub mod traffic;
 pub mod vnic;
 pub mod world;

@@ -11,7 +11,6 @@ use cvsw_controller::{
     Mac,
     config::Config,
     derive,
-    keys::note::Note,
     state::ConnectionId,
     state::Controller,
     status::{Status, VnicStatus},
@@ -28,7 +27,7 @@ use cvsw_core::{
 };
 use zerocopy::FromZeros as _;
 
-use super::traffic::Traffic;
+use super::{post::Post, traffic::Traffic};
 
 /// An engine small enough that a world of them is quick to make.
 pub type Engine = Cvsw<64, 64, 32>;
@@ -129,6 +128,8 @@ pub struct World {
     pub closed: Vec<String>,
     /// What the VMs send each other, if they do.
     pub traffic: Option<Traffic>,
+    /// What the controllers write to each other.
+    pub post: Post,
     random: u64,
 }
 
@@ -147,6 +148,7 @@ impl World {
             delivered: BTreeMap::new(),
             closed: Vec::new(),
             traffic: None,
+            post: Post::default(),
             random: seed | 1,
         }
     }
@@ -204,7 +206,7 @@ impl World {
         at.checked_sub(1).map_or(&mut self.controller, |at| &mut self.others[at])
     }
 
-    /// Another controller has this switch from now on, with an epoch that is higher than that of the one before.
+    /// Another controller has this switch from now on, with an epoch that is higher than everybody's before.
     pub fn hand_over(&mut self, switch: usize, to: usize) {
         let before = self.switches[switch].at;
         if self.stopped.contains(&before) {
@@ -213,49 +215,26 @@ impl World {
         } else {
             self.disconnect(switch);
         }
-        let epoch = self.controller_at(before).epoch().max(self.controller_at(to).epoch()) + 1;
+        let highest = (0..=self.others.len()).map(|at| self.controller_at(at).epoch()).max();
+        let epoch = highest.unwrap_or_default() + 1;
         self.controller_at(to).set_epoch(epoch);
         self.switches[switch].at = to;
         self.connect(switch);
     }
 
-    /// A controller that was stopped goes on: it notices that its switches are others' now.
+    /// A controller that was stopped goes on: it notices that its switches are others' now, and begins another session.
     pub fn resume(&mut self, at: usize) {
         let now = self.now;
         for (_, id) in self.gone.extract_if(.., |(of, _)| *of == at).collect::<Vec<_>>() {
             self.controller_at(at).disconnected(now, id);
         }
         self.stopped.remove(&at);
+        self.begin_session(at);
     }
 
     /// Controllers that are at work.
-    fn working(&self) -> Vec<usize> {
+    pub fn working(&self) -> Vec<usize> {
         (0..=self.others.len()).filter(|at| !self.stopped.contains(at)).collect()
-    }
-
-    /// Controllers write to each other, as bytes.
-    fn correspond(&mut self) {
-        let (now, working) = (self.now, self.working());
-        let name = |at: usize| format!("c{at}");
-        for &at in &working {
-            let others = working.iter().filter(|other| **other != at);
-            let alive = others.map(|other| (name(*other), "session".to_owned())).collect();
-            self.controller_at(at).meet(now, &alive);
-        }
-        for &at in &working {
-            for &to in working.iter().filter(|to| **to != at) {
-                let mut bytes = Vec::new();
-                self.controller_at(at)
-                    .take_notes(now, &name(to), 100)
-                    .iter()
-                    .for_each(|note| note.write(&mut bytes));
-                let mut rest = &bytes[..];
-                while let Some((note, behind)) = (!rest.is_empty()).then(|| Note::read(rest).unwrap()) {
-                    self.controller_at(to).noted(now, &name(at), vec![note]);
-                    rest = behind;
-                }
-            }
-        }
     }
 
     /// Puts a vNIC on a port, adding the port if it is not there, and says so.
@@ -614,11 +593,22 @@ impl World {
     }
 
     fn lost(&mut self) -> bool {
+        self.below(100) < self.loss
+    }
+
+    /// Other random numbers from now on.
+    pub const fn reseed(&mut self, seed: u64) {
+        // Anything but 0, which xorshift64 never leaves.
+        self.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    }
+
+    /// A random number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
         // xorshift64: good enough to lose frames, and the same each time.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        self.random % 100 < self.loss
+        self.random % end
     }
 }
 
