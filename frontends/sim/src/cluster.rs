@@ -27,7 +27,7 @@ use crate::{
     layout::Layout,
     process::{Controller, Member, runtime},
     scenario::World,
-    ways::{Keys, Way, Ways},
+    ways::{Keys, Ways},
 };
 
 /// How often the switches are looked at.
@@ -152,7 +152,7 @@ pub fn run(program: &Path, layout: &Layout, controllers: usize, limit: Duration)
         return Ok(report);
     };
     let ways = Ways::of(layout)?;
-    let cold = world.wait_for_keys(&ways, start, |_| true)?;
+    let cold = world.wait_for_keys(&ways, start, |_| 0)?;
     report.keys = Some(KeyReport { ways: ways.count(), cold_seconds: cold, ..KeyReport::default() });
     let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (result, broken) = std::thread::scope(|scope| {
@@ -187,12 +187,11 @@ impl Trials<'_> {
         if let (Some(ways), Some(keys)) = (ways, &mut report.keys) {
             let (start, before) = (Instant::now(), ways.look(self.world.fleet));
             self.members.iter().try_for_each(Controller::rotate_keys)?;
-            let all = |_: &Way| true;
-            keys.rekey_seconds = self.world.wait_for_other_keys(ways, start, &before, all)?;
+            keys.rekey_seconds = self.world.wait_for_other_keys(ways, start, &before)?;
         }
         self.come_back(report, killed, stopped)?;
         if let Some(ways) = ways {
-            self.world.wait_for_keys(ways, Instant::now(), |_| true)?;
+            self.world.wait_for_keys(ways, Instant::now(), |_| 0)?;
         }
         Ok(())
     }
@@ -304,31 +303,27 @@ fn fleet_ids(layout: &Layout) -> impl Iterator<Item = u64> {
 }
 
 impl World<'_> {
-    /// Waits until every way has a key at both ends, of which `good` is true.
-    fn wait_for_keys(&self, ways: &Ways, start: Instant, good: impl Fn(&Keys) -> bool) -> anyhow::Result<f64> {
+    /// Waits until every way has a key at both ends, and there is nothing `left` to do with them.
+    fn wait_for_keys(&self, ways: &Ways, start: Instant, left: impl Fn(&Keys) -> usize) -> anyhow::Result<f64> {
         loop {
             let keys = ways.look(self.fleet);
-            if keys.broken == 0 && good(&keys) {
+            let left = left(&keys);
+            if keys.broken == 0 && left == 0 {
                 return Ok(start.elapsed().as_secs_f64());
             }
-            self.in_time("keys", start, || format!("{} of {} ways have no key", keys.broken, ways.count()))?;
+            let what = || format!("{} of {} ways have no key, {left} an old one", keys.broken, ways.count());
+            self.in_time("keys", start, what)?;
             std::thread::sleep(LOOK_AT_KEYS);
         }
     }
 
-    /// Waits until those ways that `some` is true of have other keys than before.
-    fn wait_for_other_keys(
-        &self,
-        ways: &Ways,
-        start: Instant,
-        before: &Keys,
-        some: impl Fn(&Way) -> bool,
-    ) -> anyhow::Result<f64> {
-        let old: Vec<_> = before.spis.iter().filter(|(way, _)| some(way)).collect();
-        self.wait_for_keys(ways, start, |now| old.iter().all(|(way, spi)| now.spis.get(way) != Some(*spi)))
+    /// Waits until every way has another key than before.
+    fn wait_for_other_keys(&self, ways: &Ways, start: Instant, before: &Keys) -> anyhow::Result<f64> {
+        self.wait_for_keys(ways, start, |now| before.same(now).count())
     }
 
-    /// The same for what vNICs send whose switches have other masters now.
+    /// The same for what vNICs send whose switches have other masters than before. One that got its former master back, while
+    /// controllers lost their leases, may keep that one's key.
     fn wait_for_keys_of_others(
         &self,
         ways: &Ways,
@@ -336,11 +331,13 @@ impl World<'_> {
         before: &Keys,
         masters: &[Option<u64>],
     ) -> anyhow::Result<f64> {
-        let switches = self.fleet.switches().zip(masters);
-        let moved = switches.filter(|(switch, before)| switch.master() != **before);
-        let moved: BTreeSet<_> =
-            moved.flat_map(|(switch, _)| switch.vnics().map(|vnic| vnic.mac).collect::<Vec<_>>()).collect();
-        self.wait_for_other_keys(ways, start, before, |(sender, _)| moved.contains(sender))
+        self.wait_for_keys(ways, start, |now| {
+            let switches = self.fleet.switches().zip(masters);
+            let moved = switches.filter(|(switch, before)| switch.master() != **before);
+            let moved: BTreeSet<_> =
+                moved.flat_map(|(switch, _)| switch.vnics().map(|vnic| vnic.mac).collect::<Vec<_>>()).collect();
+            before.same(now).filter(|(sender, _)| moved.contains(sender)).count()
+        })
     }
 
     /// Waits until every controller has the switches that it is entitled to.

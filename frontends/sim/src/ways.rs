@@ -28,6 +28,13 @@ pub struct Keys {
     pub broken: usize,
 }
 
+impl Keys {
+    /// Ways that have the same key in `now`.
+    pub fn same<'a>(&'a self, now: &'a Self) -> impl Iterator<Item = &'a Way> {
+        self.spis.iter().filter(|(way, spi)| now.spis.get(*way) == Some(*spi)).map(|(way, _)| way)
+    }
+}
+
 impl Ways {
     /// Those of a world.
     ///
