@@ -11,7 +11,7 @@ use std::{
 
 use cvsw_core::{
     control::{
-        SaCommand,
+        SaAnswer, SaCommand,
         v3::{ListedSa, SaDigest},
     },
     crypto::Suite,
@@ -29,6 +29,8 @@ const UNCLEAR: Duration = Duration::from_secs(30);
 pub(super) struct Guests {
     /// Their SPIs.
     spis: BTreeMap<Mac, BTreeSet<u32>>,
+    /// Those that tell their digest need not be asked.
+    tell: BTreeSet<Mac>,
     /// Since when somebody is here; what others have given it before is not known.
     since: BTreeMap<Mac, Duration>,
     /// Since when the controllers are these.
@@ -46,6 +48,7 @@ impl Guests {
     pub fn left(&mut self, mac: Mac) {
         self.spis.remove(&mac);
         self.since.remove(&mac);
+        self.tell.remove(&mac);
     }
 
     /// Other controllers are alive than before.
@@ -75,7 +78,10 @@ type Expected = BTreeMap<(u32, bool), (u32, Suite, Option<ChannelId>)>;
 
 impl Keys {
     /// Whether a vNIC with associations of this digest has others than it should have, as far as can be said now.
-    pub fn differs(&self, mac: Mac, digest: u64) -> bool {
+    pub fn differs(&mut self, mac: Mac, digest: u64) -> bool {
+        if self.encrypted.contains_key(&mac) {
+            self.guests.tell.insert(mac);
+        }
         let Some(expected) = self.expected(mac) else { return false };
         let mut wanted = SaDigest::default();
         for ((id, sends), (spi, suite, _)) in expected {
@@ -113,6 +119,26 @@ impl Keys {
                 Some(id) => self.lost(now, id),
                 None => self.peers.tell(&Note::Lost { mac, spi }),
             }
+        }
+    }
+
+    /// Asks a vNIC here how those associations are whose senders are on other controllers' switches: nobody else asks.
+    pub(super) fn ask_about_guests(&mut self, mac: Mac) {
+        let asked = self.couriers.contains_key(&mac) && !self.guests.tell.contains(&mac);
+        let spis = self.guests.spis.get(&mac).filter(|_| asked);
+        for id in spis.into_iter().flatten().copied().collect::<Vec<_>>() {
+            self.order(mac, None, SaCommand::Query { id });
+        }
+    }
+
+    /// It has answered: what it has lost is made anew by whoever uses it.
+    pub(super) fn guest_answered(&mut self, mac: Mac, command: &SaCommand, answer: &SaAnswer) {
+        let spis = self.guests.spis.get_mut(&mac);
+        if let SaCommand::Query { id } = command
+            && answer.association.is_none()
+            && spis.is_some_and(|spis| spis.remove(id))
+        {
+            self.peers.tell(&Note::Lost { mac, spi: *id });
         }
     }
 

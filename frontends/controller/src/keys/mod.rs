@@ -333,9 +333,8 @@ impl Keys {
             self.guests.carried_out(mac, &order.command, answer.association.is_some());
             return self.peers.answer(from, mac, answer);
         }
-        let Some((id, channel)) = order.channel.and_then(|id| Some((id, self.channels.get_mut(&id)?))) else {
-            return;
-        };
+        let Some(id) = order.channel else { return self.guest_answered(mac, &order.command, answer) };
+        let Some(channel) = self.channels.get_mut(&id) else { return };
         match order.command {
             SaCommand::Add(config, _) if channel.acknowledged(now, mac, &config) => {
                 self.taken_into_use += 1;
@@ -425,6 +424,10 @@ impl Keys {
         self.questions.last = questions.last().map(|(id, _)| *id).filter(|_| more);
         for (id, questions) in questions {
             questions.into_iter().for_each(|(mac, command)| self.order(mac, Some(id), command));
+            // Once for each sender.
+            if self.networks.get(&id.vni).is_some_and(|network| network.group == id.destination) {
+                self.ask_about_guests(id.sender);
+            }
         }
     }
 

@@ -246,6 +246,26 @@ fn a_controller_that_was_stopped_changes_nothing_when_it_goes_on() {
     assert_nothing_lost(&take_traffic(&mut world));
 }
 
+/// A vNIC of version 2 cannot say what it has, only what it has not; and its sender's controller does not ask it all the time.
+#[test]
+fn what_a_vnic_of_version_2_lacks_comes_back() {
+    let keys = keys();
+    let mut world = world(keys.path());
+    let (of_sender, all) = (spis(&world, 1, Direction::Tx), spis(&world, 0, Direction::Rx));
+    let lost: Vec<_> = all.intersection(&of_sender).copied().collect();
+    assert_eq!(lost.len(), 2, "from one sender by itself and by the group");
+    for spi in &lost {
+        let nic = world.switches[0].ports.get_mut(&1).unwrap().as_mut().unwrap();
+        nic.engine.remove_sa(&mut *nic.ciphers, *spi).unwrap();
+    }
+    world.run(LONG);
+    take_traffic(&mut world);
+    world.run(SOON);
+    assert_nothing_lost(&take_traffic(&mut world));
+    assert_only_current_keys(&world);
+    assert!(spis(&world, 1, Direction::Tx).is_disjoint(&lost.into_iter().collect()), "there are others");
+}
+
 /// Both are vNICs of version 3, on switches of different controllers; nobody asks them all the time.
 #[test]
 fn what_a_vnic_has_too_much_goes_and_what_it_lacks_comes_back() {
