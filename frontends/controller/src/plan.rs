@@ -182,7 +182,12 @@ impl Belief {
             Command::SetOffload(flags) => self.offloads = Some(*flags),
             Command::Set(flow) => {
                 let id = Identity::of_flow(flow);
-                self.spell_out(desired).insert(id, Held::new(flow, confirmed));
+                let held = self.spell_out(desired);
+                if held.is_empty() {
+                    // More will follow: a table that grows leaves holes of all sizes behind.
+                    held.reserve(desired.flows.len());
+                }
+                held.insert(id, Held::new(flow, confirmed));
                 self.retain_exceptions(|stray| *stray != id, |expired| *expired != id);
             }
             Command::Delete(flow) => self.forget(EntryId::of(flow), desired),
