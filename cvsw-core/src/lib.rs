@@ -87,4 +87,5 @@ pub use frame::{BadOffload, Buffer, Checksum, Frame, Gso, GsoKind, NoRoom, Offlo
 pub use key::Direction;
 pub use stats::{ControlError, DropReason, Stats};
 pub use time::Instant;
+pub use tunnel::esp::association_of;
 pub use verdict::Verdict;

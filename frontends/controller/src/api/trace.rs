@@ -12,10 +12,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use cvsw_core::{
-    Config, Cvsw, Instant, Verdict,
+    Config, Cvsw, Instant, Verdict, association_of,
     crypto::{KeyMaterial, MAX_KEY_MATERIAL, Portable, SaConfig},
     flow::Direction,
-    tunnel::esp::association_of,
 };
 use cvsw_trace::{Association, Parser, Recorder, Step, Trace, empty_frame, load};
 use zerocopy::FromZeros as _;
