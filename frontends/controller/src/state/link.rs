@@ -2,18 +2,20 @@
 //! plan that makes differences good.
 
 mod associations;
+mod greeting;
 mod message;
+mod statistics;
 mod work;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use cvsw_core::{
     Instant,
     control::{
         MAX_FRAME_LEN, OffloadFlags, SaAnswer, SetSa,
         v3::{
-            Answer, ControllerSession, Convergence, Counter, Event, Known, Listed, ListedSa, Message, Page, Reason,
-            Refusal, Registered, Request, SA_DIGEST, State, Step, Subject, TableDigest, Wanted,
+            Answer, ControllerSession, Convergence, Event, Known, Listed, ListedSa, Message, Page, Reason, Refusal,
+            Registered, State, Step, Subject, TableDigest, Wanted,
         },
     },
     mtu::IpMtu,
@@ -32,33 +34,16 @@ use crate::{
 };
 
 use message::describe;
+use statistics::Statistics;
 use work::{Sent, Work};
 
 /// Repetitions without an answer after which a vNIC counts as silent.
 const SILENT_AFTER: u32 = 2;
 /// Rounds after which differences that remain are an error worth showing.
 const DIVERGED_AFTER: u32 = 3;
-/// Pause between two questions for the counters of a vNIC that somebody looks at.
-const WATCHED_PAUSE: Duration = Duration::from_secs(1);
-/// Counters that one vNIC may tell of.
-const MAX_COUNTERS: usize = 1024;
-/// Pause between two HELLOs to a silent vNIC, which may have been started anew.
-const HELLO_PAUSE: Duration = Duration::from_secs(2);
-/// The pause grows to this while it says nothing at all.
-const MAX_HELLO_PAUSE: Duration = Duration::from_secs(30);
 
 /// A session with a few commands under way: more would only wait, since many vNICs are brought to their state at once.
 pub type Session = ControllerSession<8>;
-
-/// The counters of a vNIC: what it told last, and what it is telling.
-#[derive(Debug, Default)]
-struct Statistics {
-    known: Option<(Duration, Counted)>,
-    gathering: BTreeMap<String, u64>,
-    /// When they are asked for, or gone on asking for, and from where.
-    due: Duration,
-    from: u32,
-}
 
 /// What a vNIC has told, for whoever asked.
 #[derive(Debug, Default)]
@@ -164,18 +149,6 @@ impl Link {
         self.state.as_ref()
     }
 
-    /// What it has counted, and when it said so.
-    pub fn counted(&self) -> Option<&(Duration, Counted)> {
-        self.statistics.known.as_ref()
-    }
-
-    /// Somebody looks at its counters: they are asked for more often for a while.
-    pub fn watch(&mut self) {
-        let fresh =
-            self.statistics.known.as_ref().map_or(Duration::ZERO, |(at, _)| at.saturating_add(WATCHED_PAUSE));
-        self.statistics.due = self.statistics.due.min(fresh);
-    }
-
     /// The wanted state, without the entries whose time is up, is what it should tell.
     pub fn expect(&mut self, desired: &Desired, belief: &Belief) {
         self.wanted = wanted(desired, belief);
@@ -184,11 +157,6 @@ impl Link {
     /// Asks it soon whether it is there.
     pub fn probe(&mut self) {
         self.convergence.check();
-    }
-
-    /// It has announced itself: it waits for a HELLO, perhaps as another instance.
-    pub const fn announced(&mut self) {
-        self.greet = true;
     }
 
     fn work(&mut self) -> &mut Work {
@@ -347,36 +315,6 @@ impl Link {
         Ok(())
     }
 
-    /// Takes a page of counters; with the last one, returns those before.
-    fn counters(
-        &mut self,
-        now: Duration,
-        page: &Page,
-        mut items: &[u8],
-        timers: &Timers,
-        sa_digest: &mut Option<u64>,
-    ) -> Result<Option<Counted>, &'static str> {
-        let statistics = &mut self.statistics;
-        while !items.is_empty() {
-            let (counter, rest) = Counter::parse(items).map_err(|error| error.name())?;
-            if counter.name == SA_DIGEST {
-                *sa_digest = Some(counter.value);
-            } else {
-                statistics.gathering.insert(counter.name.to_owned(), counter.value);
-            }
-            items = rest;
-        }
-        if !page.last && page.next > statistics.from && statistics.gathering.len() < MAX_COUNTERS {
-            statistics.from = page.next;
-            statistics.due = now;
-            return Ok(None);
-        }
-        statistics.from = 0;
-        statistics.due = now.saturating_add(timers.keepalive);
-        let before = statistics.known.replace((now, std::mem::take(&mut statistics.gathering).into()));
-        Ok(Some(before.map(|(_, counted)| counted).unwrap_or_default()))
-    }
-
     /// Messages that bring it to its state, and that it has not answered; none if it does not answer at all.
     pub fn unanswered(&self) -> u32 {
         if self.session.unheard() > 0 {
@@ -442,30 +380,12 @@ impl Link {
             }
             count += 1;
         }
-        if self.session.fenced().is_none() && self.hello_at().is_some_and(|at| now >= at) {
-            self.greet = false;
-            self.greeted_at = Some(now);
-            self.vain_hellos = self.vain_hellos.saturating_add(1);
+        if self.takes_hello(now) {
             wire.control(port, mac, &Control::Hello);
             count += 1;
         }
         self.work.take_if(|work| work.is_nothing());
         count
-    }
-
-    /// When a HELLO is due: ever less often if nothing comes back, but soon if it has said itself that it waits for one.
-    fn hello_at(&self) -> Option<Duration> {
-        let doublings = if self.greet { 0 } else { self.vain_hellos.into() };
-        let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        let pause = HELLO_PAUSE.saturating_mul(factor).min(MAX_HELLO_PAUSE);
-        let due = self.greeted_at.map_or(Duration::ZERO, |at| at.saturating_add(pause));
-        (self.greet || self.is_silent()).then_some(due)
-    }
-
-    fn ask_for_counters(&mut self) {
-        let request = Request { subject: Subject::Statistics, from: self.statistics.from };
-        // If another request is under way, this one has its turn later.
-        let _ = self.session.ask(request);
     }
 
     fn submit_orders(&mut self) {
