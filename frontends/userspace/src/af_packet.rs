@@ -235,7 +235,8 @@ impl Port for AfPacket {
     }
 
     fn poll_error(&mut self) -> io::Result<()> {
-        self.ring.take_error().or_else(|error| self.survive(error))
+        self.ring.take_error().or_else(|error| self.survive(error))?;
+        self.interface.index().map(drop).map_err(|error| deleted(&error))
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -140,7 +140,8 @@ pub trait Port {
     /// The descriptor that becomes readable when frames wait. `None`: poll me.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// The descriptor reported an error condition. Clears it, or returns the error if the port is gone for good.
+    /// The descriptor reported an error condition, or nothing for a while. Clears it, or returns the error if the port is gone for
+    /// good.
     fn poll_error(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -163,7 +163,8 @@ fn wait(vnic: &mut Vnic, stop: &UnixStream, stats: Option<BorrowedFd<'_>>, timeo
         let ports = vnic.ports();
         let needs_nap =
             |port: &&dyn crate::port::Port| port.tx_pending() || (port.poll_fd().is_none() && !port.finished());
-        let timeout = if ports.iter().any(needs_nap) { timeout.min(NAP) } else { timeout };
+        let naps = ports.iter().any(needs_nap);
+        let timeout = if naps { timeout.min(NAP) } else { timeout };
         let timeout = Timespec { tv_sec: (timeout / TICK) as i64, tv_nsec: (timeout % TICK) as i64 };
         // Ports first, so that their results stand at known places.
         let fds = ports.map(|port| port.poll_fd());
@@ -171,13 +172,15 @@ fn wait(vnic: &mut Vnic, stop: &UnixStream, stats: Option<BorrowedFd<'_>>, timeo
         let mut set: Vec<_> =
             fds.iter().chain(&others).flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         match rustix::event::poll(&mut set, Some(&timeout)) {
+            // An interface that is deleted goes down first, and only that is told: whoever looked in between would not learn more.
+            Ok(0) if !naps => errors = [true; 2],
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut results = set.iter();
         for (error, fd) in errors.iter_mut().zip(fds) {
             let result = fd.and_then(|_| results.next());
-            *error = result.is_some_and(|result| result.revents().intersects(PollFlags::ERR | PollFlags::HUP));
+            *error |= result.is_some_and(|result| result.revents().intersects(PollFlags::ERR | PollFlags::HUP));
         }
         called = results.any(|result| !result.revents().is_empty());
     }

@@ -187,7 +187,7 @@ impl Vnic {
         self.engine.set_boot_generation(generation);
     }
 
-    /// A port's descriptor reported an error condition: clears it, or returns the error of a port that is gone.
+    /// A port's descriptor may have reported an error condition: clears it, or returns the error of a port that is gone.
     pub fn poll_error(&mut self, host: bool, net: bool) -> io::Result<()> {
         for (port, reported) in [(&mut self.host, host), (&mut self.net, net)] {
             if reported {
