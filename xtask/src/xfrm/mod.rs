@@ -33,7 +33,8 @@ priority=10,in_port=HOST,actions=set_vxlan(vni=42,src=192.0.2.2,dst=192.0.2.1,et
 priority=10,in_port=NET,ip,nw_proto=50,nw_dst=192.0.2.2,actions=decrypt,strip_vxlan(vni=42)
 priority=1,in_port=NET,actions=drop
 ";
-const MEGABYTES: u32 = 512;
+/// The image, with programs that can be debugged, is in memory twice while it is unpacked.
+const MEGABYTES: u32 = 1024;
 const BOOT_LIMIT: u32 = 900;
 /// MTU inside that goes, encrypted, into an underlay of 9,000.
 const JUMBO: u16 = 8900;
