@@ -18,7 +18,7 @@ use cvsw_core::{
     flow::Direction,
 };
 
-use super::{ChannelId, Keys, note::Note, sending_id};
+use super::{ChannelId, Keys, channel::is_spi, note::Note, sending_id};
 use crate::mac::Mac;
 
 /// After a vNIC, or a controller, has come, others need so long at most to say what they know of its associations.
@@ -41,6 +41,8 @@ impl Guests {
     /// A receiver has come, with nothing or with something that is not known.
     pub fn arrived(&mut self, now: Duration, mac: Mac) {
         self.spis.remove(&mac);
+        // It may speak another version now.
+        self.tell.remove(&mac);
         self.since.insert(mac, now);
     }
 
@@ -110,8 +112,10 @@ impl Keys {
         for id in surplus {
             tracing::info!(vnic = %mac, id = format_args!("{id:#010x}"), "it has an association that nobody uses: it is removed");
             self.order(mac, None, SaCommand::Remove { id });
-            // If another controller uses it all the same, it makes a new key.
-            self.peers.tell(&Note::Lost { mac, spi: id });
+            if is_spi(id) {
+                // If another controller uses it all the same, it makes a new key.
+                self.peers.tell(&Note::Lost { mac, spi: id });
+            }
         }
         for (_, (spi, _, channel)) in expected {
             tracing::warn!(vnic = %mac, spi = format_args!("{spi:#010x}"), "it lacks an association: there will be a new key");
